@@ -1,0 +1,10 @@
+"""The `perdure` command: one file per subcommand, each imported only when it is called."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the `perdure` command and exit with its code: 0 done, 1 found wrong, 2 wrong call, 3 the other side is away."""
+    from perdure.cli.app import run
+
+    run()

@@ -1,0 +1,80 @@
+"""The command group: finds subcommands lazily and turns perdure's errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+import perdure
+
+# subcommand → one line of help; `perdure.cli.<name>` holds its `command`
+COMMANDS = {
+    "demo": "Fine-tune a small model, save, publish and load it back: the whole road in minutes.",
+    "push": "Publish a saved model as one commit, private unless told otherwise.",
+    "serve": "Run the embedded hub.",
+    "verify": "Compare a saved folder with its manifest, byte for byte.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"perdure.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):  # from the table: help must not import every subcommand
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Tab completion: see `perdure completion --help`.",
+)
+@click.version_option(perdure.__version__, prog_name="perdure")
+def cli() -> None:
+    """What happens to a model after each training step and after the last one.
+
+    Results go to standard output, progress and messages to standard error.
+    Exit codes: 0 done, 1 found wrong, 2 wrong call, 3 the other side is away.
+    """
+
+
+def run(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    try:
+        cli.main(args=arguments, prog_name="perdure", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output (head, less) went away: no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except perdure.PerdureError as error:
+        _report(error, as_json="--json" in arguments)
+        sys.exit(error.exit_code)
+
+
+def _report(error: perdure.PerdureError, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"error": {"kind": error.kind, "message": error.message, "hint": error.hint}}))
+    click.echo(f"perdure: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"  {error.hint}", err=True)

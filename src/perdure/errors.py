@@ -1,0 +1,147 @@
+"""Everything perdure raises, grouped by what the caller does about it.
+
+```text
+PerdureError                              catch this to catch them all
+├─ InvalidInput (ValueError)              fix the call
+├─ NotFound (FileNotFoundError)           name something that exists
+├─ AlreadyExists (FileExistsError)        choose another name
+├─ Corrupt                                fall back to an older one
+├─ UnsupportedFormat                      upgrade perdure
+├─ SaveFailed                             nothing was replaced; free space or mend the folder, then save again
+├─ HubError
+│  ├─ Unauthorized                        give a token that may do this
+│  ├─ Rejected                            the Hub said no for good: fix what it names
+│  ├─ Conflict                            somebody else was first: fetch, then try again
+│  └─ Unavailable                         try again later
+└─ MissingDependency (ImportError)        install what it names
+```
+
+`str(error)` says what happened, to what, and whether anything was lost; `error.hint` says what to type next.
+`error.kind` is a short stable name for programs (JSON output, logs), independent of the class's name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+
+class PerdureError(Exception):
+    """The root of the tree above.
+
+    Args:
+        message: What happened, to what, and whether anything was lost.
+        hint: What to do or type next; empty when the message says it all.
+    """
+
+    kind: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class InvalidInput(PerdureError, ValueError):
+    """The call itself is wrong; nothing was touched."""
+
+    kind = "invalid-input"
+
+
+class NotFound(PerdureError, FileNotFoundError):
+    """What the call names does not exist."""
+
+    kind = "not-found"
+
+
+class AlreadyExists(PerdureError, FileExistsError):
+    """What the call would create is there already."""
+
+    kind = "already-exists"
+
+
+class Corrupt(PerdureError):
+    """Bytes are not what they were when they were written.
+
+    Args:
+        path: The damaged file.
+        tensor: The damaged tensor in it, where one can be named.
+        expected: The digest or size on record.
+        got: The digest or size found.
+    """
+
+    kind = "corrupt"
+    exit_code = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: Path | None = None,
+        tensor: str | None = None,
+        expected: str | int | None = None,
+        got: str | int | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+        self.tensor = tensor
+        self.expected = expected
+        self.got = got
+
+
+class UnsupportedFormat(PerdureError):
+    """Written in a format, or a version of it, that this perdure does not read."""
+
+    kind = "unsupported-format"
+
+
+class SaveFailed(PerdureError):
+    """A save did not happen; what was there before is whole. The cause is in `__cause__`."""
+
+    kind = "save-failed"
+    exit_code = 1
+
+
+class HubError(PerdureError):
+    """A Hub, huggingface.co or another, did not do what was asked."""
+
+    kind = "hub"
+    exit_code = 3
+
+
+class Unauthorized(HubError):
+    """No token, a wrong one, or one that may not do this."""
+
+    kind = "unauthorized"
+    exit_code = 2
+
+
+class Rejected(HubError):
+    """The Hub refused for good; trying again changes nothing."""
+
+    kind = "rejected"
+    exit_code = 2
+
+
+class Conflict(HubError):
+    """The branch or tag is no longer what the caller thought it was."""
+
+    kind = "conflict"
+    exit_code = 1
+
+
+class Unavailable(HubError):
+    """The Hub is away, overloaded or out of reach; the same call may succeed later."""
+
+    kind = "unavailable"
+
+
+class MissingDependency(PerdureError, ImportError):
+    """An optional library is needed for this; the message holds the install line."""
+
+    kind = "missing-dependency"
