@@ -1,0 +1,37 @@
+"""Add or replace small files of a saved folder, and keep its manifest true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from perdure.errors import InvalidInput
+from perdure.folder.stage import resolve, stage
+from perdure.format.manifest import Manifest, read_manifest
+from perdure.format.names import check_name
+
+
+def amend(folder: Path, files: Mapping[str, bytes]) -> Manifest:
+    """Write `files` (path within the folder → content) into a folder that perdure saved, and record them.
+
+    Everything else in the folder, and in the manifest, stays as it is.
+
+    >>> amend(Path("out"), {"README.md": b"# My model"})  # doctest: +SKIP
+
+    Raises:
+        NotFound: The folder has no manifest.
+        Corrupt: Its manifest is damaged; nothing was written.
+        InvalidInput: A path leads out of the folder.
+        SaveFailed: The system refused; the old files are whole.
+    """
+    folder = resolve(folder)
+    for name in files:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise InvalidInput(f"{error}; nothing was written.") from error
+    read_manifest(folder)  # a folder that was never saved is refused before anything is staged
+    with stage(folder, inside=True) as staged:
+        for name, data in files.items():
+            staged.write(name, data)
+        return staged.amend()
