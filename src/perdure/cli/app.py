@@ -14,6 +14,7 @@ import perdure
 
 # subcommand → one line of help; `perdure.cli.<name>` holds its `command`
 COMMANDS = {
+    "completion": "Print the script that completes commands and options in bash, zsh or fish.",
     "demo": "Fine-tune a small model, save, publish and load it back: the whole road in minutes.",
     "push": "Publish a saved model as one commit, private unless told otherwise.",
     "serve": "Run the embedded hub.",

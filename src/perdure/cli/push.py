@@ -1,0 +1,91 @@
+"""`perdure push`: publish a saved model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from perdure.publish.publish import Receipt, publish
+
+_EXAMPLES = """\b
+Examples:
+  perdure push out me/my-model
+  perdure push out me/my-model --tag v1.0 --message "Trained on GSM8K"
+  perdure push out my-model --endpoint http://localhost:8000
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("repo")
+@click.option("--tag", help="Tag the commit. A tag never moves: if it exists elsewhere, nothing is sent.")
+@click.option("--revision", default="main", show_default=True, help="The branch; created if missing.")
+@click.option(
+    "--private/--public",
+    default=None,
+    help="Visibility of a repository that is created: private, unless told otherwise. It never changes later.",
+)
+@click.option("-m", "--message", help="The commit's message.")
+@click.option("--endpoint", help="The Hub's address. [default: HF_ENDPOINT, or https://huggingface.co]")
+@click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored]")
+@click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")
+def command(
+    *,
+    folder: Path,
+    repo: str,
+    tag: str | None,
+    revision: str,
+    private: bool | None,
+    message: str | None,
+    endpoint: str | None,
+    token: str | None,
+    as_json: bool,
+) -> None:
+    """Publish the model in FOLDER to the repository REPO as one commit.
+
+    REPO is NAMESPACE/NAME, or NAME for one of your own; it is created, private, if there is none. Only what belongs to
+    the model goes out: no checkpoints, logs or optimizer states. A damaged folder is refused, and when nothing has
+    changed no commit is made.
+    """
+    receipt = publish(
+        folder,
+        repo,
+        revision=revision,
+        tag=tag,
+        private=private,
+        message=message,
+        token=token,
+        endpoint=endpoint,
+    )
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(receipt)))
+    else:
+        _show(receipt)
+    if private is False and receipt.private:
+        click.echo(f"{receipt.repo} was private already and stays so.", err=True)
+
+
+def _show(receipt: Receipt) -> None:
+    visibility = "private" if receipt.private else "public"
+    tagged = f", tagged {receipt.tag}" if receipt.tag else ""
+    if receipt.changed:
+        click.echo(
+            f"Published {len(receipt.files)} files ({_human(receipt.bytes_sent)}) to {receipt.repo} "
+            f"({visibility}, {receipt.revision}{tagged})"
+        )
+    else:
+        click.echo(f"{receipt.repo} ({visibility}, {receipt.revision}{tagged}) has all of this already: no new commit")
+    if receipt.deleted:
+        click.echo(f"Deleted there, as files of an earlier save: {', '.join(receipt.deleted)}")
+    click.echo(receipt.commit_url)
+
+
+def _human(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

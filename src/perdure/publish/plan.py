@@ -1,0 +1,76 @@
+"""Compare a local folder with a remote tree: what one commit has to add, change and delete. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from perdure.format.names import ADAPTER_CONFIG, MANIFEST, is_weights
+
+CARD = "README.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a push would do; paths are relative, with `/`, sorted.
+
+    Args:
+        add: Local files that the remote tree lacks.
+        change: Local files that differ from the remote ones of the same path.
+        delete: Remote files of an earlier save that the folder no longer has.
+        keep: Local files that the remote tree has already, byte for byte.
+        nbytes: Bytes of `add` and `change` together.
+    """
+
+    add: tuple[str, ...]
+    change: tuple[str, ...]
+    delete: tuple[str, ...]
+    keep: tuple[str, ...]
+    nbytes: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether the remote tree is already what it should be."""
+        return not (self.add or self.change or self.delete)
+
+    @property
+    def send(self) -> tuple[str, ...]:
+        """The files whose bytes go out."""
+        return tuple(sorted(self.add + self.change))
+
+
+def make_plan(
+    local: Mapping[str, int], remote: Collection[str], *, same: Collection[str], saved_before: Collection[str]
+) -> Plan:
+    """Plan one commit.
+
+    Args:
+        local: Path → size in bytes of each file to publish.
+        remote: Paths of the remote tree.
+        same: Paths whose local and remote bytes are equal.
+        saved_before: Paths that the remote manifest names: files of an earlier save, not added by a person.
+
+    What a person may have written on the Hub is never deleted: only files of an earlier save are, and weights or
+    index or adapter config, which would load in place of the new ones. A folder without weights replaces nothing.
+
+    >>> plan = make_plan({"model.safetensors": 5}, ["LICENSE", "model-00001-of-00002.safetensors"],
+    ...                  same=(), saved_before=())
+    >>> plan.add, plan.delete
+    (('model.safetensors',), ('model-00001-of-00002.safetensors',))
+    """
+    has_weights = any(is_weights(path) for path in local)
+
+    def is_stale(path: str) -> bool:
+        if path in local or path == CARD or not has_weights:
+            return False
+        return path in saved_before or path in (MANIFEST, ADAPTER_CONFIG) or is_weights(path)
+
+    changed = {path for path in local if path in remote and path not in same}
+    added = {path for path in local if path not in remote}
+    return Plan(
+        add=tuple(sorted(added)),
+        change=tuple(sorted(changed)),
+        delete=tuple(sorted(path for path in remote if is_stale(path))),
+        keep=tuple(sorted(local.keys() - added - changed)),
+        nbytes=sum(local[path] for path in added | changed),
+    )

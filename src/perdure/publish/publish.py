@@ -1,0 +1,261 @@
+"""The sequence of a push: check the folder, look at the Hub, plan, commit once, confirm, tag."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from perdure.errors import Conflict, Corrupt, Rejected, Unauthorized, Unavailable, UnsupportedFormat
+from perdure.folder import amend
+from perdure.format.manifest import decode, read_manifest
+from perdure.format.names import MANIFEST
+from perdure.io.digest import as_text, digest_bytes
+from perdure.publish.plan import CARD, Plan, make_plan
+from perdure.publish.remote import Remote, RemoteFile, RemoteRepo
+from perdure.publish.selection import Selection, git_blob_id, select, sha256
+from perdure.publish.target import MAIN, Target, endpoint_in_force
+
+_MAX_MANIFEST = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What a push did. It holds no token.
+
+    Args:
+        repo: The repository's full name.
+        endpoint: The Hub's address.
+        url: Where a person reads the published model.
+        revision: The branch.
+        commit: Its head now: the new commit, or the one that had everything already.
+        commit_url: Where a person reads that commit.
+        tag: The tag at that commit, if one was asked for.
+        private: Whether only its owners see the repository.
+        files: Paths added or changed.
+        deleted: Paths of an earlier save that were deleted in the same commit.
+        bytes_sent: Bytes of `files`; the client sends fewer where the Hub holds parts of them.
+        created: Whether the repository was created.
+        changed: Whether there is a new commit.
+        left_out: Names in the folder that do not belong to the model and stayed on this machine.
+    """
+
+    repo: str
+    endpoint: str
+    url: str
+    revision: str
+    commit: str
+    commit_url: str
+    tag: str | None
+    private: bool
+    files: tuple[str, ...]
+    deleted: tuple[str, ...]
+    bytes_sent: int
+    created: bool
+    changed: bool
+    left_out: tuple[str, ...]
+
+
+def publish(
+    folder: str | Path,
+    repo: str,
+    *,
+    revision: str = MAIN,
+    tag: str | None = None,
+    private: bool | None = None,
+    message: str | None = None,
+    token: str | None = None,
+    endpoint: str | None = None,
+    verify: bool = True,
+) -> Receipt:
+    """Publish a model folder as one atomic commit: readers see all of the old model or all of the new.
+
+    Only what belongs to the model goes out. Files of an earlier save that the folder no longer has are deleted in the
+    same commit; what people added on the Hub stays. When nothing differs, no commit is made. So a push whose outcome
+    is unknown can simply be done again.
+
+    Args:
+        folder: What `save_model` wrote, or another model folder.
+        repo: `NAMESPACE/NAME`, or `NAME` for a repository of the token's own user. Created if missing.
+        revision: The branch; created from `main` if missing.
+        tag: A tag for the commit. A tag never moves: if it exists elsewhere nothing is sent.
+        private: Whether a new repository is private: by default it is. The visibility of an existing one never
+            changes; where True is asked for and it is public, nothing is sent.
+        message: The commit's message.
+        token: By default `HF_TOKEN`, or what `hf auth login` stored.
+        endpoint: The Hub's address: by default `HF_ENDPOINT`, or huggingface.co.
+        verify: Read every file and compare it with the manifest first; False when the caller has just done so.
+
+    Raises:
+        InvalidInput, NotFound: The folder or a name is wrong; nothing was sent.
+        Corrupt: The folder is not what was saved; nothing was sent.
+        Unauthorized: No token, a wrong one, or one that may not do this.
+        Rejected: The Hub refused for good, in its own words.
+        Conflict: The tag exists elsewhere, or somebody else committed in between.
+        Unavailable: The Hub is away. Nothing is lost; the hint is the command that pushes later.
+
+    ```python
+    receipt = perdure.publish("out", "me/my-model", tag="v1.0")
+    print(receipt.commit_url)
+    ```
+    """
+    folder = Path(folder)
+    target = Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint_in_force(endpoint))
+    remote = Remote(target.endpoint, token)
+    selection = _prepare(folder, verify=verify)
+    try:
+        return _push(remote, target, selection, private=private, message=message)
+    except Unavailable as error:
+        command = target.push_command(folder.absolute(), private=private, message=message)
+        raise Unavailable(
+            f"{error.message}\n  Nothing was lost: everything lies in {folder.absolute()}.",
+            hint="\n  ".join(filter(None, [error.hint, f"Push it later with: {command}"])),
+        ) from error
+
+
+def _prepare(folder: Path, *, verify: bool) -> Selection:
+    selection = select(folder)
+    if MANIFEST not in selection.files:
+        return selection
+    if CARD in selection.files:
+        _take_over_card(folder)
+    if verify:
+        _require_whole(folder)
+    return selection
+
+
+def _take_over_card(folder: Path) -> None:
+    """A card that a person edited is what he wants to say, so the manifest follows it."""
+    entry = read_manifest(folder).files.get(CARD)
+    card = (folder / CARD).read_bytes()
+    if entry is None or entry.digest != as_text(digest_bytes(card)):
+        amend(folder, {CARD: card})
+
+
+def _require_whole(folder: Path) -> None:
+    from perdure.check.verify import verify
+
+    verification = verify(folder)
+    if not verification.ok:
+        raise Corrupt(
+            f"{folder} is not what was saved: {'; '.join(map(str, verification.problems))}. Nothing was sent.",
+            path=folder,
+            hint="Save the model again, or push another folder.",
+        )
+
+
+def _push(
+    remote: Remote, target: Target, selection: Selection, *, private: bool | None, message: str | None
+) -> Receipt:
+    name = target.repo if "/" in target.repo else f"{remote.user()}/{target.repo}"
+    found, created = _find_or_create(remote, name, private=private)
+    head = found.branches.get(target.revision)
+    base = head or found.branches.get(MAIN)
+    plan = _compare(remote, found.name, base, selection)
+    _refuse_to_move_tag(found, target, base if plan.empty else None)
+    if head is None and base is not None:
+        remote.create_branch(found.name, target.revision, start=base)
+    commit = base
+    if commit is None or not plan.empty:
+        commit = _commit(remote, found.name, target.revision, plan, selection, message=message, parent=base)
+    if target.tag is not None and target.tag not in found.tags:
+        remote.create_tag(found.name, target.tag, commit=commit)
+    page = f"{target.endpoint}/{found.name}"
+    return Receipt(
+        repo=found.name,
+        endpoint=target.endpoint,
+        url=page if target.revision == MAIN else f"{page}/tree/{target.revision}",
+        revision=target.revision,
+        commit=commit,
+        commit_url=f"{page}/commit/{commit}",
+        tag=target.tag,
+        private=found.private,
+        files=plan.send,
+        deleted=plan.delete,
+        bytes_sent=plan.nbytes,
+        created=created,
+        changed=not plan.empty,
+        left_out=selection.left_out,
+    )
+
+
+def _find_or_create(remote: Remote, name: str, *, private: bool | None) -> tuple[RemoteRepo, bool]:
+    found = remote.look(name)
+    if found is not None:
+        if private and not found.private:
+            raise Rejected(
+                f"{found.name} is public, and a private one was asked for. Nothing was sent.",
+                hint="Make it private in its settings on the Hub, or choose another name.",
+            )
+        return found, False
+    try:
+        remote.create_repo(name, private=private is not False)
+    except Conflict as error:
+        raise Unauthorized(
+            f"{name} exists, but this token may not see it. Nothing was sent.",
+            hint="Use a token of its owner, or choose another name.",
+        ) from error
+    made = remote.look(name)
+    if made is None:
+        raise Unauthorized(f"{name} was created, but this token may not read it. Nothing was sent.")
+    return made, True
+
+
+def _compare(remote: Remote, name: str, base: str | None, selection: Selection) -> Plan:
+    tree = remote.tree(name, base) if base is not None else {}
+    sizes = {path: file.stat().st_size for path, file in selection.files.items()}
+    same = {path for path, size in sizes.items() if path in tree and _is_same(selection.files[path], size, tree[path])}
+    before = _saved_before(remote, name, base, tree) if base is not None else frozenset()
+    return make_plan(sizes, tree.keys(), same=same, saved_before=before)
+
+
+def _is_same(file: Path, size: int, there: RemoteFile) -> bool:
+    if size != there.size:
+        return False
+    return sha256(file) == there.sha256 if there.sha256 else git_blob_id(file) == there.blob_id
+
+
+def _saved_before(remote: Remote, name: str, base: str, tree: Mapping[str, RemoteFile]) -> frozenset[str]:
+    if MANIFEST not in tree or tree[MANIFEST].size > _MAX_MANIFEST:
+        return frozenset()
+    try:
+        return frozenset(decode(remote.read(name, MANIFEST, base)).files)
+    except (Corrupt, UnsupportedFormat):  # then nothing is known of the earlier save but what its weights' names tell
+        return frozenset()
+
+
+def _refuse_to_move_tag(found: RemoteRepo, target: Target, unchanged_head: str | None) -> None:
+    there = found.tags.get(target.tag) if target.tag is not None else None
+    if there is not None and there != unchanged_head:
+        raise Conflict(
+            f"The tag {target.tag} of {found.name} exists already, at commit {there[:12]}, and tags do not move. "
+            "Nothing was sent.",
+            hint="Choose a new tag, or push without one.",
+        )
+
+
+def _commit(
+    remote: Remote,
+    name: str,
+    revision: str,
+    plan: Plan,
+    selection: Selection,
+    *,
+    message: str | None,
+    parent: str | None,
+) -> str:
+    commit = remote.commit(
+        name,
+        revision,
+        add={path: selection.files[path] for path in plan.send},
+        delete=plan.delete,
+        message=message or "Publish a model with perdure",
+        parent=parent,
+    )
+    missing = sorted(selection.files.keys() - remote.tree(name, commit).keys())
+    if missing:  # the client leaves out, without a word, what a .gitignore on the Hub names
+        raise Rejected(
+            f"{name} has a new commit {commit[:12]}, but the Hub left out of it: {', '.join(missing)}.",
+            hint="A .gitignore in the repository may name them: remove it there, then push again.",
+        )
+    return commit

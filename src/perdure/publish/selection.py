@@ -1,0 +1,113 @@
+"""Choose the files of a local folder that belong to the model; refuse what may not leave the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from perdure.errors import InvalidInput, NotFound
+from perdure.format.manifest import read_manifest
+from perdure.format.names import MANIFEST, is_weights
+from perdure.publish.plan import CARD
+
+_TEMPLATES = "additional_chat_templates"
+_SUFFIXES = frozenset({
+    ".safetensors", ".gguf", ".onnx", ".json", ".jinja", ".model", ".tiktoken", ".txt", ".md", ".py", ".yaml",
+    ".png", ".jpg", ".svg",
+})  # fmt: skip
+_NAMES = frozenset({"LICENSE", "NOTICE", "USE_POLICY"})
+# What a training run leaves beside a model: pickles, some with a token in clear, and state no reader of it needs.
+_TRAINING = re.compile(
+    r"training_args\.bin|trainer_state\.json|(optimizer|scheduler|scaler|rng_state)[\w.-]*|events\.out\.tfevents.*"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The files to publish.
+
+    Args:
+        files: Path in the repository (with `/`) → file on disk.
+        left_out: Names in the folder that stay on this machine.
+    """
+
+    files: Mapping[str, Path]
+    left_out: tuple[str, ...]
+
+
+def select(folder: Path) -> Selection:
+    """The files of `folder` that belong to the model in it.
+
+    With a manifest these are exactly the files that it names, the manifest, and the card. Without one they are the
+    top-level files of a model folder: never checkpoints, hidden files, pickled training state or `training_args.bin`.
+
+    Raises:
+        NotFound: There is no such folder.
+        InvalidInput: No model is in it, or a symlink in it leads out of it.
+        Corrupt, UnsupportedFormat: Its manifest does not read.
+    """
+    if not folder.is_dir():
+        raise NotFound(f"{folder} is not a folder. Nothing was sent.")
+    chosen = _named(folder) if (folder / MANIFEST).exists() else _recognised(folder)
+    files = {path: _inside(folder, path) for path in sorted(chosen)}
+    tops = {path.partition("/")[0] for path in files}
+    return Selection(
+        files=files, left_out=tuple(sorted(entry.name for entry in folder.iterdir() if entry.name not in tops))
+    )
+
+
+def git_blob_id(path: Path) -> str:
+    """The id that git gives a file's content: what a Hub names files by that it keeps in git itself."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    return _digest_into(digest, path)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content: what a Hub names its large files by."""
+    return _digest_into(hashlib.sha256(), path)
+
+
+def _named(folder: Path) -> set[str]:
+    named = {MANIFEST, *read_manifest(folder).files}
+    return named | {CARD} if (folder / CARD).is_file() else named
+
+
+def _recognised(folder: Path) -> set[str]:
+    chosen = {entry.name for entry in folder.iterdir() if entry.is_file() and _belongs(entry.name)}
+    if not any(is_weights(name) or name.endswith((".gguf", ".onnx")) for name in chosen):
+        raise InvalidInput(
+            f"{folder} holds no model: no weights were found at its top level. Nothing was sent.",
+            hint="Name the folder that save_model or save_pretrained wrote.",
+        )
+    return chosen | set(_templates(folder / _TEMPLATES))
+
+
+def _belongs(name: str) -> bool:
+    if name.startswith(".") or _TRAINING.fullmatch(name):
+        return False
+    return is_weights(name) or Path(name).suffix in _SUFFIXES or name in _NAMES
+
+
+def _templates(folder: Path) -> Iterator[str]:
+    entries: Iterable[Path] = folder.iterdir() if folder.is_dir() else ()
+    return (f"{_TEMPLATES}/{entry.name}" for entry in entries if entry.suffix == ".jinja" and entry.is_file())
+
+
+def _inside(folder: Path, path: str) -> Path:
+    file = folder / path
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise InvalidInput(
+            f"{file} is a symlink that leads out of its folder, to {file.resolve()}. Nothing was sent.",
+            hint=f"If it belongs to the model, copy it: cp --remove-destination {file.resolve()} {file}",
+        )
+    return file
+
+
+def _digest_into(digest: hashlib._Hash, path: Path) -> str:
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

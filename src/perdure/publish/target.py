@@ -1,0 +1,113 @@
+"""Where a push goes: endpoint, repository, revision, tag; all checked before anything touches the network."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from perdure.errors import InvalidInput
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+MAIN = "main"
+
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
+_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=/-]{0,254}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where to publish.
+
+    Args:
+        repo: `NAMESPACE/NAME`, or `NAME` for a repository of the token's own user.
+        revision: The branch to commit to.
+        tag: A tag for the new commit.
+        endpoint: The Hub's address.
+
+    Raises:
+        InvalidInput: One of them is no valid name; the message says which and why.
+    """
+
+    repo: str
+    revision: str = MAIN
+    tag: str | None = None
+    endpoint: str = DEFAULT_ENDPOINT
+
+    def __post_init__(self) -> None:
+        check_repo(self.repo)
+        _check_ref(self.revision, "branch")
+        if self.tag is not None:
+            _check_ref(self.tag, "tag")
+        _check_endpoint(self.endpoint)
+
+    def push_command(self, folder: Path, *, private: bool | None = None, message: str | None = None) -> str:
+        """The shell command that does this push again; it holds no token.
+
+        >>> Target(repo="me/model", tag="v1.0").push_command(Path("my runs/a"))
+        "perdure push 'my runs/a' me/model --tag v1.0"
+        """
+        words = ["perdure", "push", str(folder), self.repo]
+        words += ["--revision", self.revision] if self.revision != MAIN else []
+        words += ["--tag", self.tag] if self.tag is not None else []
+        words += [] if private is None else ["--private" if private else "--public"]
+        words += ["--message", message] if message is not None else []
+        words += ["--endpoint", self.endpoint] if self.endpoint != DEFAULT_ENDPOINT else []
+        return shlex.join(words)
+
+
+def endpoint_in_force(endpoint: str | None) -> str:
+    """The Hub to speak with: `endpoint` if given, else `HF_ENDPOINT`, else huggingface.co."""
+    return (endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+
+
+def check_repo(repo: str) -> None:
+    """Check a repository's name by the rules of the Hub.
+
+    Raises:
+        InvalidInput: It is not `NAME` or `NAMESPACE/NAME`.
+    """
+    parts = repo.split("/")
+    if len(parts) > 2 or not all(_NAME.fullmatch(part) for part in parts):
+        reason = "each part has letters, digits, '-', '_' and '.', and neither starts nor ends with '-' or '.'"
+    elif "--" in repo or ".." in repo:
+        reason = "'--' and '..' are not allowed in it"
+    elif repo.endswith(".git"):
+        reason = "it must not end with '.git'"
+    elif len(repo) > 96:
+        reason = "it is longer than 96 characters"
+    else:
+        return
+    raise InvalidInput(
+        f"{repo!r} is not the name of a repository: {reason}. Nothing was sent.",
+        hint="Write NAMESPACE/NAME, for example: me/my-model",
+    )
+
+
+def _check_ref(name: str, what: str) -> None:
+    if name.startswith("refs/") or _COMMIT.fullmatch(name):
+        reason = f"name a {what}, not a commit or a full reference"
+    elif not _REF.fullmatch(name) or re.search(r"\.\.|@\{|//|/\.|/$|\.$|\.lock(/|$)", name):
+        reason = "git does not allow such a name"
+    else:
+        return
+    raise InvalidInput(f"{name!r} cannot be the {what}: {reason}. Nothing was sent.")
+
+
+def _check_endpoint(endpoint: str) -> None:
+    try:
+        address = urlsplit(endpoint)
+        sound = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:
+        sound = False
+    if not sound or address.query or address.fragment:
+        raise InvalidInput(
+            f"{endpoint!r} is not the address of a Hub. Nothing was sent.",
+            hint=f"Write it like {DEFAULT_ENDPOINT} or http://localhost:8000",
+        )
+    if address.username is not None or address.password is not None:  # it would end in messages and logs
+        raise InvalidInput("The endpoint must not hold a user name or password. Nothing was sent.")
