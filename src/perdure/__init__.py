@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from perdure.check.verify import Problem, Verification, verify
     from perdure.errors import (
         AlreadyExists,
         Conflict,
@@ -38,11 +39,14 @@ _HOME = {
     "MissingDependency": "perdure.errors",
     "NotFound": "perdure.errors",
     "PerdureError": "perdure.errors",
+    "Problem": "perdure.check.verify",
     "Rejected": "perdure.errors",
     "SaveFailed": "perdure.errors",
     "Unauthorized": "perdure.errors",
     "Unavailable": "perdure.errors",
     "UnsupportedFormat": "perdure.errors",
+    "Verification": "perdure.check.verify",
+    "verify": "perdure.check.verify",
 }
 
 __all__ = [
@@ -54,12 +58,15 @@ __all__ = [
     "MissingDependency",
     "NotFound",
     "PerdureError",
+    "Problem",
     "Rejected",
     "SaveFailed",
     "Unauthorized",
     "Unavailable",
     "UnsupportedFormat",
+    "Verification",
     "__version__",
+    "verify",
 ]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from perdure.errors import InvalidInput
+from perdure.errors import InvalidInput, NotFound
 from perdure.folder.stage import resolve, stage
 from perdure.format.manifest import Manifest, read_manifest
-from perdure.format.names import check_name
+from perdure.format.names import check_name, is_weights
 
 
 def amend(folder: Path, files: Mapping[str, bytes]) -> Manifest:
@@ -35,3 +35,21 @@ def amend(folder: Path, files: Mapping[str, bytes]) -> Manifest:
         for name, data in files.items():
             staged.write(name, data)
         return staged.amend()
+
+
+def record(folder: Path, names: Iterable[str]) -> Manifest:
+    """Take files of a saved folder into its manifest as they are now: a person edited or added them, and meant to.
+
+    Raises:
+        NotFound: There is no such file.
+        InvalidInput: A name is that of weights, which nobody edits by hand; or leads out of the folder.
+    """
+    contents: dict[str, bytes] = {}
+    for name in names:
+        path = folder / name
+        if is_weights(name) and not name.endswith(".json"):
+            raise InvalidInput(f"{name} holds weights: a difference there is damage, not an edit.")
+        if not path.is_file() or path.is_symlink():
+            raise NotFound(f"There is no file {name!r} in {folder}.")
+        contents[name] = path.read_bytes()
+    return amend(folder, contents)

@@ -67,7 +67,7 @@ class Stage:
             stale: Whether a file found in the target under this path, which no manifest names, belongs to an
                 older save nevertheless and goes with it.
         """
-        for path in _files(self.path):
+        for path in files_of(self.path):
             if path not in self._entries:
                 fsync_file(self.path / path)
                 size, digest = digest_file(self.path / path)
@@ -127,7 +127,7 @@ class Stage:
             inside = self.target / self._staging.name.removeprefix(f".{self.target.name}")
             self._staging.rename(inside)
             self._staging, self.path = inside, inside / "new"
-        coming = list(_files(self.path))
+        coming = list(files_of(self.path))
         for name in coming:
             if (self.target / name).is_dir():
                 raise InvalidInput(
@@ -228,12 +228,12 @@ def _sort_out(folder: Path, stale: Callable[[str], bool]) -> tuple[list[str], li
         known = {}
     ours: list[str] = []
     others: list[str] = []
-    for name in _files(folder):
+    for name in files_of(folder):
         (ours if name in known or name == MANIFEST or stale(name) else others).append(name)
     return ours, others
 
 
-def _files(folder: Path) -> Iterator[str]:
+def files_of(folder: Path) -> Iterator[str]:
     """Paths within `folder` of its files, links and empty folders; staging folders are passed over."""
     for parent, folders, files in os.walk(folder):
         relative = Path(parent).relative_to(folder)

@@ -118,7 +118,7 @@ def tensors_entry(size: int, head: bytes, tensors: Mapping[str, bytes]) -> FileE
         head: Digest of everything before the tensors' bytes.
         tensors: Digest of each tensor, in the order of their bytes in the file.
     """
-    whole = combine([head, *tensors.values()])
+    whole = combine([head, *tensors.values()]) if tensors else head  # then the header is the whole file
     return FileEntry(
         size=size, digest=as_text(whole), tensors={name: as_text(digest) for name, digest in tensors.items()}
     )

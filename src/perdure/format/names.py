@@ -23,7 +23,9 @@ _TOKENIZER = frozenset({
     "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja",
     "chat_template.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
 })  # fmt: skip
-_CODE_OR_MODEL = re.compile(r".*\.(safetensors|bin|pt|pth|py|model|jinja)|.*\.index\.json")
+# Servers take every file of these endings for weights or vocabulary, but for a Trainer's own state.
+_BY_ENDING = re.compile(r".*\.(safetensors|bin|pt|model|jinja)|.*\.index\.json")
+_TRAINER_STATE = re.compile(r"(training_args|optimizer|scheduler|scaler)\.(bin|pt)")
 
 
 def is_weights(name: str) -> bool:
@@ -41,14 +43,14 @@ def is_tokenizer(name: str) -> bool:
 
 
 def is_read_by_loaders(name: str) -> bool:
-    """Whether a loader of models might read, or run, a file at this path of a model folder."""
+    """Whether a loader of models might read a file at this path of a model folder."""
     if "/" in name:
         return name.startswith("additional_chat_templates/")
     return (
         is_weights(name)
         or is_tokenizer(name)
         or name in (CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG)
-        or (_CODE_OR_MODEL.fullmatch(name) is not None and name != "training_args.bin")
+        or (_BY_ENDING.fullmatch(name) is not None and _TRAINER_STATE.fullmatch(name) is None)
     )
 
 

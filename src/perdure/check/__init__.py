@@ -1,0 +1,1 @@
+"""Judge a saved folder: is it, to the byte, what was saved?"""
