@@ -64,6 +64,8 @@ def command(
         click.echo(json.dumps(dataclasses.asdict(receipt)))
     else:
         _show(receipt)
+    if receipt.left_out:
+        click.echo(f"Not part of the model, so not published: {', '.join(receipt.left_out)}", err=True)
     if private is False and receipt.private:
         click.echo(f"{receipt.repo} was private already and stays so.", err=True)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from perdure.check import verify as check
 from perdure.errors import Conflict, Corrupt, Rejected, Unauthorized, Unavailable, UnsupportedFormat
-from perdure.folder import amend
+from perdure.folder import amend, is_interrupted
 from perdure.format.manifest import decode, read_manifest
 from perdure.format.names import MANIFEST
 from perdure.io.digest import as_text, digest_bytes
@@ -114,6 +116,12 @@ def publish(
 
 
 def _prepare(folder: Path, *, verify: bool) -> Selection:
+    if is_interrupted(folder):
+        raise Corrupt(
+            f"A save into {folder} stopped half way. Nothing was sent.",
+            path=folder,
+            hint=f"Complete it with: {shlex.join(['perdure', 'verify', '--recover', str(folder)])}",
+        )
     selection = select(folder)
     if MANIFEST not in selection.files:
         return selection
@@ -133,13 +141,13 @@ def _take_over_card(folder: Path) -> None:
 
 
 def _require_whole(folder: Path) -> None:
-    from perdure.check.verify import verify
-
-    verification = verify(folder)
-    if not verification.ok:
+    found = check.verify(folder).problems
+    wrong = [problem for problem in found if problem.kind != "extra"]  # what the manifest does not name stays here
+    if wrong:
         raise Corrupt(
-            f"{folder} is not what was saved: {'; '.join(map(str, verification.problems))}. Nothing was sent.",
-            path=folder,
+            f"{folder} is not what was saved: {'; '.join(map(str, wrong))}. Nothing was sent.",
+            path=folder / wrong[0].path,
+            tensor=wrong[0].tensor,
             hint="Save the model again, or push another folder.",
         )
 

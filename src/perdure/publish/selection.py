@@ -31,7 +31,7 @@ class Selection:
 
     Args:
         files: Path in the repository (with `/`) → file on disk.
-        left_out: Names in the folder that stay on this machine.
+        left_out: Names in the folder, hidden ones apart, that stay on this machine.
     """
 
     files: Mapping[str, Path]
@@ -54,9 +54,8 @@ def select(folder: Path) -> Selection:
     chosen = _named(folder) if (folder / MANIFEST).exists() else _recognised(folder)
     files = {path: _inside(folder, path) for path in sorted(chosen)}
     tops = {path.partition("/")[0] for path in files}
-    return Selection(
-        files=files, left_out=tuple(sorted(entry.name for entry in folder.iterdir() if entry.name not in tops))
-    )
+    others = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} - tops
+    return Selection(files=files, left_out=tuple(sorted(others)))
 
 
 def git_blob_id(path: Path) -> str:

@@ -1,0 +1,90 @@
+"""What leaves the machine, and what never does."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from perdure.errors import Corrupt, InvalidInput, NotFound
+from perdure.publish.selection import git_blob_id, select, sha256
+
+
+def fill(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"content")
+
+
+def test_with_a_manifest_exactly_its_files_go(saved: Path) -> None:
+    fill(
+        saved, "checkpoint-10/optimizer.pt", "checkpoint-10/model.safetensors", "training_args.bin", "notes.txt", ".env"
+    )
+    selection = select(saved)
+    assert list(selection.files) == ["config.json", "model.safetensors", "perdure.json", "tokenizer.json"]
+    assert selection.left_out == ("checkpoint-10", "notes.txt", "training_args.bin")
+
+
+def test_a_card_written_by_hand_goes_too(saved: Path) -> None:
+    (saved / "README.md").write_text("# Mine")
+    assert "README.md" in select(saved).files
+
+
+def test_without_a_manifest_the_models_own_files_go(tmp_path: Path) -> None:
+    model = ["model.safetensors", "config.json", "tokenizer.model", "pytorch_model.bin", "modeling_mine.py",
+             "README.md", "LICENSE", "additional_chat_templates/tools.jinja", "all_results.json"]  # fmt: skip
+    others = ["training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state_0.pth", "scaler.pt",
+              "trainer_state.json", "checkpoint-5/model.safetensors", ".git/config", ".env", ".netrc", "data.pkl",
+              "runs/events.out.tfevents.1", "global_step5/x.pt", "additional_chat_templates/x.pkl"]  # fmt: skip
+    fill(tmp_path, *model, *others)
+    selection = select(tmp_path)
+    assert sorted(selection.files) == sorted(model)
+    assert "training_args.bin" in selection.left_out
+    assert ".env" not in selection.left_out
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "config.json", "checkpoint-1/model.safetensors", "training_args.bin")
+    with pytest.raises(InvalidInput, match="holds no model"):
+        select(tmp_path)
+    with pytest.raises(NotFound):
+        select(tmp_path / "nowhere")
+
+
+def test_a_symlink_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    fill(folder, "model.safetensors")
+    (tmp_path / "secret.txt").write_text("secret")
+    (folder / "vocab.txt").symlink_to(tmp_path / "secret.txt")
+    with pytest.raises(InvalidInput, match="leads out of its folder"):
+        select(folder)
+
+
+def test_a_manifests_file_that_became_a_symlink_out_is_refused(saved: Path) -> None:
+    (saved.parent / "elsewhere.json").write_text("{}")
+    (saved / "config.json").unlink()
+    (saved / "config.json").symlink_to("../elsewhere.json")
+    with pytest.raises(InvalidInput, match="leads out of its folder"):
+        select(saved)
+
+
+def test_a_symlink_within_the_folder_is_followed(tmp_path: Path) -> None:
+    fill(tmp_path, "model.safetensors", "blobs/config")
+    (tmp_path / "config.json").symlink_to("blobs/config")
+    assert select(tmp_path).files["config.json"].read_bytes() == b"content"
+
+
+def test_a_damaged_manifest_is_refused(saved: Path) -> None:
+    manifest = saved / "perdure.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"kind": "model"', b'"kind": "madel"'))
+    with pytest.raises(Corrupt):
+        select(saved)
+
+
+def test_ids_are_those_of_git_and_of_sha256(saved: Path) -> None:
+    file = saved / "model.safetensors"
+    git = subprocess.run(["git", "hash-object", "--no-filters", file], capture_output=True, text=True, check=True)
+    assert git_blob_id(file) == git.stdout.strip()
+    assert sha256(file) == hashlib.sha256(file.read_bytes()).hexdigest()
