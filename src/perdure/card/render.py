@@ -1,0 +1,172 @@
+"""Facts → the parts of a card: metadata for the Hub, and regions of Markdown. Pure; what is not known is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from perdure.card.facts import Facts, Method, Scalar, Training, unique
+from perdure.card.markdown import code_cell, fence, link, table, text
+from perdure.card.snippets import usage
+
+HUB = "https://huggingface.co"
+_LIBRARIES = {"model": "transformers", "adapter": "peft"}
+_HOMES = {"TRL": "https://github.com/huggingface/trl"}
+_LIBRARY_CITATIONS = {
+    "TRL": """@software{vonwerra2020trl,
+  title   = {{TRL: Transformers Reinforcement Learning}},
+  author  = {von Werra, Leandro and Belkada, Younes and Tunstall, Lewis and Beeching, Edward and Thrush, Tristan and Lambert, Nathan and Huang, Shengyi and Rasul, Kashif and Gallouédec, Quentin},
+  license = {Apache-2.0},
+  url     = {https://github.com/huggingface/trl},
+  year    = {2020}
+}""",  # noqa: E501 (as its authors print it)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """The generated parts of a card.
+
+    Args:
+        metadata: Keys of the Hub's front matter → values, in order.
+        regions: Region → Markdown, in the order of the page.
+    """
+
+    metadata: Mapping[str, object]
+    regions: Mapping[str, str]
+
+
+def render(facts: Facts) -> Rendered:
+    """The card of a model, for `perdure.card.document.refresh` to put into a file."""
+    regions = {name: write(facts) for name, write in _REGIONS.items()}
+    return Rendered(metadata=_metadata(facts), regions={name: part for name, part in regions.items() if part})
+
+
+def _metadata(facts: Facts) -> dict[str, object]:
+    base = facts.base
+    metadata: dict[str, object | None] = {
+        "language": list(facts.languages),
+        "license": facts.license,
+        "library_name": _LIBRARIES.get(facts.weights.kind),
+        "pipeline_tag": facts.weights.pipeline_tag,
+        "base_model": base.id if base else None,
+        "base_model_relation": base.relation if base else None,
+        "datasets": list(unique(facts.datasets)),
+        "tags": list(unique(facts.tags)),
+    }
+    return {key: value for key, value in metadata.items() if value}
+
+
+def _title(facts: Facts) -> str:
+    return f"# {text(facts.name)}"
+
+
+def _summary(facts: Facts) -> str:
+    adapter = facts.weights.kind == "adapter"
+    what = "An adapter" if adapter else "A model"
+    if facts.base is not None:
+        base = link(facts.base.id, f"{HUB}/{facts.base.id}")
+        what = f"An adapter for {base}" if adapter else f"A fine-tuned version of {base}"
+        if facts.base.revision is not None:
+            what += f" (at revision {code_cell(facts.base.revision)})"
+    if facts.training is not None and facts.training.method is not None:
+        what += f", trained with {_method(facts.training.method)}"
+    if facts.datasets:
+        what += " on " + " and ".join(link(name, f"{HUB}/datasets/{name}") for name in facts.datasets)
+    sentences = [what + "."]
+    if facts.weights.parameters is not None:
+        holder = f" ({code_cell(facts.weights.architecture)})" if facts.weights.architecture else ""
+        sentences.append(f"It has {facts.weights.parameters:,} parameters{holder}.")
+    return " ".join(sentences)
+
+
+def _method(method: Method) -> str:
+    home = _HOMES.get(method.library or "")
+    by = f" by {link(method.library, home)}" if method.library and home else ""
+    return text(method.name) + by
+
+
+def _usage(facts: Facts) -> str:
+    how = usage(facts)
+    return f"## How to use\n\n{how}" if how else ""
+
+
+def _training(facts: Facts) -> str:
+    training = facts.training
+    if training is None:
+        return ""
+    parts = [_procedure(training)]
+    if training.hyperparameters:
+        parts.append("### Hyperparameters\n\n" + _settings(training.hyperparameters))
+    if training.adapter:
+        parts.append("### Adapter\n\n" + _settings(training.adapter))
+    written = [part for part in parts if part]
+    return "\n\n".join(["## Training", *written]) if written else ""
+
+
+def _procedure(training: Training) -> str:
+    sentences = []
+    method = training.method
+    if method is not None and method.title and method.arxiv:
+        paper = link(method.title, f"{HUB}/papers/{method.arxiv}")
+        sentences.append(f"The method, {text(method.name)}, was introduced in {paper}.")
+    if training.hardware:
+        sentences.append(f"Trained on {text(training.hardware)}.")
+    if training.logs:
+        logs = ", ".join(link(service, address) for service, address in training.logs.items())
+        sentences.append(f"Training log: {logs}.")
+    return " ".join(sentences)
+
+
+def _settings(settings: Mapping[str, Scalar]) -> str:
+    rows = [(code_cell(name), code_cell(_setting(value))) for name, value in settings.items()]
+    return table(("Setting", "Value"), rows)
+
+
+def _results(facts: Facts) -> str:
+    training = facts.training.results if facts.training is not None else {}
+    parts = [
+        f"### {heading}\n\n"
+        + table(("Metric", "Value"), [(code_cell(name), _number(value)) for name, value in values.items()])
+        for heading, values in (("Evaluation", facts.evaluation), ("Training", training))
+        if values
+    ]
+    return "\n\n".join(["## Results", *parts]) if parts else ""
+
+
+def _versions(facts: Facts) -> str:
+    lines = [f"- {text(library)}: {text(version)}" for library, version in facts.versions.items()]
+    return "## Framework versions\n\n" + "\n".join(lines) if lines else ""
+
+
+def _citation(facts: Facts) -> str:
+    method = facts.training.method if facts.training is not None else None
+    if method is None:
+        return ""
+    entries = (method.citation, _LIBRARY_CITATIONS.get(method.library or ""))
+    blocks = [fence("bibtex", entry) for entry in entries if entry]
+    return "\n\n".join(["## Citation", *blocks]) if blocks else ""
+
+
+def _setting(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _number(value: float) -> str:
+    """
+    >>> [_number(value) for value in (0.123456, 2e-05, 1234567, 1.0)]
+    ['0.1235', '2e-05', '1,234,567', '1']
+    """
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+_REGIONS: Mapping[str, Callable[[Facts], str]] = {
+    "title": _title,
+    "summary": _summary,
+    "usage": _usage,
+    "training": _training,
+    "results": _results,
+    "versions": _versions,
+    "citation": _citation,
+}
+REGIONS = tuple(_REGIONS)

@@ -1,0 +1,80 @@
+"""How to load a model, as code that runs as printed."""
+
+from __future__ import annotations
+
+from perdure.card.facts import Facts
+from perdure.card.markdown import code, fence
+
+_HERE = "."  # loaders take the current folder by this name
+_ASK_CHAT = 'messages = [{"role": "user", "content": "What can you tell me?"}]'
+
+
+def usage(facts: Facts) -> str:
+    """Markdown that says how to load and run the model; empty where nothing certain can be said."""
+    if facts.weights.kind == "adapter":
+        snippet = _adapter(facts)
+        if not snippet:
+            return (
+                "Load the model that this adapter was trained on as `base`, then add the adapter to it with "
+                f"{code(f'peft.PeftModel.from_pretrained(base, {_place(facts)})')}."
+            )
+    elif facts.weights.kind == "model":
+        snippet = _model(facts)
+    else:
+        snippet = 'from safetensors.torch import load_file\n\nweights = load_file("model.safetensors")'
+    if not snippet:
+        return ""
+    block = fence("python", snippet)
+    if facts.repo is not None and facts.weights.kind != "module":
+        return block
+    return "Run this in the folder that holds the model:\n\n" + block
+
+
+def _place(facts: Facts) -> str:
+    return f'"{facts.repo or _HERE}"'  # an id has no quote and no backslash: see is_hub_id
+
+
+def _model(facts: Facts) -> str:
+    place, tag, architecture = _place(facts), facts.weights.pipeline_tag, facts.weights.architecture
+    if tag == "text-generation":
+        question, asked = (_ASK_CHAT, "messages") if facts.weights.chat else ('prompt = "Once upon a time"', "prompt")
+        return (
+            "from transformers import pipeline\n\n"
+            f'generator = pipeline("text-generation", model={place})\n'
+            f"{question}\n"
+            f"answer = generator({asked}, max_new_tokens=128, return_full_text=False)\n"
+            'print(answer[0]["generated_text"])'
+        )
+    if tag in ("text-classification", "token-classification"):
+        return (
+            "from transformers import pipeline\n\n"
+            f'classifier = pipeline("{tag}", model={place})\n'
+            'print(classifier("A sentence to classify."))'
+        )
+    if architecture is None or not architecture.isidentifier():
+        return ""
+    return f"from transformers import {architecture}\n\nmodel = {architecture}.from_pretrained({place})"
+
+
+def _adapter(facts: Facts) -> str:
+    if facts.base is None or facts.weights.pipeline_tag != "text-generation":
+        return ""
+    if facts.weights.chat:
+        question = (
+            f"{_ASK_CHAT}\n"
+            "inputs = tokenizer.apply_chat_template(\n"
+            '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True\n'
+            ")"
+        )
+    else:
+        question = 'inputs = tokenizer("Once upon a time", return_tensors="pt")'
+    return (
+        "from peft import AutoPeftModelForCausalLM\n"
+        "from transformers import AutoTokenizer\n\n"
+        f"model = AutoPeftModelForCausalLM.from_pretrained({_place(facts)})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({_place(facts)})\n"
+        f"{question}\n"
+        'ids, mask = inputs["input_ids"], inputs["attention_mask"]\n'
+        "output = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=128)\n"
+        "print(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))"
+    )
