@@ -110,7 +110,7 @@ def publish(
     except Unavailable as error:
         command = target.push_command(folder.absolute(), private=private, message=message)
         raise Unavailable(
-            f"{error.message}\n  Nothing was lost: everything lies in {folder.absolute()}.",
+            f"{error.message} Nothing was lost: everything lies in {folder.absolute()}.",
             hint="\n  ".join(filter(None, [error.hint, f"Push it later with: {command}"])),
         ) from error
 

@@ -6,12 +6,14 @@ alone would wait for ever for a hub that accepts a connection and then says noth
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perdure._optional import require
 from perdure.errors import Conflict, HubError, PerdureError, Rejected, Unauthorized, Unavailable
@@ -20,9 +22,8 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 _PURPOSE = "Publishing to a Hub"
+_SHORTEST_TOKEN = 8  # anything shorter is no secret, and would be cut out of ordinary words
 _CONNECT_SECONDS = 10.0
-_ANSWER_SECONDS = 20.0
-_COMMIT_SECONDS = 90.0  # a Hub works up to a minute on a large commit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,17 @@ class RemoteFile:
     size: int
     sha256: str | None
     blob_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bounds:
+    """Seconds to wait for one answer, and seconds after which nothing more is asked, repetitions included."""
+
+    answer: float = 20
+    total: float = 30
+
+
+_UPLOAD = _Bounds(answer=90, total=math.inf)  # a Hub works up to a minute on a large commit
 
 
 class Remote:
@@ -82,7 +94,7 @@ class Remote:
 
         with self._border(f"read {repo}"):
             try:
-                info = self._api.model_info(repo, timeout=_ANSWER_SECONDS)
+                info = self._api.model_info(repo)
             except RepositoryNotFoundError as error:
                 if error.response.status_code == 404:
                     return None
@@ -152,7 +164,7 @@ class Remote:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         summary, _, description = message.partition("\n")
-        with self._border(f"commit to {repo}", seconds=_COMMIT_SECONDS), _progress_only_on_terminals():
+        with self._border(f"commit to {repo}", bounds=_UPLOAD), _progress_only_on_terminals():
             operations = [
                 *(CommitOperationDelete(path_in_repo=path, is_folder=False) for path in delete),
                 *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in add.items()),
@@ -168,18 +180,18 @@ class Remote:
         return str(info.oid)
 
     @contextmanager
-    def _border(self, doing: str, *, seconds: float = _ANSWER_SECONDS) -> Iterator[None]:
+    def _border(self, doing: str, *, bounds: _Bounds | None = None) -> Iterator[None]:
         """Bound the waits of the client's calls inside, and translate what they raise."""
-        with _bounded(seconds):
-            try:
+        try:
+            with _bounded(bounds or _Bounds()):
                 yield
-            except PerdureError:
+        except PerdureError:
+            raise
+        except Exception as error:  # the client raises nearly everything; what is not the Hub's goes on as it is
+            translated = self._translated(error, doing)
+            if translated is None:
                 raise
-            except Exception as error:  # the client raises nearly everything; what is not the Hub's goes on as it is
-                translated = self._translated(error, doing)
-                if translated is None:
-                    raise
-                raise translated from error
+            raise translated from error
 
     def _translated(self, error: BaseException, doing: str) -> HubError | None:
         errors = require("huggingface_hub.errors", _PURPOSE)
@@ -220,7 +232,7 @@ class Remote:
         return Rejected(f"Could not {doing}. {said}")
 
     def _without_token(self, text: str) -> str:
-        return text.replace(self._token, "***") if self._token else text
+        return text.replace(self._token, "***") if self._token and len(self._token) >= _SHORTEST_TOKEN else text
 
 
 def _how_to_authenticate(endpoint: str) -> str:
@@ -228,18 +240,29 @@ def _how_to_authenticate(endpoint: str) -> str:
 
 
 @contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
-    """Let no request of the client's shared session wait for ever; a bound that somebody set himself is kept."""
+def _bounded(bounds: _Bounds) -> Iterator[None]:
+    """Let no request of the client's shared session wait for ever; a timeout that was set already is kept.
+
+    A hook, because several of the client's calls ask for no timeout in so many words, over the session's own, and
+    because the client repeats a failed request up to five times.
+    """
     from huggingface_hub import get_session
 
-    session = get_session()
-    before = session.timeout
-    if before.connect is None and before.read is None:
-        session.timeout = (_CONNECT_SECONDS, seconds, seconds, _CONNECT_SECONDS)  # connect, read, write, pool
+    until = time.monotonic() + bounds.total
+    limits = {"connect": _CONNECT_SECONDS, "read": bounds.answer, "write": bounds.answer, "pool": _CONNECT_SECONDS}
+
+    def bound(request: Any) -> None:
+        if time.monotonic() > until:
+            raise TimeoutError("no answer in time")
+        asked = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {**limits, **{kind: at for kind, at in asked.items() if at is not None}}
+
+    hooks = get_session().event_hooks["request"]
+    hooks.append(bound)
     try:
         yield
     finally:
-        session.timeout = before
+        hooks.remove(bound)
 
 
 @contextmanager
