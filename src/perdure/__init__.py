@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Unavailable,
         UnsupportedFormat,
     )
+    from perdure.model.save import SavedModel, save_model
 
 __version__ = "0.1.0.dev0"
 
@@ -42,10 +43,12 @@ _HOME = {
     "Problem": "perdure.check.verify",
     "Rejected": "perdure.errors",
     "SaveFailed": "perdure.errors",
+    "SavedModel": "perdure.model.save",
     "Unauthorized": "perdure.errors",
     "Unavailable": "perdure.errors",
     "UnsupportedFormat": "perdure.errors",
     "Verification": "perdure.check.verify",
+    "save_model": "perdure.model.save",
     "verify": "perdure.check.verify",
 }
 
@@ -61,11 +64,13 @@ __all__ = [
     "Problem",
     "Rejected",
     "SaveFailed",
+    "SavedModel",
     "Unauthorized",
     "Unavailable",
     "UnsupportedFormat",
     "Verification",
     "__version__",
+    "save_model",
     "verify",
 ]
 

@@ -1,0 +1,29 @@
+"""Tell a model's id on the Hub from a path on this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
+_ID = re.compile(rf"(?:{_PART}/)?{_PART}")
+_CACHE = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]([0-9a-f]{40})(?:[/\\]|$)")
+
+
+def hub_id(name: object) -> tuple[str, str | None] | None:
+    """The Hub id that `name` stands for, with its revision where that is known; None for a path of this machine.
+
+    A folder in the Hub's cache stands for the model that was downloaded into it.
+
+    >>> hub_id("Qwen/Qwen3-0.6B")
+    ('Qwen/Qwen3-0.6B', None)
+    >>> hub_id("/data/models/mine") is None, hub_id("./mine") is None, hub_id(None) is None
+    (True, True, True)
+    """
+    text = str(name) if isinstance(name, (str, Path)) else ""
+    if cached := _CACHE.search(text):
+        return cached[1].replace("--", "/", 1), cached[2]
+    looks_right = _ID.fullmatch(text) is not None and "--" not in text and ".." not in text
+    if not looks_right or text == "None" or Path(text).exists():
+        return None
+    return text, None

@@ -1,0 +1,1 @@
+"""Save a model: which tensors, which files, in which shape for inference."""

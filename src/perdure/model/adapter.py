@@ -1,0 +1,118 @@
+"""Adapters: what PEFT trained, without the base it was trained on. The only file that imports peft."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perdure.errors import InvalidInput
+from perdure.format.hub_id import hub_id
+from perdure.model.tensors import check_storable
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """One adapter to write.
+
+    `folder` is its place within the saved folder: "" for the one that PEFT loads by default, its name otherwise.
+    """
+
+    folder: str
+    tensors: dict[str, torch.Tensor]
+    config: Any
+    auto_mapping: dict[str, str] | None
+
+
+def is_peft_model(model: Any) -> bool:
+    """Whether `model` is PEFT's own wrapper, without importing peft for one that is not."""
+    return any(base.__name__ == "PeftModel" and base.__module__.startswith("peft.") for base in type(model).mro())
+
+
+def has_adapters(model: Any) -> bool:
+    """Whether a transformers model carries adapters that transformers itself attached (`add_adapter`)."""
+    return bool(getattr(model, "_hf_peft_config_loaded", False))
+
+
+def adapters_of(model: Any) -> Iterator[Adapter]:
+    """Every adapter of a PEFT model, as PEFT's own `save_pretrained` would write it; the model is left as it is."""
+    from peft import get_peft_model_state_dict
+
+    for name, config in model.peft_config.items():
+        tensors = _unaliased(get_peft_model_state_dict(model, adapter_name=name))
+        check_storable(tensors)
+        yield Adapter(
+            folder="" if name == "default" else name,
+            tensors=tensors,
+            config=_inference_config(config),
+            auto_mapping=_auto_mapping(model, config),
+        )
+
+
+def attached_adapter(model: Any) -> Adapter:
+    """The active adapter of a transformers model that has adapters attached, under the names that PEFT gives it."""
+    active = model.active_adapters()
+    if len(active) != 1:
+        raise InvalidInput(
+            f"{len(active)} adapters are active ({', '.join(active)}), and one folder holds one of them; "
+            "nothing was written.",
+            hint="Call model.set_adapter(NAME), save, and repeat for the others with a folder each.",
+        )
+    state = model.get_adapter_state_dict()
+    tensors = _unaliased({f"base_model.model.{name}": tensor for name, tensor in state.items()})
+    check_storable(tensors)
+    return Adapter(
+        folder="", tensors=tensors, config=_inference_config(model.peft_config[active[0]]), auto_mapping=None
+    )
+
+
+def base_of(model: Any) -> object:
+    """What the adapter says it was trained on, or else the name that the base model was loaded by."""
+    for config in model.peft_config.values():
+        if config.base_model_name_or_path:
+            return config.base_model_name_or_path
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(inner, "name_or_path", None)
+
+
+def write_config(adapter: Adapter, folder: Path, model: Any, base_model: str | None, revision: str | None) -> list[str]:
+    """Write `adapter_config.json` with the base model's id and revision on the Hub, never with a path.
+
+    Returns:
+        A warning where the base is known only as a path of this machine.
+    """
+    config = adapter.config
+    named = config.base_model_name_or_path or base_of(model)
+    found = (base_model, revision) if base_model else hub_id(named)
+    config.base_model_name_or_path, at = found or (None, None)
+    config.revision = revision or at or (config.revision if found else None)
+    config.save_pretrained(str(folder), auto_mapping_dict=adapter.auto_mapping)
+    if found:
+        return []
+    return [
+        "the base model is known only as a folder on this machine, so the adapter's config does not name it; "
+        'pass base_model="organisation/name" to record its id on the Hub'
+    ]
+
+
+def _inference_config(config: Any) -> Any:
+    config = copy.deepcopy(config)
+    config.inference_mode = True
+    return config
+
+
+def _auto_mapping(model: Any, config: Any) -> dict[str, str] | None:
+    if config.task_type is not None:
+        return None
+    base = model._get_base_model_class(is_prompt_tuning=config.is_prompt_learning)
+    return {"base_model_class": base.__name__, "parent_library": base.__module__}
+
+
+def _unaliased(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors that share memory are each written in full, as PEFT does: its loader expects every name."""
+    return {name: tensor for name, tensor in state.items() if not isinstance(tensor, str)}

@@ -1,0 +1,138 @@
+"""`save_model`: one call that leaves a whole, verified, loadable model folder behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perdure._optional import require
+from perdure.errors import InvalidInput
+from perdure.folder import stage
+from perdure.format.manifest import FileEntry
+from perdure.format.names import ADAPTER_CONFIG, CONFIG, GENERATION_CONFIG, is_tokenizer, is_weights
+from perdure.format.shards import parse_size
+from perdure.model.configs import is_transformers_config
+
+if TYPE_CHECKING:
+    import torch
+
+_log = logging.getLogger("perdure")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedModel:
+    """What `save_model` left on disk.
+
+    Attributes:
+        path: The folder, absolute.
+        kind: "model" (transformers), "adapter" (PEFT) or "module" (any other).
+        files: Path within the folder → size in bytes, digest, and for safetensors the digest of each tensor.
+        warnings: What is worth knowing: NaN in a tensor, a configuration that had to be repaired.
+    """
+
+    path: Path
+    kind: str
+    files: Mapping[str, FileEntry]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files together, without the manifest."""
+        return sum(entry.size for entry in self.files.values())
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Path within the folder → digest."""
+        return {path: entry.digest for path, entry in self.files.items()}
+
+
+def save_model(
+    model: torch.nn.Module,
+    folder: str | os.PathLike[str],
+    *,
+    tokenizer: Any = None,
+    max_shard_size: int | str = "5GB",
+    safe_serialization: bool = True,
+    base_model: str | None = None,
+    base_model_revision: str | None = None,
+    extra_files: Mapping[str, bytes] | None = None,
+) -> SavedModel:
+    """Save a model for inference: durable, verified, and put in place at once.
+
+    Tensors are written as the model's own `save_pretrained` writes them (names, dtypes, shapes, bytes, index).
+    Configurations are written fit for inference: the tokenizer's EOS ends a generation, the KV cache is on; the live
+    model is not changed. A reader of `folder` sees the old model or the new one, never a mixture; files there that
+    belong to no model stay. In a distributed run, call it on the main process only.
+
+    Args:
+        model: A transformers model, a PEFT model (its adapters are saved, the base is not), or any `torch.nn.Module`
+            (with its `config`, if it has one).
+        folder: Where to; parents are made, and an older model there is replaced.
+        tokenizer: A tokenizer or multimodal processor to save beside it.
+        max_shard_size: The largest weights file, in bytes or as "5GB"; one tensor that is larger gets its own file.
+        safe_serialization: False writes legacy `pytorch_model.bin` instead of safetensors.
+        base_model: The Hub id of the model that an adapter belongs to, where it was loaded from a folder.
+        base_model_revision: The commit or tag of `base_model`.
+        extra_files: Small files to commit with the model (`README.md`), by their path within the folder.
+
+    Raises:
+        InvalidInput: The model cannot be saved as it is (no data, sharded, …), or the call is wrong.
+        SaveFailed: The disk refused. In both cases nothing was replaced.
+        MissingDependency: A library is missing that this model needs.
+
+    Example:
+        >>> saved = perdure.save_model(model, "out", tokenizer=tokenizer)  # doctest: +SKIP
+        >>> AutoModelForCausalLM.from_pretrained(saved.path)  # doctest: +SKIP
+    """
+    require("torch", "save_model")
+    from perdure.model import adapter, weights
+    from perdure.model import write as writing
+
+    limit = parse_size(max_shard_size)
+    model = weights.unwrap(model)
+    if adapter.is_peft_model(model) or adapter.has_adapters(model):
+        kind = "adapter"
+    else:
+        kind = "model" if weights.is_transformers_model(model) else "module"
+    with stage(Path(folder)) as staged:
+        if kind == "adapter":
+            _refuse_base_folder(adapter.base_of(model), staged.target)
+            warnings = writing.write_adapters(staged, model, safe_serialization, base_model, base_model_revision)
+        elif kind == "model":
+            warnings = writing.write_transformers_model(staged, model, tokenizer, limit, safe_serialization)
+        else:
+            warnings = writing.write_module(staged, model, limit, safe_serialization)
+        if tokenizer is not None:
+            warnings += writing.write_tokenizer(tokenizer, staged.path)
+        for name, data in (extra_files or {}).items():
+            staged.write(name, data)
+        manifest = staged.commit(kind, stale=_stale_in(staged.target, kind, tokenizer is not None))
+        target = staged.target
+    for warning in warnings:
+        _log.warning("%s: %s", target, warning)
+    return SavedModel(path=target, kind=kind, files=manifest.files, warnings=tuple(warnings))
+
+
+def _refuse_base_folder(base: object, target: Path) -> None:
+    """An adapter replaces the model in its folder: that must not be the one model that it cannot do without."""
+    if isinstance(base, str) and base and Path(base).is_dir() and os.path.realpath(base) == str(target):
+        raise InvalidInput(
+            f"{target} holds the base model of this adapter; saving the adapter there would replace it. "
+            "Nothing was written.",
+            hint="Save the adapter into a folder of its own.",
+        )
+
+
+def _stale_in(target: Path, kind: str, with_tokenizer: bool) -> Callable[[str], bool]:
+    """Which files of an older save, one that left no manifest, must go because a loader would still read them."""
+
+    def stale(name: str) -> bool:
+        if name in (CONFIG, GENERATION_CONFIG):
+            return kind == "model" or is_transformers_config(target / CONFIG)
+        return is_weights(name) or name == ADAPTER_CONFIG or (with_tokenizer and is_tokenizer(name))
+
+    return stale

@@ -1,0 +1,126 @@
+"""Which tensors, under which names, a saved model consists of: what `save_pretrained` of the same model writes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from perdure.errors import InvalidInput
+from perdure.model.tensors import check_storable
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Tensors to write, in order, with the file metadata and what is worth telling about them."""
+
+    tensors: Mapping[str, torch.Tensor]
+    metadata: Mapping[str, str]
+    total_parameters: int
+    warnings: list[str] = field(default_factory=list)
+
+
+def unwrap(model: Any) -> Any:
+    """The model inside DistributedDataParallel, DataParallel and torch.compile."""
+    import torch
+
+    while True:
+        if isinstance(model, (torch.nn.parallel.DistributedDataParallel, torch.nn.DataParallel)):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        else:
+            return model
+
+
+def is_transformers_model(model: Any) -> bool:
+    """Whether `model` is a transformers `PreTrainedModel`, without importing transformers for one that is not."""
+    return any(
+        base.__name__ == "PreTrainedModel" and base.__module__.startswith("transformers.") for base in type(model).mro()
+    )
+
+
+def transformers_weights(model: Any) -> Weights:
+    """The tensors of a transformers model: ties removed, weight conversions reversed to the published names.
+
+    Raises:
+        InvalidInput: The model has no data, is sharded, or is quantized in a way that cannot be saved.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+    from transformers.modeling_utils import remove_tied_weights_from_state_dict
+
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is not None and not quantizer.is_serializable():
+        raise InvalidInput(
+            f"The model is quantized with {quantizer.quantization_config.quant_method}, which cannot be saved; "
+            "nothing was written.",
+            hint="Save the adapter trained on it, or the model before quantization.",
+        )
+    state, metadata = quantizer.get_state_dict_and_metadata(model) if quantizer is not None else (None, {})
+    state = dict(model.state_dict() if state is None else state)
+    for ignored in model._keys_to_ignore_on_save or ():
+        state.pop(ignored, None)
+    state = {name: value for name, value in state.items() if not isinstance(value, str)}  # bitsandbytes' notes
+    check_storable(state)
+    state = remove_tied_weights_from_state_dict(state, model)
+    state = revert_weight_conversion(model, state)
+    return Weights(tensors=state, metadata={**metadata, "format": "pt"}, total_parameters=model.num_parameters())
+
+
+def module_weights(module: torch.nn.Module) -> Weights:
+    """The tensors of a plain module, each shared one written once.
+
+    The file's metadata maps each name left out to the one written for it, so `safetensors.torch.load_model` reloads
+    it tied. Tensors that share memory only in part are written each in full, and that is told.
+    """
+    state: dict[str, torch.Tensor] = dict(module.state_dict())
+    check_storable(state)
+    metadata, warnings = {"format": "pt"}, []
+    for group in _groups(state, _same_view).values():
+        kept, *tied = sorted(group)
+        for name in tied:
+            metadata[name] = kept
+            del state[name]
+    for group in _groups(state, _same_storage).values():
+        if _overlap(state, group):
+            warnings.append(f"{', '.join(group)} share memory in part; each was written in full, reloading parts them")
+    total = sum(parameter.numel() for parameter in module.parameters())
+    return Weights(tensors=state, metadata=metadata, total_parameters=total, warnings=warnings)
+
+
+def _groups(
+    state: Mapping[str, torch.Tensor], key: Callable[[torch.Tensor], tuple[object, ...]]
+) -> dict[tuple[object, ...], list[str]]:
+    groups: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    for name, tensor in state.items():
+        if tensor.numel():
+            groups[key(tensor)].append(name)
+    return {key: names for key, names in groups.items() if len(names) > 1}
+
+
+def storage_key(tensor: torch.Tensor) -> tuple[object, ...] | None:
+    """What tells whether two tensors are views of one memory; None for an empty tensor."""
+    return _same_storage(tensor) if tensor.numel() else None
+
+
+def _same_storage(tensor: torch.Tensor) -> tuple[object, ...]:
+    return str(tensor.device), tensor.untyped_storage().data_ptr()
+
+
+def _same_view(tensor: torch.Tensor) -> tuple[object, ...]:
+    return str(tensor.device), tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
+
+
+def _overlap(state: Mapping[str, torch.Tensor], names: list[str]) -> bool:
+    spans = sorted((tensor.data_ptr(), _end(tensor)) for tensor in (state[name] for name in names))
+    return any(start < end for (_, end), (start, _) in pairwise(spans))
+
+
+def _end(tensor: torch.Tensor) -> int:
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr() + (last + 1) * tensor.element_size()
