@@ -1,0 +1,119 @@
+"""Small saved folders, and pushes of them to a hub, for the tests of publishing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save as to_safetensors
+
+from perdure.folder import stage
+from perdure.format.names import is_weights
+
+
+def weights(seed: int = 0, size: int = 512) -> bytes:
+    """A small safetensors file."""
+    values = np.random.default_rng(seed).standard_normal((size, 64), dtype=np.float32)
+    return to_safetensors({"embed.weight": values, "norm.weight": values[0]}, metadata={"format": "pt"})
+
+
+def save_folder(folder: Path, files: Mapping[str, bytes] | None = None, *, kind: str = "model") -> Path:
+    """What `save_model` leaves behind: files, and a manifest of them."""
+    if files is None:
+        files = {"model.safetensors": weights(), "config.json": b'{"model_type": "llama"}', "tokenizer.json": b"{}"}
+    with stage(folder) as staged:
+        for name, data in files.items():
+            staged.write(name, data)
+        staged.commit(kind, stale=is_weights)
+    return folder
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What one `perdure push --json` came to."""
+
+    code: int
+    document: dict[str, Any]
+    messages: str
+
+    @property
+    def error(self) -> dict[str, str]:
+        assert self.code != 0, self.document
+        return self.document["error"]
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The embedded hub on a real socket, pushed to by the real client in a process of its own."""
+
+    url: str
+    token: str
+    home: Path
+
+    def push(self, folder: Path, repo: str, *options: str, **environment: str) -> Pushed:
+        """Run `perdure push`; keyword arguments are environment variables."""
+        return push(folder, repo, "--endpoint", self.url, *options, HF_HOME=str(self.home),
+                    **{"HF_TOKEN": self.token, **environment})  # fmt: skip
+
+    def ask(self, path: str, body: object = None, method: str | None = None) -> Any:
+        """Ask the hub itself, without its client."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}{path}", data=data, headers=headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def read(self, repo: str, path: str, revision: str = "main") -> bytes:
+        """A file's content at a revision."""
+        request = urllib.request.Request(
+            f"{self.url}/{repo}/resolve/{revision}/{path}", headers={"Authorization": f"Bearer {self.token}"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return bytes(answer.read())
+
+    def files(self, repo: str, revision: str = "main") -> set[str]:
+        """Paths of a revision, without the `.gitattributes` that every repository starts with."""
+        entries = self.ask(f"/api/models/{repo}/tree/{revision}?recursive=1")
+        return {entry["path"] for entry in entries if entry["type"] == "file"} - {".gitattributes"}
+
+    def commits(self, repo: str, revision: str = "main") -> list[str]:
+        """Commits of a branch, newest first."""
+        return [commit["id"] for commit in self.ask(f"/api/models/{repo}/commits/{revision}")]
+
+    def commit_file(self, repo: str, path: str, content: bytes) -> str:
+        """Commit one file as somebody else would; returns the commit."""
+        lines = [
+            {"key": "header", "value": {"summary": "By hand", "description": ""}},
+            {
+                "key": "file",
+                "value": {"path": path, "content": base64.b64encode(content).decode(), "encoding": "base64"},
+            },
+        ]
+        request = urllib.request.Request(
+            f"{self.url}/api/models/{repo}/commit/main",
+            data="\n".join(map(json.dumps, lines)).encode(),
+            headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/x-ndjson"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(json.loads(answer.read())["commitOid"])
+
+
+def push(folder: Path, repo: str, *options: str, **environment: str) -> Pushed:
+    """Run `perdure push --json` in a process of its own: the client reads its settings once, at import."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "perdure", "push", str(folder), repo, *options, "--json"],
+        env={**clean, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1", **environment},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    return Pushed(done.returncode, json.loads(done.stdout), done.stderr)
