@@ -1,0 +1,15 @@
+"""The embedded hub: speaks the Hugging Face Hub's protocol from one process and one folder.
+
+`HubServer` runs it, in a thread of any program or for `perdure serve`; `create_app` makes the ASGI application.
+
+```text
+server    a socket, a lock on the store, start and stop
+app       the table of addresses; request ids, errors as the clients expect them
+core      what holds the parts together: admitting a caller, receiving a body, calling a handler
+manage · refs · contents · info · resolve · commits · lfs · xet/       the handlers
+git · tree       one bare git repository for each repo            durable before a branch moves
+blobs            large files by their sha256                       durable before they get their name
+db · auth        users, tokens, repositories, visibility; signed links
+paths · limits · attributes · card · weights · http                pure helpers
+```
+"""

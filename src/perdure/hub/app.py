@@ -1,0 +1,230 @@
+"""The hub as an ASGI application: its table of addresses, and what every answer has in common."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import unquote
+
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from perdure.hub import commits, contents, info, lfs, limits, manage, refs, resolve
+from perdure.hub.core import Access, Call, Handler, Hub, endpoint, upload_endpoint
+from perdure.hub.http import ApiError
+from perdure.hub.xet import cas
+
+log = logging.getLogger("perdure.hub")
+
+_HOST: Final = re.compile(r"[A-Za-z0-9.\-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
+
+
+class _Segment(Convertor[str]):
+    """One segment of the address. A revision such as refs%2Fpr%2F1 is one, which is why routes see raw paths."""
+
+    regex = "[^/]+"
+
+    def convert(self, value: str) -> str:
+        return unquote(value, errors="surrogateescape")
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+class _Tail(_Segment):
+    regex = ".*"
+
+
+class _Kind(_Segment):
+    regex = "models|datasets"
+
+    def convert(self, value: str) -> str:
+        return value.removesuffix("s")
+
+
+register_url_convertor("segment", _Segment())
+register_url_convertor("tail", _Tail())
+register_url_convertor("kind", _Kind())
+
+
+def create_app(hub: Hub) -> ASGIApp:
+    """The hub's ASGI application over an opened store."""
+    app = Starlette(
+        routes=_routes(),
+        exception_handlers={ApiError: _api_error, HTTPException: _http_exception, Exception: _bug},
+    )
+    app.router.redirect_slashes = False
+    app.state.hub = hub
+    return _Envelope(app)
+
+
+def _routes() -> list[Route]:
+    api = "/api/{kind:kind}"
+    repo = api + "/{namespace:segment}/{name:segment}"
+    revision = "/{revision:segment}"
+    branch = "/branch/{branch:tail}"
+    read, write, user, anyone = Access.READ, Access.WRITE, Access.USER, Access.ANYONE
+    routes = [
+        _route("GET", "/", _greeting, anyone),
+        _route("GET", "/api/whoami-v2", manage.whoami, user),
+        _route("POST", "/api/validate-yaml", manage.validate_yaml, anyone),
+        _route("POST", "/api/repos/create", manage.create_repo, user),
+        _route("DELETE", "/api/repos/delete", manage.delete_repo, user),
+        _route("POST", "/api/repos/move", manage.move_repo, user),
+        _route("GET", api, info.list_repos, anyone),
+        _route("GET", repo, info.repo_info, read),
+        _route("GET", repo + "/revision" + revision, info.repo_info, read),
+        _route("PUT", repo + "/settings", manage.settings, write),
+        _route("GET", repo + "/auth-check", manage.auth_check, read),
+        _route("GET", repo + "/auth-check/write", manage.auth_check, write),
+        _route("GET", repo + "/refs", refs.list_refs, read),
+        _route("GET", repo + "/commits" + revision, refs.list_commits, read),
+        _route("POST", repo + branch, refs.create_branch, write),
+        _route("DELETE", repo + branch, refs.delete_branch, write),
+        _route("POST", repo + "/tag" + revision, refs.create_tag, write),
+        _route("DELETE", repo + "/tag/{revision:tail}", refs.delete_tag, write),
+        _route("POST", repo + "/super-squash/{branch:tail}", refs.squash, write),
+        _route("GET", repo + "/tree" + revision, contents.list_tree, read),
+        _route("GET", repo + "/tree" + revision + "/{path:tail}", contents.list_tree, read),
+        _route("POST", repo + "/paths-info" + revision, contents.paths_info, read),
+        _route("POST", repo + "/preupload" + revision, commits.preupload, write),
+        Route(
+            repo + "/commit" + revision,
+            upload_endpoint(commits.create_commit, access=write, limit=limits.COMMIT_BODY),
+            methods=["POST"],
+        ),
+        _route("GET", repo + "/xet-write-token" + revision, cas.write_token, write),
+        _route("GET", api + "/{name:segment}", manage.no_such_repo, anyone),
+        *_cas_routes(),
+        Route(
+            "/lfs/objects/{oid:segment}",
+            upload_endpoint(lfs.upload, access=Access.SIGNED, limit=limits.BLOB, digest=True, before=lfs.check_link),
+            methods=["PUT"],
+        ),
+    ]
+    for prefix in ("/{kind:kind}", ""):
+        page = prefix + "/{namespace:segment}/{name:segment}"
+        routes += [
+            _route("POST", page + ".git/info/lfs/objects/batch", lfs.batch, write),
+            _route("POST", page + ".git/info/lfs/objects/verify", lfs.verify, write),
+            _route("GET", page + "/resolve" + revision + "/{path:tail}", resolve.resolve, read),
+        ]
+    routes.append(_route("GET", "/{name:segment}/resolve/{rest:tail}", manage.no_such_repo, anyone))
+    return routes
+
+
+def _cas_routes() -> list[Route]:
+    base = "/cas-{epoch:segment}/v1"
+    put_xorb = upload_endpoint(
+        cas.put_xorb, access=Access.SIGNED, limit=limits.XORB + limits.MIB, before=cas.check_access
+    )
+    put_shard = upload_endpoint(cas.put_shard, access=Access.SIGNED, limit=limits.SHARD, before=cas.check_access)
+    unknown = endpoint(cas.not_known, access=Access.SIGNED, before=cas.check_access)
+    return [
+        Route(base + "/chunks/{prefix:segment}/{hash:segment}", unknown, methods=["GET"]),
+        Route(base + "/xorbs/{prefix:segment}/{hash:segment}", put_xorb, methods=["POST"]),
+        Route(base + "/shards", put_shard, methods=["POST"]),
+    ]
+
+
+def _route(method: str, path: str, handler: Handler, access: Access) -> Route:
+    return Route(path, endpoint(handler, access=access), methods=[method])
+
+
+def _greeting(call: Call) -> Response:
+    text = f"This is a perdure hub. Use it with any Hugging Face client: HF_ENDPOINT={call.base}\n"
+    return Response(text, media_type="text/plain")
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    messages = {404: "There is nothing at this address.", 405: "This address does not take that method."}
+    message = messages.get(error.status_code, error.detail)
+    return ApiError(error.status_code, message, headers=error.headers).response()
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    return ApiError(500, "The hub failed at this request; its log says why.").response()
+
+
+class _Envelope:
+    """Around the application: raw paths in, a request id out, one line of log for each request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers)
+        scope["path"] = scope["raw_path"].decode("ascii", "replace")
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            if not _HOST.fullmatch(headers.get(b"host", b"").decode("latin-1")):
+                await ApiError(400, "The Host header is missing or malformed.").response()(scope, receive, answer)
+            else:
+                await _Draining(self._app)(scope, receive, answer)
+        finally:
+            elapsed = (time.monotonic() - started) * 1000
+            # the path without its query: that is where signatures travel
+            log.info("%s %s %s %d %.0fms", request_id, scope["method"], scope["path"], status, elapsed)
+
+
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
+    """The client's own id, where it sent a plausible one: then its log and ours speak of the same thing."""
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    return given if re.fullmatch(r"[A-Za-z0-9._-]{1,128}", given) else secrets.token_hex(12)
+
+
+class _Draining:
+    """Read what is left of a small body before the answer goes out.
+
+    A server that answers and closes while the client still sends resets the connection, and many clients then
+    report a broken pipe instead of reading the answer, which said what was wrong.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        finished = False
+
+        async def take() -> Message:
+            nonlocal finished
+            message = await receive()
+            finished = message["type"] == "http.disconnect" or not message.get("more_body", False)
+            return message
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                left = limits.JSON_BODY
+                while not finished and left > 0:
+                    left -= len((await take()).get("body", b""))
+            await send(message)
+
+        await self._app(scope, take, answer)

@@ -1,0 +1,102 @@
+"""The YAML block at the top of a README.md: reading it safely, checking it, and the tags that follow from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+import yaml
+
+from perdure.hub import limits
+
+_BLOCK: Final = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:^---[ \t]*\r?$)", re.DOTALL | re.MULTILINE)
+_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+# key → whether a list is allowed as well as a single string
+_TEXT_KEYS: Final = {
+    "license": True,
+    "language": True,
+    "library_name": False,
+    "pipeline_tag": False,
+    "tags": True,
+    "datasets": True,
+    "metrics": True,
+    "base_model": True,
+    "base_model_relation": False,
+    "thumbnail": False,
+}
+
+
+class CardError(ValueError):
+    """The YAML block cannot be read; the message is for the person who wrote it."""
+
+
+def read_metadata(readme: str) -> dict[str, Any]:
+    """The metadata of a card, as JSON can carry it; empty when it has none.
+
+    Raises:
+        CardError: There is a block, but it is not a YAML mapping, is too large, or uses anchors (a few lines
+            of which can stand for gigabytes).
+    """
+    match = _BLOCK.match(readme)
+    if match is None:
+        return {}
+    block = match[1]
+    if len(block) > limits.CARD_METADATA:
+        raise CardError(f"The metadata is larger than {limits.CARD_METADATA} characters.")
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(block, Loader=_LOADER)):
+            raise CardError("The metadata uses YAML anchors, which are not supported.")
+        value = yaml.load(block, Loader=_LOADER)
+        value = json.loads(json.dumps(value, default=str, allow_nan=False))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        if isinstance(error, CardError):
+            raise
+        raise CardError(f"The metadata is not valid YAML: {error}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise CardError("The metadata must be a mapping of keys to values.")
+    return value
+
+
+def check_metadata(readme: str) -> tuple[list[str], list[str]]:
+    """What is wrong with a card's metadata: errors, and warnings."""
+    try:
+        metadata = read_metadata(readme)
+    except CardError as error:
+        return [str(error)], []
+    if not metadata:
+        return [], ["empty or missing yaml metadata in repo card"]
+    errors = []
+    for key, list_allowed in _TEXT_KEYS.items():
+        value = metadata.get(key)
+        if value is None or isinstance(value, str):
+            continue
+        if not (list_allowed and isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            errors.append(f'"{key}" must be a string{" or a list of strings" if list_allowed else ""}')
+    if not isinstance(metadata.get("model-index", []), list):
+        errors.append('"model-index" must be a list')
+    return errors, []
+
+
+def tags(metadata: dict[str, Any]) -> list[str]:
+    """The tags that a card's metadata gives a repository, as the Hub spells them."""
+    relation = metadata.get("base_model_relation")
+    found = [*_texts(metadata.get("tags"))]
+    found += _texts(metadata.get("library_name"))
+    found += _texts(metadata.get("pipeline_tag"))
+    found += _texts(metadata.get("language"))
+    for base in _texts(metadata.get("base_model")):
+        found.append(f"base_model:{base}")
+        if isinstance(relation, str):
+            found.append(f"base_model:{relation}:{base}")
+    found += [f"dataset:{name}" for name in _texts(metadata.get("datasets"))]
+    found += [f"license:{name}" for name in _texts(metadata.get("license"))]
+    return list(dict.fromkeys(found))
+
+
+def _texts(value: object) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [item for item in values if isinstance(item, str)]

@@ -1,0 +1,212 @@
+"""A push: how each file should travel (preupload), and the commit that makes the new files visible at once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from dulwich.objects import Blob, Commit, ObjectID, ShaFile
+from starlette.responses import JSONResponse, Response
+
+from perdure.hub import limits, tree
+from perdure.hub.attributes import Attributes, Ignore
+from perdure.hub.core import Call
+from perdure.hub.git import GitRepo, Writable, revision_not_found, written
+from perdure.hub.http import ApiError, bad_request, field, too_large
+from perdure.hub.paths import check_oid, check_path, check_ref
+
+
+def preupload(call: Call) -> Response:
+    """Say for each file whether to upload it first (`lfs`) or send it in the commit (`regular`)."""
+    _refuse_pull_request(call)
+    body = call.json()
+    wanted = field(body, "files", list)
+    if len(wanted) > limits.COMMIT_OPERATIONS:
+        raise bad_request("Too many files in one request.")
+    ignore = Ignore(field(body, "gitIgnore", str, "")[: limits.GIT_ATTRIBUTES])
+    with call.git() as git:
+        commit = git.resolve(call.param("revision"))
+        attributes = Attributes(field(body, "gitAttributes", str, None) or _attributes(git, commit))
+        files = []
+        for item in wanted:
+            if not isinstance(item, dict):
+                raise bad_request("'files' must be a list of objects.")
+            path, size = check_path(field(item, "path", str)), field(item, "size", int, 0)
+            large = size > 0 and (attributes.is_large(path) or size > limits.INLINE_FILE)
+            current = tree.find(git, commit, path)
+            files.append(
+                {
+                    "path": path,
+                    "uploadMode": "lfs" if large else "regular",
+                    "shouldIgnore": ignore.ignores(path),
+                    "oid": current.etag if current and not current.folder else None,
+                }
+            )
+    return JSONResponse({"files": files})
+
+
+def _attributes(git: GitRepo, commit: Commit) -> str:
+    entry = tree.find(git, commit, ".gitattributes")
+    if entry is None or entry.folder or entry.lfs or entry.size > limits.GIT_ATTRIBUTES:
+        return ""
+    return git.blob(entry.oid).decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    message: str
+    parent: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """A file to add: the blob (the file itself, or the pointer of a large one)."""
+
+    path: str
+    blob: Writable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete:
+    path: str
+    folder: bool
+
+
+def create_commit(call: Call) -> Response:
+    """All of a commit's operations become visible at once, or none does.
+
+    The body waits in a staged file and is read twice, for ids and for content, so that a commit of any size
+    costs the memory of its largest line.
+    """
+    _refuse_pull_request(call)
+    branch = check_ref(call.param("revision").removeprefix("refs/heads/"))
+    header, operations = _parse(call)
+    with call.git() as git, git.writing():
+        if branch not in git.branches():
+            raise revision_not_found(branch)
+        head = git.resolve(f"refs/heads/{branch}")
+        if header.parent and not head.id.startswith(header.parent.encode()):
+            raise ApiError(412, "A commit has happened since. Please refresh and try again.")
+        editor = tree.TreeEditor(git, head.tree)
+        blobs: dict[ObjectID, Writable] = {}
+        for operation in operations:
+            if isinstance(operation, Put):
+                editor.put(operation.path, operation.blob[0])
+                blobs[operation.blob[0]] = operation.blob
+            elif not editor.remove(operation.path, folder=operation.folder):
+                raise ApiError(404, f"A file with this name doesn't exist: {operation.path}", code="EntryNotFound")
+        root, trees = editor.finish()
+        new = head.id
+        if root != head.tree:
+            new = git.commit([*blobs.values(), *trees], root, [head.id], call.user.name, header.message)
+            if not git.move_branch(branch, head.id, new):
+                raise ApiError(412, "A commit has happened since. Please refresh and try again.")
+    oid = new.decode()
+    return JSONResponse(
+        {"success": True, "commitOid": oid, "commitUrl": f"{call.repo_url()}/commit/{oid}", "hookOutput": ""}
+    )
+
+
+def _refuse_pull_request(call: Call) -> None:
+    if call.flag("create_pr"):
+        raise bad_request("Pull requests are not supported by this hub; push to a branch instead.")
+
+
+def _parse(call: Call) -> tuple[Header, list[Put | Delete]]:
+    header: Header | None = None
+    operations: list[Put | Delete] = []
+    path = call.received.path
+    with path.open("rb") as file:
+        for offset, line in _lines(file):
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise bad_request("A line of the commit is not valid JSON.") from error
+            if not isinstance(entry, dict):
+                raise bad_request("A line of the commit is not a JSON object.")
+            key, value = field(entry, "key", str), field(entry, "value", dict)
+            if key == "header":
+                header = _header(value)
+            else:
+                operations.append(_operation(call, key, value, path, offset))
+            if len(operations) > limits.COMMIT_OPERATIONS:
+                raise bad_request(f"A commit may have at most {limits.COMMIT_OPERATIONS} operations.")
+    if header is None:
+        raise bad_request("The commit has no header line.")
+    return header, operations
+
+
+def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    while True:
+        offset = file.tell()
+        line = file.readline(limits.COMMIT_LINE + 1)
+        if not line:
+            return
+        if len(line) > limits.COMMIT_LINE:
+            raise too_large("A line of the commit", limits.COMMIT_LINE)
+        if line.strip():
+            yield offset, line
+
+
+def _header(value: dict[str, Any]) -> Header:
+    summary = field(value, "summary", str, "").strip() or "Update files"
+    description = field(value, "description", str, "").strip()
+    parent = field(value, "parentCommit", str, None)
+    if parent is not None and not (7 <= len(parent) <= 40 and all(c in "0123456789abcdef" for c in parent)):
+        raise bad_request("'parentCommit' must be a commit id, or at least 7 of its first characters.")
+    return Header(message=f"{summary}\n\n{description}" if description else summary, parent=parent)
+
+
+def _operation(call: Call, key: str, value: dict[str, Any], source: Path, offset: int) -> Put | Delete:
+    path = field(value, "path", str)
+    if key == "file":
+        check_path(path)
+        blob = _inline(value)
+        lfs = tree.parse_pointer(blob.data)
+        if lfs is not None:
+            _require_held(call, path, lfs.oid, lfs.size)
+
+        def load() -> ShaFile:
+            with source.open("rb") as file:
+                file.seek(offset)
+                return _inline(json.loads(file.readline())["value"])
+
+        return Put(path=path, blob=(blob.id, load))
+    if key == "lfsFile":
+        check_path(path)
+        oid = check_oid(field(value, "oid", str))
+        size = _require_held(call, path, oid, field(value, "size", int, None))
+        blob = Blob.from_string(tree.pointer(oid, size))
+        return Put(path=path, blob=written(blob))
+    if key == "deletedFile":
+        return Delete(path=check_path(path), folder=False)
+    if key == "deletedFolder":
+        return Delete(path=check_path(path.rstrip("/")), folder=True)
+    raise bad_request(f"Unknown operation {key[:40]!r}.")
+
+
+def _inline(value: dict[str, Any]) -> Blob:
+    content = field(value, "content", str)
+    encoding = field(value, "encoding", str, "utf-8")
+    try:
+        data = base64.b64decode(content, validate=True) if encoding == "base64" else content.encode()
+    except binascii.Error as error:
+        raise bad_request("The content of a file is not valid base64.") from error
+    if len(data) > limits.INLINE_FILE:
+        raise too_large("A file sent inside a commit", limits.INLINE_FILE)
+    return Blob.from_string(data)
+
+
+def _require_held(call: Call, path: str, oid: str, size: int | None) -> int:
+    """The stored size of a large file this commit may refer to: no commit without the bytes behind it."""
+    stored = call.hub.blobs.size(oid) if call.hub.holds_for(call.user, call.repo, oid) else None
+    if stored is None:
+        raise bad_request(f"The content of {path!r} (sha256 {oid}) was never uploaded; nothing was committed.")
+    if size is not None and size != stored:
+        raise bad_request(f"The size of {path!r} is {stored} bytes, not {size}; nothing was committed.")
+    return stored

@@ -1,0 +1,80 @@
+"""Listing what is in a revision: folders, and facts about named paths."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs
+
+from dulwich.objects import Commit
+from starlette.responses import JSONResponse, Response
+
+from perdure.hub import tree
+from perdure.hub.core import Call
+from perdure.hub.git import GitRepo
+from perdure.hub.http import bad_request
+from perdure.hub.paths import check_path
+from perdure.hub.refs import commit_facts
+from perdure.hub.tree import Entry
+
+_MAX_PATHS = 10_000
+
+
+def list_tree(call: Call) -> Response:
+    path = call.request.path_params.get("path", "").strip("/")
+    if path:
+        check_path(path)
+    with call.git() as git:
+        commit = git.resolve(call.param("revision"))
+        folder = tree.find(git, commit, path)
+        if folder is None or not folder.folder:
+            raise tree.entry_not_found(path, commit)
+        entries = list(tree.walk(git, folder, recursive=call.flag("recursive")))
+        return _listing(git, commit, entries, expand=call.flag("expand"))
+
+
+def paths_info(call: Call) -> Response:
+    paths, expand = _wanted(call)
+    with call.git() as git:
+        commit = git.resolve(call.param("revision"))
+        found = [tree.find(git, commit, check_path(path.strip("/"))) for path in paths]
+        return _listing(git, commit, [entry for entry in found if entry is not None], expand=expand)
+
+
+def _wanted(call: Call) -> tuple[list[str], bool]:
+    """The paths asked for, and whether to say what changed them last; Python sends a form, others JSON."""
+    if call.request.headers.get("content-type", "").startswith("application/json"):
+        body = call.json()
+        paths, expand = body.get("paths", []), bool(body.get("expand"))
+    else:
+        try:
+            form = parse_qs(call.body.decode("ascii"), max_num_fields=_MAX_PATHS + 1, errors="strict")
+        except ValueError as error:
+            raise bad_request("The request body is not a valid form.") from error
+        paths, expand = form.get("paths", []), form.get("expand", [""])[0].lower() in {"1", "true"}
+    if isinstance(paths, str):
+        paths = [paths]
+    if not isinstance(paths, list) or len(paths) > _MAX_PATHS or not all(isinstance(p, str) for p in paths):
+        raise bad_request(f"'paths' must be a list of at most {_MAX_PATHS} strings.")
+    return paths, expand
+
+
+def _listing(git: GitRepo, commit: Commit, entries: list[Entry], *, expand: bool) -> Response:
+    rows = [_row(entry) for entry in entries]
+    if expand:
+        last = tree.last_commits(git, commit, entries)
+        for row in rows:
+            facts = commit_facts(last[row["path"]])
+            row["lastCommit"] = {key: facts[key] for key in ("id", "title", "date")}
+    return JSONResponse(rows, headers={"X-Repo-Commit": commit.id.decode()})
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "type": "directory" if entry.folder else "file",
+        "oid": entry.oid.decode(),
+        "size": entry.size,
+        "path": entry.path,
+    }
+    if entry.lfs:
+        row["lfs"] = {"oid": entry.lfs.oid, "size": entry.lfs.size, "pointerSize": entry.lfs.pointer_size}
+    return row

@@ -1,0 +1,281 @@
+"""The hub's parts held together, and the one way in which every request is admitted, read and answered.
+
+A handler is an ordinary function from `Call` to `Response`. It runs in a worker thread, after the caller was
+admitted and the body received within its bounds, so it may block, and holds no event loop up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from perdure.hub import auth, limits
+from perdure.hub.blobs import CHUNK, ContentStore, Staged, Staging, make_folders
+from perdure.hub.db import Database, Repo
+from perdure.hub.git import GitRepo, GitRepos
+from perdure.hub.http import ApiError, bad_request, parse_json, too_large
+
+T = TypeVar("T")
+
+PREFIX = {"model": "", "dataset": "datasets/"}
+"""Kind of repository → what comes before its id in the addresses people see."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub:
+    """An opened store. Only one process may have it open; `HubServer` sees to that."""
+
+    db: Database
+    git: GitRepos
+    blobs: ContentStore
+    xorbs: ContentStore
+    staging: Staging
+    signer: auth.Signer
+    epoch: str
+
+    @classmethod
+    def open(cls, folder: Path) -> Hub:
+        make_folders(folder)
+        db = Database(folder / "hub.sqlite3")
+        staging = Staging(folder / "staging")
+        epoch = db.epoch()
+        # Clients remember which xorbs they sent to which CAS address and never send them twice. When the xorbs
+        # are gone the address has to change, or every later upload of the same bytes would be refused.
+        if not (folder / "xorbs" / epoch).is_dir():
+            epoch = db.epoch(renew=True)
+            make_folders(folder / "xorbs" / epoch)
+        return cls(
+            db=db,
+            git=GitRepos(folder / "repos", staging.folder),
+            blobs=ContentStore(folder / "blobs"),
+            xorbs=ContentStore(folder / "xorbs" / epoch),
+            staging=staging,
+            signer=auth.Signer(db.secret()),
+            epoch=epoch,
+        )
+
+    def close(self) -> None:
+        self.db.close()
+
+    def holds_for(self, caller: auth.Caller, repo: Repo, oid: str) -> bool:
+        """Whether `repo` may refer to a stored file: it was given its bytes, or `caller` may read one that was.
+
+        Knowing a sha256 is not having the file; without this rule a digest would open other people's files.
+        """
+        if self.blobs.size(oid) is None:
+            return False
+        holders = self.db.holders(oid)
+        if any(holder.id == repo.id for holder in holders):
+            return True
+        if any(auth.may_read(caller, holder) for holder in holders):
+            self.db.hold(repo, oid)
+            return True
+        return False
+
+
+class Access(Enum):
+    """What a route asks of its caller, checked before any of the body is read."""
+
+    SIGNED = "signed"  # the link or token says it all; the route's `before` opens it
+    ANYONE = "anyone"
+    USER = "user"
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, as handlers see it."""
+
+    hub: Hub
+    request: Request
+    caller: auth.Caller | None = None
+    admitted: Repo | None = None
+    body: bytes = b""
+    upload: Staged | None = None
+
+    @property
+    def user(self) -> auth.Caller:
+        assert self.caller is not None
+        return self.caller
+
+    @property
+    def repo(self) -> Repo:
+        assert self.admitted is not None
+        return self.admitted
+
+    @property
+    def received(self) -> Staged:
+        assert self.upload is not None
+        return self.upload
+
+    @property
+    def base(self) -> str:
+        """The address under which the client knows this hub, without a slash at the end."""
+        return str(self.request.base_url).rstrip("/")
+
+    def param(self, name: str) -> str:
+        return str(self.request.path_params[name])
+
+    def query(self, name: str, default: str = "") -> str:
+        return self.request.query_params.get(name, default)
+
+    def flag(self, name: str) -> bool:
+        return self.query(name).lower() in {"1", "true"}
+
+    def count(self, name: str, default: int, most: int) -> int:
+        text = self.query(name)
+        if not text:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise bad_request(f"{name!r} must be a number.")
+        return min(int(text), most)
+
+    def json(self) -> dict[str, Any]:
+        return parse_json(self.body)
+
+    @contextmanager
+    def git(self) -> Iterator[GitRepo]:
+        with self.hub.git.open(self.repo.id) as git:
+            yield git
+
+    def repo_url(self, repo: Repo | None = None) -> str:
+        repo = repo or self.repo
+        return f"{self.base}/{PREFIX[repo.kind]}{repo.full_name}"
+
+    def admit(self, access: Access) -> None:
+        """Find out who calls and which repository they mean, and refuse what is not theirs to do."""
+        if access is Access.SIGNED:
+            return
+        self.caller = auth.authenticate(self.hub.db, self.request.headers.get("authorization"))
+        if access is Access.ANYONE:
+            return
+        if access is not Access.USER:
+            params = self.request.path_params
+            self.admitted = self.find_repo(params.get("kind", "model"), params["namespace"], params["name"])
+        if access is Access.READ:
+            return
+        if self.caller is None:
+            raise ApiError(401, "This needs a token: log in first.", headers={"WWW-Authenticate": "Bearer"})
+        if access is Access.WRITE and not auth.may_write(self.caller, self.repo):
+            raise forbidden(self.caller, self.repo.full_name)
+
+    def find_repo(self, kind: str, namespace: str, name: str) -> Repo:
+        """A repository the caller may read.
+
+        Raises:
+            ApiError: RepoNotFound (401 without a token, 404 with one, the same whether it is absent or
+                private), or 307 to its new name.
+        """
+        repo = self.hub.db.repo(kind, namespace, name)
+        if repo is not None and auth.may_read(self.caller, repo):
+            return repo
+        moved = self.hub.db.moved(kind, namespace, name) if repo is None else None
+        if moved is not None and auth.may_read(self.caller, moved):
+            path = self.request.url.path.replace(f"/{namespace}/{name}", f"/{moved.full_name}", 1)
+            query = f"?{self.request.url.query}" if self.request.url.query else ""
+            raise ApiError(307, f"Moved to {moved.full_name}.", headers={"Location": path + query})
+        raise repo_not_found(self.caller)
+
+
+def repo_not_found(caller: auth.Caller | None) -> ApiError:
+    return ApiError(401 if caller is None else 404, "Repository not found", code="RepoNotFound")
+
+
+def forbidden(caller: auth.Caller, what: str) -> ApiError:
+    if caller.role == "read":
+        return ApiError(403, "This token may only read; use one that may write.")
+    return ApiError(403, f"{caller.name} may not write to {what}.")
+
+
+Handler = Callable[[Call], Response]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def endpoint(
+    handler: Handler, *, access: Access, limit: int = limits.JSON_BODY, before: Callable[[Call], None] | None = None
+) -> Endpoint:
+    """Serve a handler that wants the body in memory, at most `limit` bytes.
+
+    `before` runs once the caller is admitted and ahead of the body, for what only the handler can check.
+    """
+
+    async def serve(request: Request) -> Response:
+        call = await _admitted(request, access, before)
+        parts = [chunk async for chunk in _body(request, limit)]
+        call.body = b"".join(parts)
+        return await run(handler, call)
+
+    return serve
+
+
+def upload_endpoint(
+    handler: Handler,
+    *,
+    access: Access,
+    limit: int,
+    digest: bool = False,
+    before: Callable[[Call], None] | None = None,
+) -> Endpoint:
+    """Serve a handler that wants the body in a staged file, digested on the way if it says so."""
+
+    async def serve(request: Request) -> Response:
+        call = await _admitted(request, access, before)
+        with await run(lambda: call.hub.staging.new(digest=digest)) as staged:
+            buffer = bytearray()
+            async for chunk in _body(request, limit):
+                buffer += chunk
+                if len(buffer) >= CHUNK:
+                    await run(staged.write, buffer)
+                    buffer = bytearray()
+            await run(staged.write, buffer)
+            call.upload = staged
+            return await run(handler, call)
+
+    return serve
+
+
+async def run(function: Callable[..., T], *args: object) -> T:
+    """Call a blocking function in a worker thread."""
+    return await anyio.to_thread.run_sync(function, *args)
+
+
+async def _admitted(request: Request, access: Access, before: Callable[[Call], None] | None) -> Call:
+    call = Call(request.app.state.hub, request)
+
+    def admit() -> None:
+        call.admit(access)
+        if before is not None:
+            before(call)
+
+    await run(admit)
+    return call
+
+
+async def _body(request: Request, limit: int) -> AsyncIterator[bytes]:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large("The request body", limit)
+    received = 0
+    stream = request.stream()
+    try:
+        while True:
+            with anyio.fail_after(limits.BODY_SILENCE_SECONDS):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                return
+            received += len(chunk)
+            if received > limit:
+                raise too_large("The request body", limit)
+            yield chunk
+    except (TimeoutError, ClientDisconnect) as error:
+        raise ApiError(408, "The request body did not arrive whole; nothing was kept of it.") from error

@@ -1,0 +1,266 @@
+"""Users, tokens, repositories and what each repository holds, in SQLite.
+
+Bytes never live here: files are in git and in the blob store. A row is durable when the call that wrote it returns.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from perdure.errors import UnsupportedFormat
+
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE users (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE, admin INTEGER NOT NULL, created REAL NOT NULL
+);
+CREATE TABLE tokens (
+    digest BLOB PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users ON DELETE CASCADE, role TEXT NOT NULL,
+    label TEXT NOT NULL, created REAL NOT NULL
+);
+CREATE TABLE repos (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, namespace TEXT NOT NULL COLLATE NOCASE,
+    name TEXT NOT NULL COLLATE NOCASE, private INTEGER NOT NULL, created REAL NOT NULL,
+    UNIQUE (kind, namespace, name)
+);
+CREATE TABLE former_names (
+    kind TEXT NOT NULL, namespace TEXT NOT NULL COLLATE NOCASE, name TEXT NOT NULL COLLATE NOCASE,
+    repo_id TEXT NOT NULL REFERENCES repos ON DELETE CASCADE,
+    PRIMARY KEY (kind, namespace, name)
+);
+CREATE TABLE holdings (
+    oid TEXT NOT NULL, repo_id TEXT NOT NULL REFERENCES repos ON DELETE CASCADE, PRIMARY KEY (oid, repo_id)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    id: int
+    name: str
+    admin: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repo:
+    """A repository's row; `id` also names its folder, so that moving or renaming it touches no file."""
+
+    id: str
+    kind: str
+    namespace: str
+    name: str
+    private: bool
+    created: float
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Database:
+    """The store's database. Safe to use from any thread.
+
+    Args:
+        path: The file; made with its schema when it is not there.
+
+    Raises:
+        UnsupportedFormat: A newer perdure wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # it holds the key that signs upload links: for the owner's eyes, whatever the umask
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        with self._write() as db:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version > _VERSION:
+                raise UnsupportedFormat(
+                    f"{path.parent} was written by a newer perdure (store version {version}); nothing was changed.",
+                    hint="Upgrade with: pip install -U 'perdure[hub]'",
+                )
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _rows(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    # ── settings of the store ──
+
+    def secret(self) -> bytes:
+        """The key that signs upload links; it outlives a restart so that running uploads do too."""
+        with self._write() as db:
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_bytes(32),))
+            return bytes(db.execute("SELECT value FROM meta WHERE key = 'secret'").fetchone()[0])
+
+    def epoch(self, *, renew: bool = False) -> str:
+        """Names this generation of stored xorbs; `renew` starts another one."""
+        with self._write() as db:
+            verb = "REPLACE" if renew else "IGNORE"
+            db.execute(f"INSERT OR {verb} INTO meta VALUES ('epoch', ?)", (secrets.token_hex(8),))
+            return str(db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
+
+    # ── users and tokens ──
+
+    def first_admin(self) -> User | None:
+        rows = self._rows("SELECT id, name, admin FROM users WHERE admin ORDER BY id LIMIT 1")
+        return _user(rows[0]) if rows else None
+
+    def user(self, name: str) -> User | None:
+        rows = self._rows("SELECT id, name, admin FROM users WHERE name = ?", name)
+        return _user(rows[0]) if rows else None
+
+    def add_user(self, name: str, *, admin: bool) -> User:
+        with self._write() as db:
+            db.execute("INSERT INTO users (name, admin, created) VALUES (?, ?, ?)", (name, admin, time.time()))
+        user = self.user(name)
+        assert user is not None
+        return user
+
+    def add_token(self, user: User, digest: bytes, *, role: str, label: str) -> None:
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?)", (digest, user.id, role, label, time.time())
+            )
+
+    def token(self, digest: bytes) -> tuple[bytes, str, str, User] | None:
+        """The stored digest, role, label and user of a token."""
+        rows = self._rows(
+            "SELECT digest, role, label, users.id, users.name, users.admin"
+            " FROM tokens JOIN users ON users.id = user_id WHERE digest = ?",
+            digest,
+        )
+        if not rows:
+            return None
+        stored, role, label, *user = rows[0]
+        assert isinstance(stored, bytes)
+        return stored, str(role), str(label), _user(tuple(user))
+
+    # ── repositories ──
+
+    def repo(self, kind: str, namespace: str, name: str) -> Repo | None:
+        """The repository of that name, whatever the case of its letters."""
+        rows = self._rows(f"{_REPO} WHERE kind = ? AND namespace = ? AND name = ?", kind, namespace, name)
+        return _repo(rows[0]) if rows else None
+
+    def repo_by_id(self, repo_id: str) -> Repo | None:
+        rows = self._rows(f"{_REPO} WHERE id = ?", repo_id)
+        return _repo(rows[0]) if rows else None
+
+    def moved(self, kind: str, namespace: str, name: str) -> Repo | None:
+        """The repository that had this name before it was moved."""
+        rows = self._rows(
+            f"{_REPO} WHERE id = (SELECT repo_id FROM former_names WHERE kind = ? AND namespace = ? AND name = ?)",
+            kind,
+            namespace,
+            name,
+        )
+        return _repo(rows[0]) if rows else None
+
+    def repos(self, kind: str) -> list[Repo]:
+        return [_repo(row) for row in self._rows(f"{_REPO} WHERE kind = ? ORDER BY created DESC, id", kind)]
+
+    def add_repo(self, repo: Repo) -> bool:
+        """Enter a repository; False when the name is taken."""
+        try:
+            with self._write() as db:
+                # a new repository takes the name back from one that has moved away
+                db.execute(
+                    "DELETE FROM former_names WHERE kind = ? AND namespace = ? AND name = ?",
+                    (repo.kind, repo.namespace, repo.name),
+                )
+                db.execute(
+                    "INSERT INTO repos VALUES (?, ?, ?, ?, ?, ?)",
+                    (repo.id, repo.kind, repo.namespace, repo.name, repo.private, repo.created),
+                )
+        except sqlite3.IntegrityError:
+            return False
+        return True
+
+    def set_private(self, repo: Repo, private: bool) -> None:
+        with self._write() as db:
+            db.execute("UPDATE repos SET private = ? WHERE id = ?", (private, repo.id))
+
+    def move_repo(self, repo: Repo, namespace: str, name: str) -> bool:
+        """Give a repository another name, and keep the old one as a way to it; False when it is taken."""
+        try:
+            with self._write() as db:
+                db.execute("UPDATE repos SET namespace = ?, name = ? WHERE id = ?", (namespace, name, repo.id))
+                new = (repo.kind, namespace, name)
+                db.execute("DELETE FROM former_names WHERE kind = ? AND namespace = ? AND name = ?", new)
+                if (namespace.lower(), name.lower()) != (repo.namespace.lower(), repo.name.lower()):
+                    old = (repo.kind, repo.namespace, repo.name, repo.id)
+                    db.execute("INSERT OR REPLACE INTO former_names VALUES (?, ?, ?, ?)", old)
+        except sqlite3.IntegrityError:
+            return False
+        return True
+
+    def delete_repo(self, repo: Repo) -> None:
+        with self._write() as db:
+            db.execute("DELETE FROM repos WHERE id = ?", (repo.id,))
+
+    # ── which repository holds which large file ──
+
+    def hold(self, repo: Repo, oid: str) -> None:
+        """Record that `repo` was given the bytes of `oid`."""
+        with self._write() as db:
+            db.execute("INSERT OR IGNORE INTO holdings VALUES (?, ?)", (oid, repo.id))
+
+    def holders(self, oid: str) -> list[Repo]:
+        """The repositories that were given the bytes of `oid`."""
+        return [
+            _repo(row) for row in self._rows(f"{_REPO} WHERE id IN (SELECT repo_id FROM holdings WHERE oid = ?)", oid)
+        ]
+
+
+_REPO: Final = "SELECT id, kind, namespace, name, private, created FROM repos"
+
+
+def _user(row: tuple[object, ...]) -> User:
+    identity, name, admin = row
+    assert isinstance(identity, int)
+    return User(id=identity, name=str(name), admin=bool(admin))
+
+
+def _repo(row: tuple[object, ...]) -> Repo:
+    identity, kind, namespace, name, private, created = row
+    assert isinstance(created, float)
+    return Repo(
+        id=str(identity),
+        kind=str(kind),
+        namespace=str(namespace),
+        name=str(name),
+        private=bool(private),
+        created=created,
+    )

@@ -1,0 +1,107 @@
+"""What handlers raise and answer with: the Hub's error headers, JSON, and checked fields of a JSON body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar, overload
+
+from starlette.responses import JSONResponse, Response
+
+T = TypeVar("T")
+
+
+class ApiError(Exception):
+    """An answer that is not success.
+
+    Args:
+        status: HTTP status.
+        message: For the person at the client; it also goes into `X-Error-Message`.
+        code: `X-Error-Code`, by which clients choose the exception to raise: `RepoNotFound`,
+            `RevisionNotFound`, `EntryNotFound`.
+        headers: Further headers.
+        body: Further members of the JSON body.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.headers = dict(headers or {})
+        self.body = dict(body or {})
+
+    def response(self) -> Response:
+        headers = {"X-Error-Message": header_text(self.message), **self.headers}
+        if self.code:
+            headers["X-Error-Code"] = self.code
+        return JSONResponse({"error": self.message, **self.body}, status_code=self.status, headers=headers)
+
+
+def bad_request(message: str) -> ApiError:
+    return ApiError(400, message)
+
+
+def too_large(what: str, limit: int) -> ApiError:
+    return ApiError(413, f"{what} is larger than this hub accepts ({limit} bytes).")
+
+
+def header_text(text: str) -> str:
+    """`text` as a header can carry it: one line of printable ASCII, at most 500 characters."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text.replace("\n", " "))[:500]
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`; an empty body is an empty object.
+
+    Raises:
+        ApiError: 400, when it is not a JSON object.
+    """
+    if not body.strip():
+        return {}
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise bad_request("The request body is not valid JSON.") from error
+    if not isinstance(value, dict):
+        raise bad_request("The request body must be a JSON object.")
+    return value
+
+
+@overload
+def field(body: Mapping[str, Any], name: str, kind: type[T]) -> T: ...
+@overload
+def field(body: Mapping[str, Any], name: str, kind: type[T], default: None) -> T | None: ...
+@overload
+def field(body: Mapping[str, Any], name: str, kind: type[T], default: T) -> T: ...
+def field(body: Mapping[str, Any], name: str, kind: type[T], default: object = ...) -> T | object:
+    """The member `name` of a JSON object, checked to be of type `kind`; null counts as absent.
+
+    Raises:
+        ApiError: 400, when it has another type, or is absent and there is no default.
+    """
+    value = body.get(name)
+    if value is None:
+        if default is ...:
+            raise bad_request(f"{name!r} is missing.")
+        return default
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise bad_request(f"{name!r} must be of type {kind.__name__}.")
+    if isinstance(value, str):
+        _require_utf8(name, value)
+    return value
+
+
+def _require_utf8(name: str, value: str) -> None:
+    try:  # JSON can spell half a surrogate pair, which no file name, header or database column can hold
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise bad_request(f"{name!r} is not valid Unicode.") from error

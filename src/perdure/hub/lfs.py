@@ -1,0 +1,80 @@
+"""git-lfs: which large files are wanted, and taking them in through links that sign themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from perdure.hub import limits
+from perdure.hub.core import Call
+from perdure.hub.http import ApiError, bad_request, field, too_large
+from perdure.hub.paths import check_oid
+
+_MEDIA_TYPE = "application/vnd.git-lfs+json"
+_MAX_OBJECTS = 1000
+_PURPOSE = "lfs-upload"
+
+
+def batch(call: Call) -> Response:
+    """Answer for each object with a link to upload it to, or without one when it is stored already."""
+    body = call.json()
+    if field(body, "operation", str) != "upload":
+        raise bad_request("Only uploads go through this address; download through /resolve/.")
+    if field(body, "hash_algo", str, "sha256").replace("_", "") != "sha256":
+        raise ApiError(409, "Objects are named by sha256 here.")
+    objects = field(body, "objects", list)
+    if len(objects) > _MAX_OBJECTS:
+        raise too_large("The list of objects", _MAX_OBJECTS)
+    return JSONResponse(
+        {"transfer": "basic", "hash_algo": "sha256", "objects": [_answer(call, item) for item in objects]},
+        media_type=_MEDIA_TYPE,
+    )
+
+
+def _answer(call: Call, item: object) -> dict[str, Any]:
+    if not isinstance(item, dict):
+        raise bad_request("'objects' must be a list of objects.")
+    oid, size = check_oid(field(item, "oid", str)), field(item, "size", int)
+    answer: dict[str, Any] = {"oid": oid, "size": size}
+    if not 0 <= size <= limits.BLOB:
+        answer["error"] = {"code": 422, "message": f"A file may have 0 to {limits.BLOB} bytes."}
+    elif not call.hub.holds_for(call.user, call.repo, oid):
+        signature = call.hub.signer.sign(_PURPOSE, limits.UPLOAD_LINK_SECONDS, oid=oid, size=size, repo=call.repo.id)
+        answer["actions"] = {
+            "upload": {"href": f"{call.base}/lfs/objects/{oid}?signature={signature}"},
+            "verify": {"href": f"{call.repo_url()}.git/info/lfs/objects/verify"},
+        }
+        answer["authenticated"] = True
+    return answer
+
+
+def check_link(call: Call) -> None:
+    """Refuse an upload that its link does not allow, before any of it is read."""
+    claims = call.hub.signer.open(call.query("signature"), _PURPOSE)
+    declared = call.request.headers.get("content-length", "")
+    if claims["oid"] != call.param("oid"):
+        raise ApiError(403, "This link is for another object.")
+    if declared.isdigit() and int(declared) != claims["size"]:
+        raise bad_request(f"This link is for {claims['size']} bytes, not {declared}.")
+    call.admitted = call.hub.db.repo_by_id(claims["repo"])
+    if call.admitted is None:
+        raise ApiError(404, "Repository not found", code="RepoNotFound")
+
+
+def upload(call: Call) -> Response:
+    """Take in one object: stored only when it is what its name says, and durable when this answers."""
+    oid, staged = call.param("oid"), call.received
+    if staged.sha256() != oid:
+        raise bad_request(f"The bytes received have another sha256 ({staged.size} bytes); nothing was stored.")
+    call.hub.blobs.put(oid, staged)
+    call.hub.db.hold(call.repo, oid)
+    return Response(status_code=200, headers={"ETag": f'"{oid}"'})
+
+
+def verify(call: Call) -> Response:
+    body = call.json()
+    oid, size = check_oid(field(body, "oid", str)), field(body, "size", int)
+    if not call.hub.holds_for(call.user, call.repo, oid) or call.hub.blobs.size(oid) != size:
+        raise ApiError(404, f"The object {oid} of {size} bytes is not stored.")
+    return JSONResponse({"oid": oid, "size": size}, media_type=_MEDIA_TYPE)

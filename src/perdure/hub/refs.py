@@ -1,0 +1,115 @@
+"""Branches, tags and history."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from itertools import islice
+from typing import Any
+
+from dulwich.objects import Commit
+from starlette.responses import JSONResponse, Response
+
+from perdure.hub.core import Call
+from perdure.hub.git import MAIN, revision_not_found
+from perdure.hub.http import ApiError, field
+from perdure.hub.paths import check_ref
+
+
+def list_refs(call: Call) -> Response:
+    with call.git() as git:
+        branches, tags = git.branches(), git.tags()
+    return JSONResponse(
+        {
+            "branches": [_ref(name, f"refs/heads/{name}", sha) for name, sha in branches.items()],
+            "tags": [_ref(name, f"refs/tags/{name}", sha) for name, sha in tags.items()],
+            "converts": [],
+            "pullRequests": [],
+        }
+    )
+
+
+def _ref(name: str, ref: str, sha: bytes) -> dict[str, str]:
+    return {"name": name, "ref": ref, "targetCommit": sha.decode()}
+
+
+def create_branch(call: Call) -> Response:
+    name = check_ref(call.param("branch"))
+    start = field(call.json(), "startingPoint", str, MAIN)
+    with call.git() as git:
+        if not git.add_branch(name, git.resolve(start).id):
+            raise ApiError(409, f"Reference already exists: refs/heads/{name}")
+    return JSONResponse({"success": True})
+
+
+def delete_branch(call: Call) -> Response:
+    name = check_ref(call.param("branch"))
+    if name == MAIN:
+        raise ApiError(403, f"The branch {MAIN} cannot be deleted.")
+    with call.git() as git:
+        if not git.remove_branch(name):
+            raise revision_not_found(name)
+    return JSONResponse({"success": True})
+
+
+def create_tag(call: Call) -> Response:
+    body = call.json()
+    name = check_ref(field(body, "tag", str))
+    with call.git() as git:
+        target = git.resolve(call.param("revision"))
+        if not git.add_tag(name, target.id, field(body, "message", str, None), call.user.name):
+            raise ApiError(409, f"Tag reference exists already: refs/tags/{name}")
+    return JSONResponse({"success": True})
+
+
+def delete_tag(call: Call) -> Response:
+    name = check_ref(call.param("revision"))
+    with call.git() as git:
+        if not git.remove_tag(name):
+            raise revision_not_found(name)
+    return JSONResponse({"success": True})
+
+
+def squash(call: Call) -> Response:
+    """Replace a branch's history by one commit with the same files."""
+    branch = check_ref(call.param("branch"))
+    message = field(call.json(), "message", str, f"Super-squash branch {branch!r}")
+    with call.git() as git, git.writing():
+        if branch not in git.branches():
+            raise revision_not_found(branch)
+        head = git.resolve(f"refs/heads/{branch}")
+        new = git.commit([], head.tree, [], call.user.name, message)
+        if not git.move_branch(branch, head.id, new):
+            raise ApiError(412, "The branch has moved meanwhile; nothing was changed.")
+    return JSONResponse({"success": True, "commitOid": new.decode()})
+
+
+def list_commits(call: Call) -> Response:
+    """Newest first, `limit` a page (50 unless told), with a Link header to the next."""
+    size = max(1, call.count("limit", 50, 1000))
+    page = call.count("p", 0, 10**6)
+    with call.git() as git:
+        history = git.history(git.resolve(call.param("revision")))
+        commits = list(islice(history, page * size, (page + 1) * size + 1))
+    headers = {}
+    if len(commits) > size:
+        url = call.request.url.include_query_params(p=page + 1, limit=size)
+        headers["Link"] = f'<{url}>; rel="next"'
+    return JSONResponse([commit_facts(commit) for commit in commits[:size]], headers=headers)
+
+
+def commit_facts(commit: Commit) -> dict[str, Any]:
+    title, _, message = commit.message.decode("utf-8", "replace").partition("\n")
+    author = commit.author.decode("utf-8", "replace").partition(" <")[0]
+    return {
+        "id": commit.id.decode(),
+        "title": title,
+        "message": message.strip(),
+        "date": timestamp(commit.commit_time),
+        "authors": [{"user": author}],
+    }
+
+
+def timestamp(seconds: float) -> str:
+    """As the Hub writes moments: UTC, milliseconds."""
+    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -1,0 +1,112 @@
+"""Downloads: one file of one revision, whole or a range of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from starlette.responses import Response, StreamingResponse
+
+from perdure.hub import tree
+from perdure.hub.blobs import CHUNK
+from perdure.hub.core import Call
+from perdure.hub.http import ApiError
+from perdure.hub.paths import check_path
+from perdure.hub.tree import Entry
+
+_RANGE: Final = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+
+
+def resolve(call: Call) -> Response:
+    path = check_path(call.param("path"))
+    with call.git() as git:
+        commit = git.resolve(call.param("revision"))
+        entry = tree.find(git, commit, path)
+        if entry is None or entry.folder:
+            raise tree.entry_not_found(path, commit)
+        content = None if entry.lfs else git.blob(entry.oid)
+    headers = {
+        "ETag": f'"{entry.etag}"',
+        "X-Repo-Commit": commit.id.decode(),
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f"inline; filename*=UTF-8''{quote(path.rpartition('/')[2])}",
+        # what people upload is shown as text or downloaded, never run as a page of this hub
+        "Content-Type": "application/octet-stream" if entry.lfs else "text/plain; charset=utf-8",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cache-Control": "private, no-cache" if call.repo.private else "no-cache",
+    }
+    if _etag_listed(call.request.headers.get("if-none-match", ""), entry.etag):
+        return Response(status_code=304, headers=headers)
+    return _send(call, entry, content, headers)
+
+
+def _send(call: Call, entry: Entry, content: bytes | None, headers: dict[str, str]) -> Response:
+    status, (start, stop) = 200, (0, entry.size)
+    condition = call.request.headers.get("if-range")
+    if condition is None or condition == headers["ETag"]:
+        wanted = parse_range(call.request.headers.get("range", ""), entry.size)
+        if wanted is not None:
+            status, (start, stop) = 206, wanted
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{entry.size}"
+    headers["Content-Length"] = str(stop - start)
+    if content is None:
+        file = _stored(call, entry)
+        if call.request.method != "HEAD":
+            return StreamingResponse(_read(file, start, stop), status_code=status, headers=headers)
+    if call.request.method == "HEAD" or content is None:
+        return Response(status_code=status, headers=headers)
+    return Response(content[start:stop], status_code=status, headers=headers)
+
+
+def _stored(call: Call, entry: Entry) -> Path:
+    assert entry.lfs is not None
+    path = call.hub.blobs.path(entry.lfs.oid)
+    if call.hub.blobs.size(entry.lfs.oid) != entry.lfs.size:
+        raise ApiError(410, f"The bytes of {entry.path!r} (sha256 {entry.lfs.oid}) are missing from the hub's store.")
+    return path
+
+
+def parse_range(header: str, size: int) -> tuple[int, int] | None:
+    """The half-open range of bytes a Range header asks for; None to send the whole file.
+
+    Several ranges at once may be answered with the whole file (RFC 9110, 14.2), and are.
+
+    Raises:
+        ApiError: 416, when the file ends before the range starts.
+
+    >>> parse_range("bytes=5-", 10), parse_range("bytes=-3", 10), parse_range("bytes=0-99", 10)
+    ((5, 10), (7, 10), (0, 10))
+    """
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or match[0] == "bytes=-":
+        return None
+    first, last = match[1], match[2]
+    if not first:
+        start, stop = max(0, size - int(last)), size
+    else:
+        start, stop = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < start:
+            return None  # not a range at all: ignored, as the RFC asks
+    if start >= size or start >= stop:
+        raise ApiError(416, "The file ends before the range starts.", headers={"Content-Range": f"bytes */{size}"})
+    return start, stop
+
+
+def _etag_listed(header: str, etag: str) -> bool:
+    tags = {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")}
+    return etag in tags or "*" in tags
+
+
+def _read(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while start < stop:
+            data = file.read(min(CHUNK, stop - start))
+            if not data:
+                return
+            start += len(data)
+            yield data

@@ -1,0 +1,234 @@
+"""Running the hub: one socket, one store, in a thread of this process."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import uvicorn
+from filelock import FileLock, Timeout
+
+from perdure.errors import InvalidInput, Unavailable
+from perdure.hub import auth
+from perdure.hub.app import create_app
+from perdure.hub.core import Hub
+from perdure.hub.db import Database, User
+from perdure.hub.http import ApiError
+from perdure.hub.paths import check_namespace
+
+log = logging.getLogger("perdure.hub")
+
+_START_SECONDS: Final = 30.0
+_FINISH_SECONDS: Final = 10
+"""How long requests under way may go on once the server was told to stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """The administrator a server was started with; `token` is None when an earlier start made it and only its
+    digest is stored."""
+
+    user: str
+    token: str | None
+    is_new: bool
+
+
+class HubServer:
+    """The embedded hub on a port of its own, as a context manager.
+
+    Args:
+        dir: The store; made when it is not there. One server at a time may have it.
+        user: The administrator's name; made when there is no such user. `admin` in a new store unless told.
+        token: A token for that user, added to those it has. A new user without one is given one.
+        host: Address to listen on.
+        port: Port to listen on; 0 lets the system choose.
+
+    Attributes:
+        url: What clients take as `HF_ENDPOINT`.
+        user: The administrator's name.
+        token: Their token, or None when it was made by an earlier start (only its digest is stored).
+
+    Raises:
+        InvalidInput: The name or token cannot be used, the store is in use, or the address cannot be listened on.
+
+    Example:
+        ```python
+        with HubServer("hub", user="me", token="correct-horse-battery") as hub:
+            HfApi(endpoint=hub.url, token=hub.token).create_repo("me/model", private=True)
+        ```
+    """
+
+    def __init__(
+        self,
+        dir: str | os.PathLike[str],
+        *,
+        user: str | None = None,
+        token: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self._folder = Path(dir).absolute()
+        self._host = host
+        self._port = port
+        self._wanted = (user, token)
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self._hub: Hub | None = None
+        self._lock: FileLock | None = None
+        self.account: Account | None = None
+        self.url = ""
+
+    @property
+    def user(self) -> str:
+        assert self.account is not None, "not started"
+        return self.account.user
+
+    @property
+    def token(self) -> str | None:
+        assert self.account is not None, "not started"
+        return self.account.token
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self._host).is_loopback
+        except ValueError:
+            return self._host == "localhost"
+
+    def start(self) -> HubServer:
+        """Open the store and answer requests. Returns once the socket does."""
+        try:
+            self._open()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _open(self) -> None:
+        _check_account(*self._wanted)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self._folder)
+            listener = _listen(self._host, self._port)
+        except OSError as error:
+            raise InvalidInput(f"The hub cannot keep its files in {self._folder}: {error.strerror}.") from error
+        with listener:
+            self._hub = Hub.open(self._folder)
+            self.account = _account(self._hub.db, *self._wanted)
+            name = f"[{self._host}]" if ":" in self._host else self._host
+            self.url = f"http://{name}:{listener.getsockname()[1]}"
+            self._serve(listener.dup())
+
+    def _serve(self, listener: socket.socket) -> None:
+        assert self._hub is not None
+        config = uvicorn.Config(
+            create_app(self._hub),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,  # its lines hold whole addresses, and signatures with them; the app logs its own
+            server_header=False,
+            timeout_graceful_shutdown=_FINISH_SECONDS,
+        )
+        self._server = server = uvicorn.Server(config)
+
+        def serve() -> None:
+            with listener:
+                server.run(sockets=[listener])
+
+        self._thread = threading.Thread(target=serve, name="perdure-hub", daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise Unavailable("The hub did not start; its log says why.")
+            time.sleep(0.005)
+
+    def stop(self) -> bool:
+        """Take no more requests, let those under way finish for some seconds, and close the store.
+
+        Returns:
+            Whether everything had finished in time. What had not was acknowledged to nobody.
+        """
+        finished = True
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(_FINISH_SECONDS + 5)
+            finished = not self._thread.is_alive()
+        if finished and self._hub is not None:
+            self._hub.close()
+        if finished and self._lock is not None:
+            self._lock.release()
+        return finished
+
+    def __enter__(self) -> HubServer:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _lock(folder: Path) -> FileLock:
+    lock = FileLock(folder / "hub.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InvalidInput(
+            f"Another hub is running on {folder}; this one was not started.",
+            hint="Stop the other one, or give this one a folder of its own with --dir.",
+        ) from error
+    return lock
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(512)
+        except OSError:
+            listener.close()
+            raise
+    except (OSError, OverflowError) as error:
+        raise InvalidInput(
+            f"The hub cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}.",
+            hint="Choose another port with --port, or 0 for any that is free.",
+        ) from error
+    return listener
+
+
+def _check_account(user: str | None, token: str | None) -> None:
+    if user is not None:
+        try:
+            check_namespace(user)
+        except ApiError as error:
+            raise InvalidInput(f"{user!r} cannot be a user's name. {error.message}") from error
+    if token is not None:
+        auth.check_token(token)
+
+
+def _account(db: Database, user: str | None, token: str | None) -> Account:
+    """Find or make the administrator, and give them the token that was asked for."""
+    existing = db.user(user) if user else db.first_admin()
+    if existing is not None and token is None:
+        return Account(user=existing.name, token=None, is_new=False)
+    owner: User = existing or db.add_user(user or "admin", admin=True)
+    token = token or auth.new_token()
+    db.add_token(owner, auth.token_digest(token), role="write", label="perdure serve")
+    return Account(user=owner.name, token=token, is_new=existing is None)

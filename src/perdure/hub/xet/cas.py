@@ -1,0 +1,140 @@
+"""The content-addressed store that Xet clients upload to."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from starlette.responses import JSONResponse, Response
+
+from perdure.hub import limits
+from perdure.hub.core import Call, Hub
+from perdure.hub.http import ApiError, bad_request
+from perdure.hub.xet.shard import File, read_files
+from perdure.hub.xet.xorb import XetError, check_xorb, read_chunks
+
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_PURPOSE: Final = "xet-write"
+
+
+def write_token(call: Call) -> Response:
+    """A short-lived token for uploads to this repository, and the address to upload to."""
+    expires = int(time.time()) + limits.XET_TOKEN_SECONDS
+    token = call.hub.signer.sign(_PURPOSE, limits.XET_TOKEN_SECONDS, repo=call.repo.id)
+    url = f"{call.base}/cas-{call.hub.epoch}"
+    return JSONResponse(
+        {"casUrl": url, "exp": expires, "accessToken": token},
+        headers={
+            "X-Xet-Cas-Url": url,
+            "X-Xet-Access-Token": token,
+            "X-Xet-Token-Expiration": str(expires),
+            "Cache-Control": "no-store",
+        },
+    )
+
+
+def check_access(call: Call) -> None:
+    """Refuse what has no write token of ours, before any of the body is read."""
+    scheme, _, token = call.request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise ApiError(401, "This needs the token that xet-write-token gives.")
+    claims = call.hub.signer.open(token, _PURPOSE)
+    if call.param("epoch") != call.hub.epoch:
+        raise ApiError(404, "This address belongs to an earlier store; ask for a new write token.")
+    call.admitted = call.hub.db.repo_by_id(claims["repo"])
+    if call.admitted is None:
+        raise ApiError(404, "Repository not found", code="RepoNotFound")
+
+
+def not_known(call: Call) -> Response:
+    """No global deduplication and no direct grants here: a 404 makes clients go on without."""
+    raise ApiError(404, "Not found")
+
+
+def put_xorb(call: Call) -> Response:
+    """Take in a xorb: stored only when its chunks have the hash it is named by."""
+    name = call.param("hash")
+    if not _HASH.fullmatch(name):
+        raise bad_request("Not a xorb hash.")
+    inserted = call.hub.xorbs.size(name) is None
+    if inserted:
+        try:
+            with call.received.path.open("rb") as file:
+                check_xorb(file, name)
+        except XetError as error:
+            raise bad_request(f"This xorb cannot be stored: {error}.") from error
+        call.hub.xorbs.put(name, call.received)
+    return JSONResponse({"was_inserted": inserted})
+
+
+def put_shard(call: Call) -> Response:
+    """Put together and store every file a shard describes.
+
+    All xorbs are looked for before the first byte is written: a client that believes it sent one to a store
+    that no longer has it must hear so now, not when somebody downloads.
+    """
+    try:
+        with call.received.path.open("rb") as file:
+            for described in read_files(file):
+                _require_xorbs(call.hub, described)
+            file.seek(0)
+            for described in read_files(file):
+                _store(call.hub, described)
+                call.hub.db.hold(call.repo, described.sha256)
+    except XetError as error:
+        raise bad_request(f"This shard cannot be taken: {error}.") from error
+    return JSONResponse({"result": 1})
+
+
+def _require_xorbs(hub: Hub, file: File) -> None:
+    for name in {term.xorb for term in file.terms}:
+        if hub.xorbs.size(name) is None:
+            raise XetError(f"the xorb {name} is not stored here")
+    if file.size > limits.BLOB:
+        raise XetError(f"a file in it has more than {limits.BLOB} bytes")
+
+
+def _store(hub: Hub, file: File) -> None:
+    with _assembling(file.sha256):
+        if hub.blobs.size(file.sha256) is not None:
+            return
+        if file.size > shutil.disk_usage(hub.staging.folder).free:
+            raise ApiError(507, "The hub's disk has no room for this file; nothing was stored.")
+        with hub.staging.new() as staged:
+            for term in file.terms:
+                before = staged.size
+                with hub.xorbs.path(term.xorb).open("rb") as xorb:
+                    for chunk in read_chunks(xorb, term.start, term.stop):
+                        staged.write(chunk)
+                if staged.size - before != term.size:
+                    raise XetError("a term has not the size it says")
+            if staged.sha256() != file.sha256:
+                raise XetError(f"a file put together from it has not the sha256 {file.sha256}")
+            hub.blobs.put(file.sha256, staged)
+
+
+_running: dict[str, tuple[threading.Lock, int]] = {}
+_guard = threading.Lock()
+
+
+@contextmanager
+def _assembling(sha256: str) -> Iterator[None]:
+    """One at a time for one file: a client that gave up waiting and asks again waits for the work under way."""
+    with _guard:
+        lock, users = _running.get(sha256, (threading.Lock(), 0))
+        _running[sha256] = (lock, users + 1)
+    try:
+        with lock:
+            yield
+    finally:
+        with _guard:
+            lock, users = _running[sha256]
+            if users == 1:
+                del _running[sha256]
+            else:
+                _running[sha256] = (lock, users - 1)

@@ -1,0 +1,85 @@
+"""Shards: which ranges of which xorbs make up a file.
+
+Specification: https://huggingface.co/docs/xet/shard
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Final
+
+from perdure.hub.xet.hashing import hash_text
+from perdure.hub.xet.xorb import XetError
+
+_TAG: Final = b"HFRepoMetaData\x00" + bytes.fromhex("556967456a7b815783a5bdd95ccdd14aa9")
+_VERSION: Final = 2
+_RECORD: Final = struct.Struct("<32s4I")
+_END: Final = b"\xff" * 32
+_MAX_TERMS: Final = 1 << 18
+_HAS_VERIFICATION: Final = 1 << 31
+_HAS_SHA256: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Chunks `start` to `stop` (exclusive) of a xorb, `size` bytes when unpacked."""
+
+    xorb: str
+    size: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as a shard describes it: its sha256 in hex, and the terms to join."""
+
+    sha256: str
+    terms: tuple[Term, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(term.size for term in self.terms)
+
+
+def read_files(file: IO[bytes]) -> Iterator[File]:
+    """The files of a shard, one at a time.
+
+    Raises:
+        XetError: The bytes are not a shard, or a file in it has no sha256.
+    """
+    header = file.read(48)
+    if len(header) < 48 or header[:32] != _TAG:
+        raise XetError("it does not start as a shard does")
+    if int.from_bytes(header[32:40], "little") != _VERSION:
+        raise XetError("it has an unknown version")
+    while True:
+        digest, flags, count, *_ = _record(file)
+        if digest == _END:
+            return
+        if count > _MAX_TERMS:
+            raise XetError("a file in it has too many terms")
+        terms = tuple(_term(file) for _ in range(count))
+        if flags & _HAS_VERIFICATION:
+            for _ in range(count):
+                _record(file)
+        if not flags & _HAS_SHA256:
+            raise XetError("a file in it has no sha256")
+        yield File(sha256=hash_text(_record(file)[0]), terms=terms)
+
+
+def _term(file: IO[bytes]) -> Term:
+    digest, _, size, start, stop = _record(file)
+    if start >= stop:
+        raise XetError("it names an empty range of chunks")
+    return Term(hash_text(digest), size, start, stop)
+
+
+def _record(file: IO[bytes]) -> tuple[bytes, int, int, int, int]:
+    data = file.read(_RECORD.size)
+    if len(data) < _RECORD.size:
+        raise XetError("it is cut off")
+    digest, a, b, c, d = _RECORD.unpack(data)
+    return digest, a, b, c, d
