@@ -41,11 +41,6 @@ def _dtype_names() -> Mapping[torch.dtype, str]:
     return {getattr(torch, attribute): name for attribute, name in names.items() if hasattr(torch, attribute)}
 
 
-def nbytes(tensor: torch.Tensor) -> int:
-    """Bytes that a tensor takes in a file, whatever memory it is a view of."""
-    return tensor.numel() * tensor.element_size()
-
-
 def as_bytes(tensor: torch.Tensor) -> memoryview:
     """The bytes of a tensor, row-major; its own memory where that is already so, a copy on the CPU otherwise."""
     import torch

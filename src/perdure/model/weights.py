@@ -86,7 +86,7 @@ def module_weights(module: torch.nn.Module) -> Weights:
         for name in tied:
             metadata[name] = kept
             del state[name]
-    for group in _groups(state, _same_storage).values():
+    for group in _groups(state, storage_of).values():
         if _overlap(state, group):
             warnings.append(f"{', '.join(group)} share memory in part; each was written in full, reloading parts them")
     total = sum(parameter.numel() for parameter in module.parameters())
@@ -103,13 +103,10 @@ def _groups(
     return {key: names for key, names in groups.items() if len(names) > 1}
 
 
-def storage_key(tensor: torch.Tensor) -> tuple[object, ...] | None:
-    """What tells whether two tensors are views of one memory; None for an empty tensor."""
-    return _same_storage(tensor) if tensor.numel() else None
-
-
-def _same_storage(tensor: torch.Tensor) -> tuple[object, ...]:
-    return str(tensor.device), tensor.untyped_storage().data_ptr()
+def storage_of(tensor: torch.Tensor) -> tuple[object, ...]:
+    """What tells whether two tensors are views of one memory."""
+    storage = tensor.untyped_storage()
+    return str(tensor.device), storage.data_ptr(), storage.nbytes()
 
 
 def _same_view(tensor: torch.Tensor) -> tuple[object, ...]:

@@ -56,7 +56,12 @@ def write_adapters(staged: Stage, model: Any, safe: bool, base: str | None, revi
 
 def write_weights(staged: Stage, model: weights.Weights, limit: int, safe: bool) -> list[str]:
     """One weights file, or several and their index."""
-    items = [Item(name, tensors.nbytes(tensor), weights.storage_key(tensor)) for name, tensor in model.tensors.items()]
+    # The ecosystem's rule measures the memory that a tensor is a view of: of experts that were fused, the first stands
+    # for all of them, and the others follow it into its shard.
+    items = [
+        Item(name, tensor.untyped_storage().nbytes(), weights.storage_of(tensor))
+        for name, tensor in model.tensors.items()
+    ]
     plan = plan_shards(items, limit, WEIGHTS if safe else _BIN_NAMES[WEIGHTS])
     warnings: list[str] = []
     for file, names in plan.files.items():
