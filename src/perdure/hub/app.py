@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote
 
+import anyio
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -25,6 +26,7 @@ from perdure.hub.xet import cas
 
 log = logging.getLogger("perdure.hub")
 
+_DRAIN_SECONDS: Final = 5.0
 _HOST: Final = re.compile(r"[A-Za-z0-9.\-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 
 
@@ -201,6 +203,13 @@ def _request_id(headers: Mapping[bytes, bytes]) -> str:
     return given if re.fullmatch(r"[A-Za-z0-9._-]{1,128}", given) else secrets.token_hex(12)
 
 
+def _is_small(scope: Scope) -> bool:
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"0")
+    # a client that waits for "100 Continue" has sent nothing yet, and reading would invite it to
+    return b"expect" not in headers and length.isdigit() and int(length) <= limits.JSON_BODY
+
+
 class _Draining:
     """Read what is left of a small body before the answer goes out.
 
@@ -221,10 +230,10 @@ class _Draining:
             return message
 
         async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] >= 400:
-                left = limits.JSON_BODY
-                while not finished and left > 0:
-                    left -= len((await take()).get("body", b""))
+            if message["type"] == "http.response.start" and message["status"] >= 400 and _is_small(scope):
+                with anyio.move_on_after(_DRAIN_SECONDS):
+                    while not finished:
+                        await take()
             await send(message)
 
         await self._app(scope, take, answer)

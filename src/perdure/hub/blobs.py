@@ -16,17 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from perdure.io.durable import fsync_folder
+
 CHUNK: Final = 1024 * 1024
 """Bytes moved at once between disk, digest and network."""
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make names made, changed or removed in `folder` survive a power failure."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def make_folders(folder: Path) -> None:

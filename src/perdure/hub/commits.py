@@ -17,7 +17,7 @@ from perdure.hub import limits, tree
 from perdure.hub.attributes import Attributes, Ignore
 from perdure.hub.core import Call
 from perdure.hub.git import GitRepo, Writable, revision_not_found, written
-from perdure.hub.http import ApiError, bad_request, field, too_large
+from perdure.hub.http import ApiError, bad_request, field, message_field, too_large
 from perdure.hub.paths import check_oid, check_path, check_ref
 
 
@@ -154,8 +154,8 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _header(value: dict[str, Any]) -> Header:
-    summary = field(value, "summary", str, "").strip() or "Update files"
-    description = field(value, "description", str, "").strip()
+    summary = message_field(value, "summary") or "Update files"
+    description = message_field(value, "description")
     parent = field(value, "parentCommit", str, None)
     if parent is not None and not (7 <= len(parent) <= 40 and all(c in "0123456789abcdef" for c in parent)):
         raise bad_request("'parentCommit' must be a commit id, or at least 7 of its first characters.")

@@ -21,9 +21,10 @@ from dulwich.pack import full_unpacked_object
 from dulwich.refs import Ref
 from dulwich.repo import Repo as DulwichRepo
 
-from perdure.hub.blobs import fsync_folder, make_folders
+from perdure.hub.blobs import make_folders
 from perdure.hub.http import ApiError
 from perdure.hub.paths import is_sha
+from perdure.io.durable import fsync_file, fsync_folder
 
 T = TypeVar("T")
 
@@ -33,6 +34,9 @@ _TAGS: Final = b"refs/tags/"
 
 # Up to here each object is a file of its own; above, one pack with one sync is faster than a sync for each.
 _LOOSE: Final = 16
+
+# Sizes and pointers of blobs by their id, which never change: listing a folder then reads none of its files.
+_FACTS: Final = 200_000
 
 Writable = tuple[ObjectID, Callable[[], ShaFile]]
 """An object to store: its id, and how to get it when its turn comes (so that not all are in memory at once)."""
@@ -156,7 +160,7 @@ class GitRepo:
         """False when there is one of that name, or one that it would be a folder of or a file in."""
         return self._add_ref(_HEADS, name, target)
 
-    def add_tag(self, name: str, target: ObjectID, message: str | None, author: str) -> bool:
+    def add_tag(self, name: str, target: ObjectID, message: str, author: str) -> bool:
         """False when the name is taken, as with `add_branch`. With a message the tag is annotated."""
         if not message:
             return self._add_ref(_TAGS, name, target)
@@ -240,10 +244,9 @@ class GitRepos:
     @contextmanager
     def open(self, repo_id: str) -> Iterator[GitRepo]:
         folder = self._folder / f"{repo_id}.git"
-        with self._guard:
-            lock = self._locks.setdefault(repo_id, threading.RLock())
-            if len(self._facts) > 200_000:
-                self._facts = {}
+        lock = self._lock(repo_id)
+        if len(self._facts) > _FACTS:
+            self._facts = {}
         try:
             repo = DulwichRepo(str(folder))
         except Exception as error:
@@ -270,17 +273,16 @@ class GitRepos:
         fsync_folder(self._folder)
 
     def delete(self, repo_id: str) -> None:
-        shutil.rmtree(self._folder / f"{repo_id}.git", ignore_errors=True)
+        with self._lock(repo_id):  # a commit under way ends first; one that waits finds no branch
+            shutil.rmtree(self._folder / f"{repo_id}.git", ignore_errors=True)
+
+    def _lock(self, repo_id: str) -> threading.RLock:
         with self._guard:
-            self._locks.pop(repo_id, None)
+            return self._locks.setdefault(repo_id, threading.RLock())
 
 
 def _fsync_tree(root: Path) -> None:
     for folder, _, names in os.walk(root):
         for name in names:
-            fd = os.open(Path(folder, name), os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            fsync_file(Path(folder, name))
         fsync_folder(Path(folder))

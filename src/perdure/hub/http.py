@@ -8,6 +8,8 @@ from typing import Any, TypeVar, overload
 
 from starlette.responses import JSONResponse, Response
 
+from perdure.hub import limits
+
 T = TypeVar("T")
 
 
@@ -98,6 +100,14 @@ def field(body: Mapping[str, Any], name: str, kind: type[T], default: object = .
     if isinstance(value, str):
         _require_utf8(name, value)
     return value
+
+
+def message_field(body: Mapping[str, Any], name: str, default: str = "") -> str:
+    """A message that goes into git: stripped, without NUL, at most `limits.MESSAGE` characters."""
+    text = field(body, name, str, default).strip()
+    if len(text) > limits.MESSAGE or "\0" in text:
+        raise bad_request(f"{name!r} must have at most {limits.MESSAGE} characters, none of them NUL.")
+    return text
 
 
 def _require_utf8(name: str, value: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Any
 
 from dulwich.objects import Commit
@@ -36,27 +37,34 @@ def list_repos(call: Call) -> Response:
     """Repositories the caller may read, newest first; `search`, `author`, `filter` (tags) and `limit` narrow it."""
     search, author = call.query("search").lower(), call.query("author").lower()
     wanted = {tag for value in call.request.query_params.getlist("filter") for tag in value.split(",")}
-    limit = call.count("limit", 1000, 1000)
-    found: list[dict[str, Any]] = []
-    for repo in call.hub.db.repos(call.param("kind")):
-        if len(found) >= limit:
-            break
-        matching = search in repo.full_name.lower() and author in {"", repo.namespace.lower()}
-        if not matching or not auth.may_read(call.caller, repo):
-            continue
-        facts = _list_row(call, repo)
-        if facts is not None and wanted <= set(facts["tags"]):
-            found.append(facts)
-    return JSONResponse(found)
+    limit, skip = max(1, call.count("limit", 1000, 1000)), call.count("skip", 0, 10**9)
+    matching = (
+        repo
+        for repo in call.hub.db.repos(call.param("kind"))
+        if search in repo.full_name.lower()
+        and author in {"", repo.namespace.lower()}
+        and auth.may_read(call.caller, repo)
+    )
+    rows = (row for row in (_list_row(call, repo) for repo in matching) if row and wanted <= set(row["tags"]))
+    found = list(islice(rows, skip, skip + limit + 1))
+    headers = {}
+    if len(found) > limit:
+        url = call.request.url.include_query_params(skip=skip + limit)
+        headers["Link"] = f'<{url}>; rel="next"'
+    return JSONResponse(found[:limit], headers=headers)
 
 
 def _list_row(call: Call, repo: Repo) -> dict[str, Any] | None:
     try:
         with call.hub.git.open(repo.id) as git:
             commit = git.resolve(MAIN)
-            return _facts(call, repo, git, commit, tree.files(git, commit))
+            entries = tree.files(git, commit)
+            row = _facts(call, repo, git, commit, entries)
     except ApiError:  # deleted while we were listing
         return None
+    if call.flag("full"):
+        row["siblings"] = [_sibling(entry, blobs=False) for entry in entries]
+    return row
 
 
 def _facts(call: Call, repo: Repo, git: GitRepo, commit: Commit, entries: list[Entry]) -> dict[str, Any]:

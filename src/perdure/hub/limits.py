@@ -23,6 +23,7 @@ PATH: Final = 1024
 PATH_SEGMENT: Final = 255
 PATH_DEPTH: Final = 64
 REF_NAME: Final = 255
+MESSAGE: Final = 64 * KIB
 
 BLOB: Final = 1024 * 1024 * MIB
 """One large file, however it is uploaded."""

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from perdure.hub.core import Call
 from perdure.hub.git import MAIN, revision_not_found
-from perdure.hub.http import ApiError, field
+from perdure.hub.http import ApiError, field, message_field
 from perdure.hub.paths import check_ref
 
 
@@ -56,7 +56,7 @@ def create_tag(call: Call) -> Response:
     name = check_ref(field(body, "tag", str))
     with call.git() as git:
         target = git.resolve(call.param("revision"))
-        if not git.add_tag(name, target.id, field(body, "message", str, None), call.user.name):
+        if not git.add_tag(name, target.id, message_field(body, "message"), call.user.name):
             raise ApiError(409, f"Tag reference exists already: refs/tags/{name}")
     return JSONResponse({"success": True})
 
@@ -72,7 +72,7 @@ def delete_tag(call: Call) -> Response:
 def squash(call: Call) -> Response:
     """Replace a branch's history by one commit with the same files."""
     branch = check_ref(call.param("branch"))
-    message = field(call.json(), "message", str, f"Super-squash branch {branch!r}")
+    message = message_field(call.json(), "message") or f"Super-squash branch {branch!r}"
     with call.git() as git, git.writing():
         if branch not in git.branches():
             raise revision_not_found(branch)

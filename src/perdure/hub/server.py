@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import logging
 import os
@@ -14,7 +15,6 @@ from types import TracebackType
 from typing import Final
 
 import uvicorn
-from filelock import FileLock, Timeout
 
 from perdure.errors import InvalidInput, Unavailable
 from perdure.hub import auth
@@ -23,6 +23,7 @@ from perdure.hub.core import Hub
 from perdure.hub.db import Database, User
 from perdure.hub.http import ApiError
 from perdure.hub.paths import check_namespace
+from perdure.io.locks import Lock, hold
 
 log = logging.getLogger("perdure.hub")
 
@@ -82,7 +83,7 @@ class HubServer:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._hub: Hub | None = None
-        self._lock: FileLock | None = None
+        self._lock: int | None = None
         self.account: Account | None = None
         self.url = ""
 
@@ -167,8 +168,10 @@ class HubServer:
             finished = not self._thread.is_alive()
         if finished and self._hub is not None:
             self._hub.close()
+            self._hub = None
         if finished and self._lock is not None:
-            self._lock.release()
+            _unlock(self._lock)
+            self._lock = None
         return finished
 
     def __enter__(self) -> HubServer:
@@ -180,16 +183,27 @@ class HubServer:
         self.stop()
 
 
-def _lock(folder: Path) -> FileLock:
-    lock = FileLock(folder / "hub.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
+def _lock(folder: Path) -> int:
+    """Hold the store for this server alone; the system lets go of it when the process ends, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    held = hold(descriptor)
+    if held is Lock.TAKEN:
+        return descriptor
+    os.close(descriptor)
+    if held is Lock.BUSY:
         raise InvalidInput(
             f"Another hub is running on {folder}; this one was not started.",
             hint="Stop the other one, or give this one a folder of its own with --dir.",
-        ) from error
-    return lock
+        )
+    raise InvalidInput(
+        f"{folder} is on a filesystem without locks, where two hubs could write to one store.",
+        hint="Give the hub a folder on a local disk with --dir.",
+    )
+
+
+def _unlock(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would leave it to children forked meanwhile
+    os.close(descriptor)
 
 
 def _listen(host: str, port: int) -> socket.socket:

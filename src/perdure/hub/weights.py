@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
+from perdure.errors import Corrupt
+from perdure.format.header import read_header
 from perdure.hub import limits
 from perdure.hub.blobs import ContentStore
 from perdure.hub.tree import Entry
@@ -24,14 +25,13 @@ def parameters(blobs: ContentStore, entries: list[Entry]) -> dict[str, int]:
 
 @lru_cache(maxsize=1024)  # by content: what a digest names never changes
 def _header_facts(path: Path) -> dict[str, int]:
+    counts: Counter[str] = Counter()
     try:
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= limits.SAFETENSORS_HEADER else {}
-        counts: Counter[str] = Counter()
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                counts[str(tensor["dtype"])] += math.prod(int(n) for n in tensor["shape"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            if int.from_bytes(file.read(8), "little") > limits.SAFETENSORS_HEADER:
+                return {}
+        for tensor in read_header(path).tensors.values():
+            counts[tensor.dtype] += math.prod(tensor.shape)
+    except (OSError, Corrupt):
         return {}  # not a safetensors file, whatever its name says: no facts, and no error of the repository
     return dict(counts)

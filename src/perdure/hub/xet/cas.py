@@ -6,8 +6,9 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Final
 
 from starlette.responses import JSONResponse, Response
@@ -15,8 +16,8 @@ from starlette.responses import JSONResponse, Response
 from perdure.hub import limits
 from perdure.hub.core import Call, Hub
 from perdure.hub.http import ApiError, bad_request
-from perdure.hub.xet.shard import File, read_files
-from perdure.hub.xet.xorb import XetError, check_xorb, read_chunks
+from perdure.hub.xet.shard import File, read_files, read_xorbs
+from perdure.hub.xet.xorb import XetError, Xorb, check_xorb
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _PURPOSE: Final = "xet-write"
@@ -64,8 +65,7 @@ def put_xorb(call: Call) -> Response:
     inserted = call.hub.xorbs.size(name) is None
     if inserted:
         try:
-            with call.received.path.open("rb") as file:
-                check_xorb(file, name)
+            check_xorb(call.received.path, name)
         except XetError as error:
             raise bad_request(f"This xorb cannot be stored: {error}.") from error
         call.hub.xorbs.put(name, call.received)
@@ -81,7 +81,10 @@ def put_shard(call: Call) -> Response:
     try:
         with call.received.path.open("rb") as file:
             for described in read_files(file):
-                _require_xorbs(call.hub, described)
+                if described.size > limits.BLOB:
+                    raise XetError(f"a file in it has more than {limits.BLOB} bytes")
+                _require_xorbs(call.hub, {term.xorb for term in described.terms})
+            _require_xorbs(call.hub, read_xorbs(file))
             file.seek(0)
             for described in read_files(file):
                 _store(call.hub, described)
@@ -91,12 +94,10 @@ def put_shard(call: Call) -> Response:
     return JSONResponse({"result": 1})
 
 
-def _require_xorbs(hub: Hub, file: File) -> None:
-    for name in {term.xorb for term in file.terms}:
+def _require_xorbs(hub: Hub, names: Iterable[str]) -> None:
+    for name in names:
         if hub.xorbs.size(name) is None:
             raise XetError(f"the xorb {name} is not stored here")
-    if file.size > limits.BLOB:
-        raise XetError(f"a file in it has more than {limits.BLOB} bytes")
 
 
 def _store(hub: Hub, file: File) -> None:
@@ -105,12 +106,13 @@ def _store(hub: Hub, file: File) -> None:
             return
         if file.size > shutil.disk_usage(hub.staging.folder).free:
             raise ApiError(507, "The hub's disk has no room for this file; nothing was stored.")
+        # a file of many small terms comes back to the same xorbs again and again
+        opened = lru_cache(maxsize=16)(lambda name: Xorb(hub.xorbs.path(name)))
         with hub.staging.new() as staged:
             for term in file.terms:
                 before = staged.size
-                with hub.xorbs.path(term.xorb).open("rb") as xorb:
-                    for chunk in read_chunks(xorb, term.start, term.stop):
-                        staged.write(chunk)
+                for chunk in opened(term.xorb).read(term.start, term.stop):
+                    staged.write(chunk)
                 if staged.size - before != term.size:
                     raise XetError("a term has not the size it says")
             if staged.sha256() != file.sha256:

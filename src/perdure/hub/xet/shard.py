@@ -5,11 +5,13 @@ Specification: https://huggingface.co/docs/xet/shard
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Final
 
+from perdure.hub import limits
 from perdure.hub.xet.hashing import hash_text
 from perdure.hub.xet.xorb import XetError
 
@@ -70,6 +72,22 @@ def read_files(file: IO[bytes]) -> Iterator[File]:
         yield File(sha256=hash_text(_record(file)[0]), terms=terms)
 
 
+def read_xorbs(file: IO[bytes]) -> Iterator[str]:
+    """The xorbs a shard says are new, once `read_files` has come to its end; a shard may stop before them.
+
+    Raises:
+        XetError: The bytes are not a shard.
+    """
+    while (data := file.read(_RECORD.size)) != b"":
+        digest, _, count, *_ = _unpack(data)
+        if digest == _END:
+            return
+        yield hash_text(digest)
+        if count > limits.XORB_CHUNKS:
+            raise XetError("a xorb in it has too many chunks")
+        file.seek(count * _RECORD.size, os.SEEK_CUR)
+
+
 def _term(file: IO[bytes]) -> Term:
     digest, _, size, start, stop = _record(file)
     if start >= stop:
@@ -78,7 +96,10 @@ def _term(file: IO[bytes]) -> Term:
 
 
 def _record(file: IO[bytes]) -> tuple[bytes, int, int, int, int]:
-    data = file.read(_RECORD.size)
+    return _unpack(file.read(_RECORD.size))
+
+
+def _unpack(data: bytes) -> tuple[bytes, int, int, int, int]:
     if len(data) < _RECORD.size:
         raise XetError("it is cut off")
     digest, a, b, c, d = _RECORD.unpack(data)

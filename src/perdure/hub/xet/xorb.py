@@ -5,8 +5,11 @@ Specification: https://huggingface.co/docs/xet/xorb
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import IO, Final
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import lz4.frame
 import numpy as np
@@ -26,46 +29,67 @@ class XetError(ValueError):
     """A xorb or shard is not what the specification, or its own name, says."""
 
 
-def read_chunks(file: IO[bytes], start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-    """The uncompressed chunks `start` to `stop` (exclusive; to the end for None) of a xorb.
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    offset: int
+    packed: int
+    scheme: int
+    unpacked: int
 
-    At most one chunk is in memory at a time.
+
+class Xorb:
+    """A xorb file, opened by finding where its chunks are.
 
     Raises:
-        XetError: The bytes are not a xorb, or it has fewer than `stop` chunks.
+        XetError: The bytes are not a xorb.
     """
-    index = 0
-    while stop is None or index < stop:
-        header = file.read(_HEADER)
-        if not header or header.startswith(_FOOTER):
-            break
-        if len(header) < _HEADER or header[0] != 0:
-            raise XetError(f"chunk {index} has no valid header")
-        packed, scheme = int.from_bytes(header[1:4], "little"), header[4]
-        unpacked = int.from_bytes(header[5:8], "little")
-        if not 0 < unpacked <= limits.XORB_CHUNK or packed > 2 * limits.XORB_CHUNK or index >= limits.XORB_CHUNKS:
-            raise XetError(f"chunk {index} is larger than a chunk may be, or one too many")
-        if index < start:
-            file.seek(packed, 1)
-        else:
-            yield _unpack(file.read(packed), packed, scheme, unpacked, index)
-        index += 1
-    if stop is not None and index < stop:
-        raise XetError(f"it has {index} chunks, not {stop}")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._chunks = _index(path)
+
+    def read(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """The uncompressed chunks `start` to `stop` (exclusive; to the end for None), one at a time.
+
+        Raises:
+            XetError: A chunk is damaged, or there are fewer than `stop`.
+        """
+        if stop is not None and stop > len(self._chunks):
+            raise XetError(f"a xorb has {len(self._chunks)} chunks, not {stop}")
+        with self._path.open("rb") as file:
+            for i, chunk in enumerate(self._chunks[start:stop], start):
+                file.seek(chunk.offset)
+                yield _unpack(file.read(chunk.packed), chunk, i)
 
 
-def _unpack(data: bytes, packed: int, scheme: int, unpacked: int, index: int) -> bytes:
-    if len(data) != packed:
+def _index(path: Path) -> list[_Chunk]:
+    chunks: list[_Chunk] = []
+    with path.open("rb") as file:
+        while (header := file.read(_HEADER)) and not header.startswith(_FOOTER):
+            if len(header) < _HEADER or header[0] != 0:
+                raise XetError(f"chunk {len(chunks)} has no valid header")
+            packed, unpacked = int.from_bytes(header[1:4], "little"), int.from_bytes(header[5:8], "little")
+            if not 0 < unpacked <= limits.XORB_CHUNK or packed > 2 * limits.XORB_CHUNK:
+                raise XetError(f"chunk {len(chunks)} is larger than a chunk may be")
+            chunks.append(_Chunk(file.tell(), packed, header[4], unpacked))
+            if len(chunks) > limits.XORB_CHUNKS:
+                raise XetError(f"it has more than {limits.XORB_CHUNKS} chunks")
+            file.seek(packed, os.SEEK_CUR)
+    return chunks
+
+
+def _unpack(data: bytes, chunk: _Chunk, index: int) -> bytes:
+    if len(data) != chunk.packed:
         raise XetError(f"chunk {index} is cut off")
-    if scheme == _STORED:
+    if chunk.scheme == _STORED:
         plain = data
-    elif scheme in {_LZ4, _BYTE_GROUPED_LZ4}:
-        plain = _decompress(data, unpacked, index)
+    elif chunk.scheme in {_LZ4, _BYTE_GROUPED_LZ4}:
+        plain = _decompress(data, chunk.unpacked, index)
     else:
-        raise XetError(f"chunk {index} has the unknown compression scheme {scheme}")
-    if len(plain) != unpacked:
+        raise XetError(f"chunk {index} has the unknown compression scheme {chunk.scheme}")
+    if len(plain) != chunk.unpacked:
         raise XetError(f"chunk {index} has not the length its header says")
-    return _ungroup(plain) if scheme == _BYTE_GROUPED_LZ4 else plain
+    return _ungroup(plain) if chunk.scheme == _BYTE_GROUPED_LZ4 else plain
 
 
 def _decompress(data: bytes, unpacked: int, index: int) -> bytes:
@@ -89,7 +113,7 @@ def _ungroup(grouped: bytes) -> bytes:
     return plain.tobytes()
 
 
-def check_xorb(file: IO[bytes], name: str) -> None:
+def check_xorb(path: Path, name: str) -> None:
     """Read a whole xorb and compare the hash over its chunks with its name.
 
     Raises:
@@ -97,7 +121,7 @@ def check_xorb(file: IO[bytes], name: str) -> None:
     """
     chunks = []
     total = 0
-    for data in read_chunks(file):
+    for data in Xorb(path).read():
         total += len(data)
         if total > limits.XORB:
             raise XetError(f"it unpacks to more than {limits.XORB} bytes")
