@@ -101,6 +101,11 @@ def kept_by_hand(text: str) -> tuple[str, ...]:
     return (*(f"the key {key!r}" for key in keys if key != "tags"), *(f"the part {name!r}" for name in regions))
 
 
+def front_matter(text: str) -> str:
+    """The YAML at the head of a card; empty where there is none."""
+    return _split(text.replace("\r\n", "\n"))[0]
+
+
 def _split(text: str) -> tuple[str, str]:
     match = _FRONT_MATTER.match(text)
     return (match[1], text[match.end() :]) if match else ("", text)

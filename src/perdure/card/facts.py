@@ -9,11 +9,11 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeGuard
 
 from perdure.errors import InvalidInput
+from perdure.format.hub_id import hub_id
 
 Scalar: TypeAlias = bool | int | float | str
 
@@ -29,7 +29,7 @@ _NO_TEXT: Mapping[str, str] = MappingProxyType({})
 _NO_NUMBERS: Mapping[str, float] = MappingProxyType({})
 
 
-def is_hub_id(text: object) -> bool:
+def is_hub_id(text: object) -> TypeGuard[str]:
     """Whether `text` can be the id of a repository on a Hub: `NAME` or `NAMESPACE/NAME`, by the Hub's rules.
 
     >>> [is_hub_id(name) for name in ("openai/gsm8k", "gpt2", "./out", "a/b/c", "~/x", "C:\\\\x", "None", "")]
@@ -45,12 +45,12 @@ def is_hub_id(text: object) -> bool:
     )
 
 
-def looks_like_hub_id(text: object) -> bool:
+def looks_like_hub_id(text: object) -> TypeGuard[str]:
     """Whether `text` is a Hub id rather than a local path: it can be an id, and nothing on disk has that name.
 
     Libraries that load by name look on the disk first, so a name that exists there is a path for them too.
     """
-    return isinstance(text, str) and is_hub_id(text) and not Path(text).exists()
+    return is_hub_id(text) and hub_id(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,72 @@
+"""Where a base model comes from, told from its name or its folder, without the network."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from perdure.card import metadata
+from perdure.card.document import front_matter
+from perdure.card.facts import is_hub_id, looks_like_hub_id
+from perdure.format.hub_id import hub_id
+
+_MAX_CARD = 2**20  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The public name of a base model, and what its card says of its licence; None where that is not known."""
+
+    id: str | None = None
+    revision: str | None = None
+    license: str | None = None
+
+
+def origin_of(name_or_path: str, *, revision: str | None = None, exact: bool = False) -> Origin:
+    """Trace a base model to its place on a Hub.
+
+    Args:
+        name_or_path: What the model was loaded by: a Hub id or a local folder.
+        revision: The commit it was loaded at, where the loader recorded one.
+        exact: Only name a repository that holds these very weights. Otherwise, of a local folder that was itself
+            fine-tuned, the base that its card names is the origin.
+    """
+    found = hub_id(name_or_path)
+    if found is not None and found[1] is not None:  # a folder of the Hub's cache
+        return Origin(id=found[0], revision=found[1], license=_license(_card_metadata(Path(name_or_path))))
+    if looks_like_hub_id(name_or_path):
+        snapshot = _cache() / f"models--{name_or_path.replace('/', '--')}" / "snapshots" / (revision or "none")
+        return Origin(id=name_or_path, revision=revision, license=_license(_card_metadata(snapshot)))
+    if not name_or_path:
+        return Origin()
+    recorded = _card_metadata(Path(name_or_path))
+    base = recorded.get("base_model")
+    only = base[0] if isinstance(base, list) and len(base) == 1 else base
+    known = not exact and is_hub_id(only)
+    return Origin(id=str(only) if known else None, license=_license(recorded))
+
+
+def _card_metadata(folder: Path) -> dict[str, Any]:
+    try:
+        card = folder / "README.md"
+        if card.stat().st_size > _MAX_CARD:
+            return {}
+        return metadata.parse(front_matter(card.read_text(encoding="utf-8"))) or {}
+    except (OSError, ValueError):  # no such folder, or bytes that are no text: then nothing is known
+        return {}
+
+
+def _license(recorded: dict[str, Any]) -> str | None:
+    """`other` says nothing without the name and link that belong to it."""
+    value = recorded.get("license")
+    return (
+        value if isinstance(value, str) and re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", value) and value != "other" else None
+    )
+
+
+def _cache() -> Path:
+    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()

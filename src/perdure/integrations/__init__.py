@@ -1,0 +1,1 @@
+"""perdure within other people's trainers."""

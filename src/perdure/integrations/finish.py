@@ -1,0 +1,274 @@
+"""`finish`: everything between the last training step and a model that others can use, in one call."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perdure.card.document import kept_by_hand, refresh
+from perdure.card.facts import is_hub_id
+from perdure.card.render import render
+from perdure.errors import InvalidInput, PerdureError
+from perdure.folder import amend
+from perdure.integrations import gather
+from perdure.integrations.push import Push, push
+from perdure.integrations.ranks import on_main
+from perdure.model.inference import align_special_tokens
+from perdure.model.save import SavedModel, save_model
+from perdure.model.weights import unwrap
+
+if TYPE_CHECKING:
+    from perdure.publish.publish import Receipt
+
+_log = logging.getLogger("perdure")
+_CARD = "README.md"
+_MAX_FILE = 4 * 2**20  # bytes of a card or a metrics file that is read back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What `finish` did. In a distributed run, `saved`, `card` and `receipt` are None on all but the main process.
+
+    Args:
+        path: The folder, absolute.
+        saved: What was written, with digests.
+        card: The model card.
+        metrics: The final evaluation's metrics; empty without one.
+        receipt: What was published; None if nothing was.
+        push_error: Why publishing failed and how to do it later; None if it did not.
+        problems: All that went wrong without costing the model, `push_error` included.
+    """
+
+    path: Path
+    saved: SavedModel | None
+    card: Path | None
+    metrics: Mapping[str, float]
+    receipt: Receipt | None
+    push_error: str | None
+    problems: tuple[str, ...]
+
+
+def finish(
+    trainer: Any,
+    *,
+    output_dir: str | os.PathLike[str] | None = None,
+    dataset_name: str | Sequence[str] | None = None,
+    tags: str | Sequence[str] = (),
+    model_name: str | None = None,
+    base_model: str | None = None,
+    evaluate: bool | None = None,
+    push_to_hub: bool | None = None,
+    repo: str | None = None,
+    tag: str | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+    endpoint: str | None = None,
+    max_shard_size: int | str = "5GB",
+) -> Finished:
+    """Finish a training run: align EOS, save, describe, evaluate, publish.
+
+    For a transformers `Trainer` and every trainer of TRL that is one (SFT, DPO, GRPO …). In this order:
+
+    1. The live model's EOS and padding are aligned with the tokenizer's, which only ever adds an EOS. Its KV cache
+       stays as training set it; in what is saved it is on.
+    2. The model, or the adapter that was trained, is saved with its tokenizer or processor and a first model card,
+       all at once. Checkpoints, logs and notes in the folder stay.
+    3. The model is evaluated, if there is an evaluation set. An evaluation that fails, or is interrupted, costs
+       nothing of what was saved.
+    4. Metrics (`all_results.json`, `train_results.json`, `eval_results.json`) and the card with its results are put
+       on disk.
+    5. The folder is published once, if wanted. A Hub that is away or refuses costs nothing but the push: that is
+       logged with the command that does it later, and the run ends well.
+
+    In a distributed run every process must call it. The main process writes, the others wait and fail if it fails;
+    they do not wait for the push. Calling it twice leaves what one call leaves.
+
+    Args:
+        trainer: The trainer, after `train()`.
+        output_dir: The folder; by default `trainer.args.output_dir`.
+        dataset_name: The training data's Hub id, or several. What is no Hub id is left out of the card.
+        tags: More tags for the card.
+        model_name: The name on the card; by default the repository's, or the folder's.
+        base_model: The base model's Hub id, where it was loaded from a folder.
+        evaluate: By default, evaluate if the trainer has an evaluation set.
+        push_to_hub: By default what `repo` or the trainer's arguments say.
+        repo: `NAMESPACE/NAME`, or `NAME`; by default `hub_model_id`, or the folder's name. Naming one publishes.
+        tag: A tag for the published commit.
+        private: Whether a new repository is private; by default `hub_private_repo`, or yes.
+        token: By default `hub_token`, or what the environment has.
+        endpoint: The Hub's address; by default `HF_ENDPOINT`, or huggingface.co.
+        max_shard_size: The largest weights file.
+
+    Raises:
+        InvalidInput: The model is sharded over processes, or has no data. Nothing was written.
+        SaveFailed: The disk refused. What was in the folder before is whole.
+
+    ```python
+    trainer.train()
+    done = perdure.finish(trainer, dataset_name="openai/gsm8k", tags=["my-run"], repo="me/my-model")
+    print(done.path, done.metrics, done.receipt)
+    ```
+    """
+    _refuse_sharded(trainer)
+    folder = Path(output_dir if output_dir is not None else trainer.args.output_dir).absolute()
+    pushing = Push.wanted(
+        trainer, folder, want=push_to_hub, repo=repo, tag=tag, private=private, token=token, endpoint=endpoint
+    )
+    told = gather.Told(
+        name=gather.model_name(model_name, pushing.repo if pushing else None, folder),
+        repo=pushing.address if pushing else None,
+        base_model=base_model,
+        datasets=gather.as_names(dataset_name),
+        tags=gather.as_names(tags),
+    )
+    model = unwrap(trainer.accelerator.unwrap_model(trainer.model))
+    run = _Run(trainer=trainer, model=model, folder=folder, told=told)
+    if base_model is not None and not is_hub_id(base_model):
+        run.problem(f"base_model={base_model!r} is not a Hub id, so neither card nor adapter names it")
+    align_special_tokens(run.model, trainer.processing_class)
+    saved = on_main(trainer, lambda: run.save(max_shard_size))
+    metrics = run.evaluate(evaluate)
+    on_main(trainer, lambda: run.complete(metrics))
+    receipt, push_error = None, None
+    if pushing is not None and trainer.is_world_process_zero():
+        receipt, push_error = push(pushing, folder, method=gather.method_name(trainer), steps=trainer.state.global_step)
+    card = folder / _CARD
+    return Finished(
+        path=folder,
+        saved=saved,
+        card=card if saved is not None and _CARD in run.written else None,
+        metrics=metrics,
+        receipt=receipt,
+        push_error=push_error,
+        problems=(*run.problems, *([push_error] if push_error else [])),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One end of training: what is saved first must not be lost to anything that is done after it."""
+
+    trainer: Any
+    model: Any
+    folder: Path
+    told: gather.Told
+    problems: list[str] = field(default_factory=list)
+    written: set[str] = field(default_factory=set)
+
+    def save(self, max_shard_size: int | str) -> SavedModel:
+        base = gather.base_model(self.model, self.told.base_model)
+        files = self.documents({})
+        saved = save_model(
+            self.model,
+            self.folder,
+            tokenizer=self.trainer.processing_class,
+            max_shard_size=max_shard_size,
+            base_model=base.id if base else None,
+            base_model_revision=base.revision if base else None,
+            extra_files=files,
+        )
+        self.written.update(files)
+        self.problems += saved.warnings
+        return saved
+
+    def evaluate(self, wanted: bool | None) -> dict[str, float]:
+        if wanted is False or (wanted is None and self.trainer.eval_dataset is None):
+            return {}
+        try:
+            return gather.numbers(self.trainer.evaluate())
+        except Exception as error:  # whatever an evaluation runs into, the model is saved already
+            self.problem(f"The evaluation failed; the model is saved all the same: {_summary(error)}", error)
+            return {}
+
+    def complete(self, metrics: Mapping[str, float]) -> None:
+        """Put card and metrics beside a model that is whole without them."""
+        if not metrics:
+            return
+        files = self.documents(metrics)
+        try:
+            amend(self.folder, files)
+            self.written.update(files)
+        except PerdureError as error:
+            self.problem(f"The results could not be written beside the saved model: {error}")
+
+    def documents(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
+        """The card and the metrics files; what cannot be made is reported, for it must never cost the weights."""
+        files: dict[str, bytes] = {}
+        for make in (self._card, self._metrics):
+            try:
+                files |= make(metrics)
+            except Exception as error:
+                what = "model card" if make == self._card else "metrics files"
+                self.problem(f"The {what} could not be made: {_summary(error)}", error)
+        return files
+
+    def _card(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
+        existing = _read(self.folder / _CARD)
+        rendered = render(gather.gather(self.trainer, self.model, self.told, metrics))
+        if existing and (kept := kept_by_hand(existing)):
+            _log.info("%s: left as they were edited: %s", self.folder / _CARD, ", ".join(kept))
+        return {_CARD: refresh(existing, rendered).encode(errors="surrogateescape")}
+
+    def _metrics(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
+        trained = gather.train_metrics(self.trainer)
+        every = {**_parse_metrics(_read(self.folder / "all_results.json")), **trained, **metrics}
+        files = {"all_results.json": every, "train_results.json": trained, "eval_results.json": dict(metrics)}
+        return {name: _json(values) for name, values in files.items() if values}
+
+    def problem(self, message: str, error: Exception | None = None) -> None:
+        self.problems.append(message)
+        _log.warning("%s", message, exc_info=error)
+
+
+def _refuse_sharded(trainer: Any) -> None:
+    """Written from one process, a model that is spread over several would be wrong; its own saver gathers it."""
+    plugin = getattr(getattr(trainer.accelerator, "state", None), "deepspeed_plugin", None)
+    sharded = {
+        "FSDP": getattr(trainer, "is_fsdp_enabled", False) or getattr(trainer, "is_fsdp_xla_enabled", False),
+        "DeepSpeed ZeRO-3": getattr(trainer, "is_deepspeed_enabled", False) and getattr(plugin, "zero_stage", 3) == 3,
+        "a distributed configuration": getattr(trainer, "is_distributed_loading_by_transformers", False),
+    }
+    for how, is_so in sharded.items():
+        if is_so:
+            raise InvalidInput(
+                f"The model is sharded over processes by {how}, and `finish` saves models that each process holds "
+                "whole. Nothing was written.",
+                hint="Gather and save it with: trainer.save_model(trainer.args.output_dir)",
+            )
+
+
+def _read(path: Path) -> str | None:
+    """A file that is there already; bytes that are no UTF-8 survive the way back."""
+    try:
+        if path.stat().st_size > _MAX_FILE:
+            raise InvalidInput(f"{path} is too large to be read back; it stays as it is.")
+        return path.read_bytes().decode(errors="surrogateescape")
+    except FileNotFoundError:
+        return None
+
+
+def _parse_metrics(source: str | None) -> dict[str, Any]:
+    try:
+        values = json.loads(source or "{}")
+    except (ValueError, RecursionError):  # not what transformers or we write: it cannot be added to
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    # JSON has no NaN: readers other than Python's would refuse the whole file.
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
+    return (json.dumps(finite, indent=4, sort_keys=True) + "\n").encode()
+
+
+def _summary(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
