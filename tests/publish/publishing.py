@@ -19,6 +19,9 @@ from safetensors.numpy import save as to_safetensors
 from perdure.folder import stage
 from perdure.format.names import is_weights
 
+GUEST = "hf_tokenOfGuest1234567890"
+READER = "hf_tokenOfReader1234567890"
+
 
 def weights(seed: int = 0, size: int = 512) -> bytes:
     """A small safetensors file."""

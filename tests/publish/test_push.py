@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
-from publishing import Hub, push, save_folder, weights
+from publishing import GUEST, READER, Hub, push, save_folder, weights
+
+from perdure.hub.server import HubServer
 
 XET = {"xet": {}, "lfs": {"HF_HUB_DISABLE_XET": "1"}}
 
@@ -182,8 +188,19 @@ def test_tokens(hub: Hub, saved: Path) -> None:
         wrong = hub.push(saved, repo, "--token", "hf_wrongTokenOfNobody")
         assert wrong.error["kind"] == "unauthorized"
         assert "hf_wrong" not in json.dumps(wrong.document) + wrong.messages
-    others = hub.push(saved, "somebody/model")
-    assert others.error["kind"] == "unauthorized"
+
+
+def test_tokens_that_may_not(hub: Hub, saved: Path) -> None:
+    hub.push(saved, "me/mine")
+    hub.push(saved, "me/shown", "--public")
+    (saved / "README.md").write_text("# Not mine to say")
+    for repo in ("me/mine", "me/shown", "me/new", "somebody/model"):  # private, public, missing, a stranger's
+        refused = hub.push(saved, repo, HF_TOKEN=GUEST)
+        assert refused.code == 2 and refused.error["kind"] == "unauthorized", repo
+        assert GUEST not in json.dumps(refused.document) + refused.messages
+    assert hub.push(saved, "mine", HF_TOKEN=READER).error["kind"] == "unauthorized"
+    assert hub.push(saved, "mine", HF_TOKEN=GUEST).document["repo"] == "guest/mine"
+    assert "README.md" not in hub.files("me/mine") | hub.files("me/shown")
 
 
 @pytest.mark.parametrize("repo", ["datasets/me/x", "me/a--b", ""])
@@ -215,6 +232,84 @@ def test_a_hub_that_is_away_costs_nothing_and_the_command_pushes_later(hub: Hub,
 def test_offline_mode_is_a_hub_that_is_away(saved: Path) -> None:
     away = push(saved, "me/x", HF_TOKEN="hf_someToken", HF_HUB_OFFLINE="1")
     assert away.error["kind"] == "unavailable" and "unset HF_HUB_OFFLINE" in away.error["hint"]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(503, "unavailable"), (429, "unavailable"), (418, "rejected")])
+def test_a_hub_that_answers_with_an_error(saved: Path, status: int, kind: str) -> None:
+    class Broken(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("X-Error-Message", "no, thank you")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Broken) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        refused = push(saved, "me/x", "--endpoint", f"http://127.0.0.1:{server.server_port}", HF_TOKEN="hf_someToken")
+        server.shutdown()
+    assert refused.error["kind"] == kind and "no, thank you" in refused.error["message"]
+
+
+def test_a_hub_that_accepts_and_says_nothing(saved: Path) -> None:
+    impatient = f"""
+import sys
+from perdure.errors import Unavailable
+from perdure.publish import remote
+from perdure.publish.publish import publish
+
+remote._Bounds.__init__.__kwdefaults__.update(answer=0.3, total=0.5)
+for call in (lambda hub: publish({str(saved)!r}, "me/x", endpoint=hub.endpoint, token="hf_someToken"),
+             lambda hub: hub.tree("me/x", "main")):  # the client would repeat this one for minutes
+    try:
+        call(remote.Remote(sys.argv[1], "hf_someToken"))
+    except Unavailable as error:
+        print("out of reach" in error.message)
+"""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done = subprocess.run([sys.executable, "-c", impatient, address], env={"PATH": "/usr/bin:/bin"}, timeout=60,
+                              capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.stdout == "True\nTrue\n", done.stderr
+
+
+def test_a_hub_killed_in_the_middle_of_an_upload(saved: Path, tmp_path: Path) -> None:
+    save_folder(saved, {"model.safetensors": weights(size=2**18), "config.json": b"{}"})  # 64 MiB
+    store, token = tmp_path / "store", "hf_tokenOfMe1234567890"
+    environment = {"HF_TOKEN": token, "HF_HOME": str(tmp_path / "home"), "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "1"}
+    serve = (
+        "import sys, threading; from perdure.hub.server import HubServer\n"
+        f"with HubServer(sys.argv[1], user='me', token={token!r}) as hub: print(hub.url, flush=True); "
+        "threading.Event().wait(120)"
+    )
+    with subprocess.Popen([sys.executable, "-c", serve, str(store)], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        Thread(target=kill_when_larger, args=(server, store, 2**20), daemon=True).start()
+        cut = push(saved, "me/cut", "--endpoint", url, **environment)
+    assert cut.code == 3 and cut.error["kind"] == "unavailable" and "perdure push" in cut.error["hint"]
+
+    with HubServer(store, user="me", token=token) as again:
+        assert push(saved, "me/cut", "--endpoint", again.url, **environment).code == 0
+        whole = Hub(again.url, token, tmp_path / "home")
+        assert whole.read("me/cut", "model.safetensors") == (saved / "model.safetensors").read_bytes()
+        assert len(whole.commits("me/cut")) == 2
+
+
+def kill_when_larger(server: subprocess.Popen[str], store: Path, size: int) -> None:
+    """SIGKILL the server once its store has grown by the first bytes of an upload."""
+    while server.poll() is None and folder_size(store) < size:
+        time.sleep(0.005)
+    server.kill()
+
+
+def folder_size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 def model_files(folder: Path) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ alone would wait for ever for a hub that accepts a connection and then says noth
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 _PURPOSE = "Publishing to a Hub"
+_XET_ATTEMPTS = "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"
 _SHORTEST_TOKEN = 8  # anything shorter is no secret, and would be cut out of ordinary words
 _CONNECT_SECONDS = 10.0
 
@@ -164,7 +166,7 @@ class Remote:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         summary, _, description = message.partition("\n")
-        with self._border(f"commit to {repo}", bounds=_UPLOAD), _progress_only_on_terminals():
+        with self._border(f"commit to {repo}", bounds=_UPLOAD), _progress_only_on_terminals(), _xet_bounded():
             operations = [
                 *(CommitOperationDelete(path_in_repo=path, is_folder=False) for path in delete),
                 *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in add.items()),
@@ -263,6 +265,22 @@ def _bounded(bounds: _Bounds) -> Iterator[None]:
         yield
     finally:
         hooks.remove(bound)
+
+
+@contextmanager
+def _xet_bounded() -> Iterator[None]:
+    """Let the client's Xet half give up on a hub that died after half a minute, as its HTTP half does.
+
+    Left alone it repeats each request for many minutes. It reads its settings when it starts, from here only.
+    """
+    if _XET_ATTEMPTS in os.environ:
+        yield
+        return
+    os.environ[_XET_ATTEMPTS] = "3"
+    try:
+        yield
+    finally:
+        os.environ.pop(_XET_ATTEMPTS, None)
 
 
 @contextmanager
