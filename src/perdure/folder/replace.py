@@ -1,6 +1,6 @@
 """Replace files of a folder that also holds other things, one by one, so that an interruption loses nothing.
 
-Where perdure owns a folder alone, old and new folder are exchanged in one step (`perdure.folder.stage`). Elsewhere
+Where perdure owns a folder alone, old and new folder are exchanged in one step (`perdure.folder.commit`). Elsewhere
 everything new lies durable in `.perdure-…/new/` inside the folder first, and a journal says what leaves and what comes.
 Then what loaders begin with (index, config) leaves, the old weights leave, the new weights come, and index, config
 and at last the manifest come. So a reader meets the old model, the new one, or for a moment none; never a mixture.

@@ -23,8 +23,11 @@ def make(target: Path, *, inside: bool) -> tuple[Path, int]:
     parent, prefix = (target, STAGING_PREFIX) if inside else (target.parent, f".{target.name}{STAGING_PREFIX}")
     for _ in range(100):
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        descriptor = os.open(staging, _OPEN)
-        # Another saver may have come upon it before we had its lock, and collected it.
+        # Until we have its lock, another saver may come upon it and collect it: then a next one is made.
+        try:
+            descriptor = os.open(staging, _OPEN)
+        except FileNotFoundError:
+            continue
         if hold(descriptor) is not Lock.BUSY and _names(staging, descriptor):
             return staging, descriptor
         os.close(descriptor)

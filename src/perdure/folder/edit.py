@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from perdure.errors import InvalidInput, NotFound
-from perdure.folder.stage import resolve, stage
+from perdure.folder.commit import resolve, stage
 from perdure.format.manifest import Manifest, read_manifest
 from perdure.format.names import check_name, is_weights
 
