@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 _MAX_LENGTH = 256 * 1024  # characters; the Hub takes far less
+_MAX_BRACKETS = 500  # the parser's time grows with the square of their nesting
 _EDITABLE_LISTS = frozenset({"tags", "datasets"})
 # Plain scalars that YAML 1.1 and 1.2 both read as this very string.
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_/.-]*")
@@ -102,7 +103,7 @@ _Dumper.add_representer(str, _represent_str)
 
 
 def _entries(source: str) -> dict[str, _Entry] | None:
-    if len(source) > _MAX_LENGTH:
+    if len(source) > _MAX_LENGTH or source.count("[") + source.count("{") > _MAX_BRACKETS:
         return None
     try:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(source)):

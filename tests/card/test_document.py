@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perdure.card.document import kept_by_hand, refresh
+from perdure.card.facts import BaseModel, Facts, Weights
+from perdure.card.render import render
+
+PLAIN = render(Facts(name="x", tags=("trl", "sft"), datasets=("org/d",), evaluation={"eval_loss": 0.5}))
+LATER = render(Facts(name="x", tags=("trl", "sft"), datasets=("org/e",), evaluation={"eval_loss": 0.25}))
+
+BY_A_PERSON = """---
+# our card
+license: mit   # checked
+tags: [ours, "two words"]
+x-team:
+    - a
+    # about b
+    - b
+model-index: []
+---
+# Our model
+
+Words, and a listing:
+
+```
+# not a title
+```
+"""
+
+
+def front(page: str) -> dict[str, object]:
+    return yaml.safe_load(page.split("---\n")[1])
+
+
+def test_generated_parts_are_renewed_and_nothing_else():
+    page = refresh(None, PLAIN).replace("\n\n<!-- perdure:record", "\n\nA person's words.\n\n<!-- perdure:record")
+    page = page.replace("<!-- perdure:results -->", "Between the parts.\n\n<!-- perdure:results -->")
+    renewed = refresh(page, LATER)
+    assert "0.25" in renewed and "0.5 " not in renewed and front(renewed)["datasets"] == ["org/e"]
+    assert renewed.count("A person's words.") == 1 and renewed.count("Between the parts.") == 1
+    assert refresh(renewed, PLAIN) == page
+
+
+def test_a_metric_that_comes_late_takes_its_place():
+    early = refresh(None, render(Facts(name="x", versions={"TRL": "1"})))
+    late = refresh(early, render(Facts(name="x", versions={"TRL": "1"}, evaluation={"eval_loss": 1})))
+    assert late.index("perdure:summary") < late.index("perdure:results") < late.index("perdure:versions")
+    assert refresh(late, render(Facts(name="x", versions={"TRL": "1"}))).count("perdure:results") == 0
+
+
+def test_what_a_person_changed_or_took_out_stays_so():
+    page = refresh(None, PLAIN)
+    page = page.replace("| `eval_loss` | 0.5 |", "| `eval_loss` | 0.5 (greedy) |")
+    page = page.replace("library_name: transformers\n", "library_name: mine\n")
+    start, end = page.index("<!-- perdure:title"), page.index("<!-- perdure:summary")
+    page = page[:start] + page[end:]
+    for _ in range(3):
+        page = refresh(page, LATER)
+    assert "0.5 (greedy)" in page and "perdure:title" not in page and front(page)["library_name"] == "mine"
+    assert kept_by_hand(page) == ("the key 'library_name'", "the part 'results'")
+    page = page.replace("library_name: mine\n", "")
+    assert "library_name" not in front(refresh(page, LATER))
+
+
+def test_a_persons_card_is_only_added_to():
+    page = refresh(BY_A_PERSON, PLAIN)
+    head, tail = BY_A_PERSON.split("---\n")[1:]
+    for line in head.splitlines():
+        assert line in page or line.startswith("tags")
+    assert 'tags: [ours, "two words", trl, sft]\n' in page
+    assert page.index(tail.strip()) < page.index("<!-- perdure:summary -->")
+    assert "perdure:title" not in page, "it has a title"
+    values = front(page)
+    assert values["license"] == "mit" and values["x-team"] == ["a", "b"] and values["model-index"] == []
+    assert refresh(page, PLAIN) == page
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        "tags: mine\n",
+        "tags:\n",
+        "tags: []\n",
+        "tags:\n  - mine # note\n",
+        "tags: [mine]\n",
+        "tags:\n- mine",
+        "tags:\n  [ mine,\n    b ]\n",
+    ],
+)
+def test_tags_in_every_form_gain_ours_and_lose_none(tags):
+    before = yaml.safe_load(tags)["tags"] or []
+    before = [before] if isinstance(before, str) else before
+    page = refresh(f"---\n{tags.rstrip()}\nlicense: mit\n---\nwords\n", PLAIN)
+    assert front(page)["tags"] == [*before, "trl", "sft"] and front(page)["license"] == "mit"
+    assert "# note" in page or "# note" not in tags
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["a: [b\n", "a: &x [1]\nb: *x\n", "- list\n", "a: 1\na: 2\n", "{a: 1}\n", "d: 2024-99-99\n", "[" * 3000 + "\n"],
+)
+def test_metadata_that_cannot_be_edited_safely_stays_as_it_is(broken):
+    page = refresh(f"---\n{broken}---\nwords\n", PLAIN)
+    assert page.startswith(f"---\n{broken}---\n") and "words\n" in page and "perdure:results" in page
+    assert "metadata" in kept_by_hand(page)[0]
+
+
+def test_line_ends_stay_as_they_are():
+    page = refresh(BY_A_PERSON.replace("\n", "\r\n"), PLAIN)
+    assert "\n" not in page.replace("\r\n", "")
+    assert refresh(page, PLAIN) == page and refresh(page, LATER) != page
+    assert kept_by_hand(page) == kept_by_hand(page.replace("\r\n", "\n"))
+
+
+def test_a_record_that_was_lost_or_damaged_makes_everything_a_persons():
+    page = refresh(None, PLAIN)
+    for record in ("", '<!-- perdure:record {"keys": 7} -->', "<!-- perdure:record {not json} -->"):
+        start = page.index("<!-- perdure:record")
+        damaged = page[:start] + record
+        assert "0.25" not in refresh(damaged, LATER) and "0.5" in refresh(damaged, LATER)
+        assert kept_by_hand(damaged)
+
+
+def test_marks_that_do_not_match_are_words():
+    page = "<!-- perdure:summary -->\nhalf a part\n"
+    renewed = refresh(page, PLAIN)
+    assert "half a part" in renewed
+    assert refresh(renewed, PLAIN) == renewed
+
+
+PERSONAL = st.text(alphabet=st.sampled_from("ab \n#-`<!>:[]|'\"\\é"), max_size=80)
+
+
+@given(PERSONAL, PERSONAL, PERSONAL)
+def test_any_words_survive_any_number_of_refreshes(head, middle, tail):
+    page = refresh(head, PLAIN)
+    page = page.replace("<!-- perdure:results -->", f"{middle}\n\n<!-- perdure:results -->")
+    record = page.index("<!-- perdure:record")
+    page = f"{page[:record]}{tail}\n{page[record:]}"
+    once = refresh(page, LATER)
+    assert refresh(once, LATER) == once
+    assert refresh(once, PLAIN) == page
+    for words in (head.strip(), middle.strip(), tail.strip()):
+        assert words in once
+
+
+def generated_body(page: str) -> str:
+    return page.split("---\n", 2)[2].split("<!-- perdure:record", maxsplit=1)[0].strip()
+
+
+def trl_card(**changes: object) -> str:
+    from trl.trainer.utils import generate_model_card
+
+    settings = {
+        "base_model": None, "model_name": "out", "hub_model_id": None, "dataset_name": None,
+        "tags": ["trl", "dpo", "old"], "wandb_url": "https://wandb.ai/x", "trackio_url": None, "trainer_name": "DPO",
+        "trainer_citation": "@x{\n  y\n}", "paper_title": "Direct", "paper_id": "2305.18290", **changes,
+    }  # fmt: skip
+    return str(generate_model_card(**settings))
+
+
+def test_a_card_by_trl_is_replaced(facts):
+    page = refresh(trl_card(base_model="./local/base"), render(facts))
+    assert "Quick start" not in page and "None" not in page and "local/base" not in page
+    values = front(page)
+    assert "licence" not in values and "model_name" not in values
+    assert {"old", "generated_from_trainer", "my-run"} <= set(values["tags"])
+    assert generated_body(page) == generated_body(refresh(None, render(facts)))
+
+
+def test_what_a_person_wrote_into_a_card_by_trl_stays(facts):
+    card = trl_card().replace("## Training procedure\n", "## Training procedure\n\nI chose the rate by hand.\n")
+    card = card.replace("licence: license", "license: mit\nlicence: license") + "\n\n## Limits\n\nMany.\n"
+    page = refresh(card, render(replace(facts, license=None)))
+    assert "## Training procedure\n\nI chose the rate by hand.\n" in page and "## Limits\n\nMany." in page
+    assert front(page)["license"] == "mit" and "If you had a time machine" not in page
+
+
+def test_what_trl_knew_and_we_do_not_stays():
+    page = refresh(trl_card(base_model="org/base", dataset_name="org/data"), render(Facts(name="x")))
+    assert front(page)["base_model"] == "org/base" and front(page)["datasets"] == "org/data"
+
+
+def test_a_card_by_transformers_is_replaced(facts):
+    from transformers.modelcard import TrainingSummary
+
+    card = TrainingSummary(
+        model_name="out",
+        finetuned_from="org/base",
+        hyperparameters={"learning_rate": 1e-3},
+        eval_results={"Loss": 1.0},
+        eval_lines=[{"Training Loss": 1.0, "Epoch": 1, "Step": 1, "Validation Loss": 1.0}],
+    ).to_model_card()
+    page = refresh(card + "\nMy own words.\n", render(facts))
+    assert "My own words." in page
+    assert "More information needed" not in page and "generated automatically" not in page
+    assert "# out" not in page and "Intended uses" not in page and "Training Loss" not in page
+
+
+def test_an_adapter_over_a_model_changes_the_library(facts):
+    page = refresh(None, render(facts))
+    adapter = replace(facts, weights=Weights(kind="adapter"), base=BaseModel(id="org/b", relation="adapter"))
+    data = ModelCard(refresh(page, render(adapter))).data
+    assert (data.library_name, data.base_model, data["base_model_relation"]) == ("peft", "org/b", "adapter")

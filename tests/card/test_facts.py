@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from perdure.card.facts import BaseModel, Facts, Training, is_hub_id, is_path, looks_like_hub_id, unique
+from perdure.errors import InvalidInput
+
+
+@pytest.mark.parametrize("name", ["gpt2", "openai/gsm8k", "Qwen/Qwen2.5-0.5B-Instruct", "a_b/c.d-e"])
+def test_hub_ids(name):
+    assert is_hub_id(name) and looks_like_hub_id(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", ".", "..", "./x", "../x", "~", "~/x", "/abs/x", "a/b/c", "C:\\models\\x", "a\\b", "C:/x", "file:///x",
+        "https://huggingface.co/a/b", "None", "none", "a b/c", "a/b\n", "-a/b", "a/b-", "a/.b", "a--b/c", "a..b/c",
+        "data/train.jsonl", "train.csv", "out/checkpoint-200", "checkpoint-5", "a/b.git", "a" * 97, "é/x", "a/\x00",
+        None, 7,
+    ],
+)  # fmt: skip
+def test_what_is_no_hub_id(name):
+    assert not is_hub_id(name) and not looks_like_hub_id(name)
+
+
+def test_what_exists_on_disk_is_a_path(tmp_path, monkeypatch):
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert is_hub_id("org/name") and not looks_like_hub_id("org/name") and not looks_like_hub_id("org")
+    assert is_path("org/name") and not is_path("org/other")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: BaseModel(id="/data/llama"),
+        lambda: BaseModel(id="org/x", revision=""),
+        lambda: Facts(name=" "),
+        lambda: Facts(name="/data/out"),
+        lambda: Facts(name="x", repo="./out"),
+        lambda: Facts(name="x", datasets=("data/train.jsonl",)),
+        lambda: Facts(name="x", tags=("sft", "")),
+        lambda: Facts(name="x", license=""),
+        lambda: Training(logs={"TensorBoard": "/runs/x"}),
+        lambda: Training(hyperparameters={"chat_template_path": "/home/me/t.jinja"}),
+    ],
+)
+def test_facts_hold_no_path_and_nothing_empty(make):
+    with pytest.raises(InvalidInput, match="cannot say"):
+        make()
+
+
+def test_unique_keeps_the_order():
+    assert unique(["b", " a ", "b", "", "a"]) == ("b", "a")

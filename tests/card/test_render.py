@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from perdure.card.document import refresh
+from perdure.card.facts import BaseModel, Facts, Training, Weights
+from perdure.card.markdown import code, text
+from perdure.card.metadata import dump
+from perdure.card.render import render
+
+HOSTILE = [
+    "a\n---\ninjected: true\n---\n# heading",
+    "<script>alert(1)</script>",
+    "--> <b>x</b> <!--",
+    "`code` ``two`` |pipe| *bold* [x](javascript:alert(1))",
+    "![x](https://evil/x.png)",
+    "no",
+    "1e3",
+    "12:30",
+    "key: value # comment",
+    "'quote\" \\ back",
+    "\u202ereversed\u0000\u0007",
+    "<!-- /perdure:summary -->",
+    "🦜 café — naïve",
+]
+
+
+def test_the_card_says_what_is_known(facts):
+    page = refresh(None, render(facts))
+    for said in (
+        "# my-model",
+        "A fine-tuned version of [Qwen/Qwen2-0.5B](https://huggingface.co/Qwen/Qwen2-0.5B)",
+        "`0a1b2c`",
+        "1,234,567 parameters",
+        'pipeline("text-generation", model="me/my-model")',
+        "| `learning_rate` | `2e-05` |",
+        "| `eval_loss` | 0.5 |",
+        "| `steps` | 1,000 |",
+        "[Weights &amp; Biases](https://wandb.ai/me/run)",
+        "https://huggingface.co/papers/2305.18290",
+        "- TRL: 1.16.0",
+        "vonwerra2020trl",
+    ):
+        assert said in page
+
+
+def test_what_is_not_known_is_left_out():
+    rendered = render(Facts(name="x"))
+    assert rendered.metadata == {"library_name": "transformers"}
+    assert set(rendered.regions) == {"title", "summary"}
+    assert "None" not in refresh(None, rendered)
+
+
+def test_the_real_client_reads_the_same_metadata(facts):
+    card = ModelCard(refresh(None, render(facts)))
+    assert isinstance(card.data, ModelCardData)
+    data = card.data
+    assert (data.base_model, data.license, data.library_name) == ("Qwen/Qwen2-0.5B", "apache-2.0", "transformers")
+    assert data.language == ["en", "no"] and data.pipeline_tag == "text-generation"
+    assert data.datasets == ["openai/gsm8k", "org/more"] and data.tags == ["trl", "dpo", "my-run"]
+    assert data["base_model_relation"] == "finetune"
+    again = ModelCard(str(card))
+    assert again.data.to_dict() == card.data.to_dict() and again.text == card.text
+
+
+def test_a_card_that_the_client_rewrote_is_still_ours_to_renew(facts):
+    rewritten = str(ModelCard(refresh(None, render(facts))))
+    renewed = refresh(rewritten, render(replace(facts, license="mit", evaluation={"eval_loss": 0.25})))
+    assert ModelCard(renewed).data.license == "mit" and "| `eval_loss` | 0.25 |" in renewed
+
+
+def test_an_adapter(facts):
+    weights = Weights(kind="adapter", pipeline_tag="text-generation", architecture="Qwen2ForCausalLM", chat=False)
+    base = BaseModel(id="Qwen/Qwen2-0.5B", relation="adapter")
+    page = refresh(None, render(replace(facts, weights=weights, base=base)))
+    assert "library_name: peft\n" in page and "base_model_relation: adapter\n" in page
+    assert "An adapter for [Qwen/Qwen2-0.5B]" in page
+    assert 'AutoPeftModelForCausalLM.from_pretrained("me/my-model")' in page
+    nameless = refresh(None, render(replace(facts, weights=weights, base=None)))
+    assert "base_model" not in nameless.split("---")[1] and "AutoPeft" not in nameless
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (Weights(architecture="BertForSequenceClassification", pipeline_tag="text-classification"), "classifier("),
+        (Weights(architecture="ViTModel"), 'ViTModel.from_pretrained(".")'),
+        (Weights(kind="module"), 'load_file("model.safetensors")'),
+    ],
+)
+def test_other_models(weights, said):
+    assert said in render(Facts(name="x", weights=weights)).regions["usage"]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_names_are_shown_and_do_nothing(facts, hostile):
+    training = Training(hyperparameters={hostile: hostile}, results={hostile: 1}, hardware=hostile)
+    wild = replace(facts, name=hostile, tags=(hostile,), training=training, versions={hostile: hostile})
+    page = refresh(None, render(wild))
+    front = yaml.safe_load(page.split("---\n")[1])
+    assert front["tags"] == [hostile.strip()] and "injected" not in front
+    body = re.sub(r"^<!-- /?perdure:.*-->$", "", page.split("---\n", 2)[2], flags=re.MULTILINE)
+    tokens = MarkdownIt("commonmark").enable("table").parse(body)
+    inner = [child for token in tokens for child in token.children or []]
+    assert not [token for token in (*tokens, *inner) if token.type in ("html_block", "html_inline", "image")]
+    assert sum(token.type == "heading_open" and token.tag == "h1" for token in tokens) == 1
+    links = [token.attrs["href"] for token in inner if token.type == "link_open"]
+    assert all(str(link).startswith("https://huggingface.co/") for link in links)
+    rows = [token for token in tokens if token.type == "td_open"]
+    assert len(rows) % 2 == 0 and len(rows) == 2 * sum(token.type == "tr_open" for token in tokens) - 2 * 3
+    assert refresh(page, render(wild)) == page
+
+
+@given(st.text(max_size=60))
+def test_any_text_stays_text(value):
+    (paragraph,) = [token for token in MarkdownIt("commonmark").parse("x " + text(value)) if token.type == "inline"]
+    assert {child.type for child in paragraph.children or []} <= {"text", "text_special"}
+    spans = MarkdownIt("commonmark").parse("x " + code(value))
+    assert {child.type for child in spans[1].children or []} <= {"text", "code_inline"}
+
+
+@given(st.dictionaries(st.sampled_from(["license", "tags"]), st.lists(st.text(max_size=30), max_size=3)))
+def test_metadata_means_the_same_when_read_back(values):
+    assert yaml.safe_load(dump(values)) == values
+
+
+@pytest.mark.parametrize("word", ["no", "On", "y", "null", "~", "1e3", "0o17", "0x1F", "1_000", "12:30", "1.0", ".inf"])
+def test_words_that_other_yaml_readers_take_for_something_else_are_quoted(word):
+    assert dump({"tags": [word]}) == f"tags:\n- '{word}'\n"
