@@ -1,0 +1,62 @@
+"""Without an optional library perdure imports, and what needs the library says what to install."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# Stands in for an environment without the library, which cannot be had inside one that has it.
+WITHOUT = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+import perdure
+"""
+
+
+def run_without(absent: set[str], code: str) -> subprocess.CompletedProcess[str]:
+    script = WITHOUT.format(absent=absent) + code
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    ("absent", "code", "install"),
+    [
+        ({"torch"}, "perdure.save_model(object(), 'out')", "perdure[torch]"),
+        ({"huggingface_hub"}, "perdure.publish('.', 'me/model')", "perdure[hf]"),
+        ({"transformers", "trl"}, "perdure.cli.app.run(['demo'])", "perdure[hf]"),
+        ({"starlette"}, "perdure.cli.app.run(['serve', '--dir', 'hub'])", "perdure[hub]"),
+    ],
+)
+def test_what_needs_a_library_names_the_install_line(
+    absent: set[str], code: str, install: str, tmp_path: object
+) -> None:
+    done = run_without(absent, f"import os, perdure.cli.app; os.chdir({str(tmp_path)!r}); {code}")
+    assert done.returncode != 0
+    assert f"pip install '{install}'" in done.stderr
+
+
+def test_a_plain_module_is_saved_and_verified_without_transformers(tmp_path: object) -> None:
+    code = (
+        "import torch; saved = perdure.save_model(torch.nn.Linear(2, 2), "
+        f"{str(tmp_path)!r} + '/out'); assert perdure.verify(saved.path).ok; print(saved.kind)"
+    )
+    done = run_without({"transformers", "peft", "trl", "huggingface_hub", "tokenizers"}, code)
+    assert done.stdout.strip() == "module", done.stderr
+
+
+def test_a_folder_is_verified_without_torch(tmp_path: object) -> None:
+    done = run_without({"torch", "transformers"}, f"perdure.verify({str(tmp_path)!r})")
+    assert "NotFound" in done.stderr
+    assert "torch" not in done.stderr
+
+
+def test_a_library_that_is_there_but_broken_is_not_called_missing() -> None:
+    code = "from perdure._optional import require\nimport sys\nsys.modules['torch'] = None\nrequire('torch', 'x')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
