@@ -26,42 +26,37 @@ if TYPE_CHECKING:
         Unavailable,
         UnsupportedFormat,
     )
+    from perdure.integrations.finish import Finished, finish
     from perdure.model.save import SavedModel, save_model
+    from perdure.publish.publish import Receipt, publish
 
 __version__ = "0.1.0.dev0"
 
-# public name → the module that holds it
-_HOME = {
-    "AlreadyExists": "perdure.errors",
-    "Conflict": "perdure.errors",
-    "Corrupt": "perdure.errors",
-    "HubError": "perdure.errors",
-    "InvalidInput": "perdure.errors",
-    "MissingDependency": "perdure.errors",
-    "NotFound": "perdure.errors",
-    "PerdureError": "perdure.errors",
-    "Problem": "perdure.check.verify",
-    "Rejected": "perdure.errors",
-    "SaveFailed": "perdure.errors",
-    "SavedModel": "perdure.model.save",
-    "Unauthorized": "perdure.errors",
-    "Unavailable": "perdure.errors",
-    "UnsupportedFormat": "perdure.errors",
-    "Verification": "perdure.check.verify",
-    "save_model": "perdure.model.save",
-    "verify": "perdure.check.verify",
-}
+# module → the public names that live there
+_NAMES = {
+    "perdure.check.verify": ("Problem", "Verification", "verify"),
+    "perdure.errors": (
+        "AlreadyExists", "Conflict", "Corrupt", "HubError", "InvalidInput", "MissingDependency", "NotFound",
+        "PerdureError", "Rejected", "SaveFailed", "Unauthorized", "Unavailable", "UnsupportedFormat",
+    ),
+    "perdure.integrations.finish": ("Finished", "finish"),
+    "perdure.model.save": ("SavedModel", "save_model"),
+    "perdure.publish.publish": ("Receipt", "publish"),
+}  # fmt: skip
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "AlreadyExists",
     "Conflict",
     "Corrupt",
+    "Finished",
     "HubError",
     "InvalidInput",
     "MissingDependency",
     "NotFound",
     "PerdureError",
     "Problem",
+    "Receipt",
     "Rejected",
     "SaveFailed",
     "SavedModel",
@@ -70,6 +65,8 @@ __all__ = [
     "UnsupportedFormat",
     "Verification",
     "__version__",
+    "finish",
+    "publish",
     "save_model",
     "verify",
 ]
