@@ -171,14 +171,21 @@ class Remote:
                 *(CommitOperationDelete(path_in_repo=path, is_folder=False) for path in delete),
                 *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in add.items()),
             ]
-            info = self._api.create_commit(
-                repo,
-                operations,
-                commit_message=summary,
-                commit_description=description.strip(),
-                revision=branch,
-                parent_commit=parent,
-            )
+            try:
+                info = self._api.create_commit(
+                    repo,
+                    operations,
+                    commit_message=summary,
+                    commit_description=description.strip(),
+                    revision=branch,
+                    parent_commit=parent,
+                )
+            except ValueError as error:
+                # Clients before 1.5 make the commit, and then fail to read its address if HF_ENDPOINT is another Hub.
+                if "passed HF ID" not in str(error):
+                    raise
+                refs = self._api.list_repo_refs(repo)
+                return str(next(ref.target_commit for ref in refs.branches if ref.name == branch))
         return str(info.oid)
 
     @contextmanager
