@@ -1,4 +1,4 @@
-"""Small random models of many architectures: transformers' own classes, built from configurations, nothing downloaded."""
+"""Small random models of many architectures: transformers' own classes built from configurations, no download."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gemma2": ("Gemma2ForCausalLM", "Gemma2Config", {**_SMALL, "head_dim": 8}),
     "gemma3": ("Gemma3ForCausalLM", "Gemma3TextConfig", {**_SMALL, "head_dim": 8}),
     "phi3": ("Phi3ForCausalLM", "Phi3Config", _SMALL),
-    "gpt2": ("GPT2LMHeadModel", "GPT2Config", {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}),
+    "gpt2": ("GPT2LMHeadModel", "GPT2Config", {
+        "vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64,
+    }),
     "gpt_neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", _SMALL),
     "opt": ("OPTForCausalLM", "OPTConfig", {**_SMALL, "ffn_dim": 48, "word_embed_proj_dim": 16}),
     "bloom": ("BloomForCausalLM", "BloomConfig", {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
@@ -70,11 +72,17 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert-classifier": ("BertForSequenceClassification", "BertConfig", {**_ENCODER, "num_labels": 3}),
     "roberta": ("RobertaForMaskedLM", "RobertaConfig", _ENCODER),
     "electra": ("ElectraForPreTraining", "ElectraConfig", {**_ENCODER, "embedding_size": 16}),
-    "deberta_v2": ("DebertaV2ForMaskedLM", "DebertaV2Config", {**_ENCODER, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+    "deberta_v2": ("DebertaV2ForMaskedLM", "DebertaV2Config", {
+        **_ENCODER, "relative_attention": True, "pos_att_type": ["p2c", "c2p"],
+    }),
     "modernbert": ("ModernBertForMaskedLM", "ModernBertConfig", {**_ENCODER, "pad_token_id": 0}),
-    "distilbert": ("DistilBertForMaskedLM", "DistilBertConfig", {"vocab_size": 64, "dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4}),
+    "distilbert": ("DistilBertForMaskedLM", "DistilBertConfig", {
+        "vocab_size": 64, "dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4,
+    }),
     # encoder-decoders
-    "t5": ("T5ForConditionalGeneration", "T5Config", {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}),
+    "t5": ("T5ForConditionalGeneration", "T5Config", {
+        "vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4,
+    }),
     "bart": ("BartForConditionalGeneration", "BartConfig", _SEQ2SEQ),
     "mbart": ("MBartForConditionalGeneration", "MBartConfig", _SEQ2SEQ),
     "marian": ("MarianMTModel", "MarianConfig", _SEQ2SEQ),
@@ -83,10 +91,16 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     # vision
     "vit": ("ViTForImageClassification", "ViTConfig", _VISION),
     "clip": ("CLIPModel", "CLIPConfig", {"text_config": _ENCODER, "vision_config": _VISION, "projection_dim": 16}),
-    "siglip": ("SiglipModel", "SiglipConfig", {"text_config": {**_ENCODER, "projection_size": 32}, "vision_config": _VISION}),
+    "siglip": ("SiglipModel", "SiglipConfig", {
+        "text_config": {**_ENCODER, "projection_size": 32}, "vision_config": _VISION,
+    }),
     "dinov2": ("Dinov2Model", "Dinov2Config", _VISION),
-    "swin": ("SwinModel", "SwinConfig", {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}),
-    "convnext": ("ConvNextForImageClassification", "ConvNextConfig", {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2}),
+    "swin": ("SwinModel", "SwinConfig", {
+        "image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4,
+    }),
+    "convnext": ("ConvNextForImageClassification", "ConvNextConfig", {
+        "hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2,
+    }),
     # audio
     "whisper": ("WhisperForConditionalGeneration", "WhisperConfig", {
         **_SEQ2SEQ, "num_mel_bins": 8, "max_source_positions": 32, "max_target_positions": 32, "suppress_tokens": None,
@@ -99,12 +113,15 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "text_config": _TEXT, "vision_config": {**_VISION, "model_type": "clip_vision_model"}, "image_token_index": 3,
     }),
     "qwen2_vl": ("Qwen2VLForConditionalGeneration", "Qwen2VLConfig", {
-        "text_config": {**_SMALL, "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4}},
+        "text_config": {**_SMALL, "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1],
+            "rope_theta": 1e4}},
         "vision_config": {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "mlp_ratio": 2},
     }),
     "qwen2_5_vl": ("Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLConfig", {
-        "text_config": {**_SMALL, "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4}},
-        "vision_config": {"depth": 2, "hidden_size": 32, "out_hidden_size": 32, "num_heads": 4, "intermediate_size": 48},
+        "text_config": {**_SMALL, "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1],
+            "rope_theta": 1e4}},
+        "vision_config": {"depth": 2, "hidden_size": 32, "out_hidden_size": 32, "num_heads": 4,
+            "intermediate_size": 48},
     }),
     "paligemma": ("PaliGemmaForConditionalGeneration", "PaliGemmaConfig", {
         "text_config": {**_SMALL, "head_dim": 8, "model_type": "gemma"},
@@ -118,16 +135,22 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     }),
     # state spaces, recurrent and hybrid
     "mamba": ("MambaForCausalLM", "MambaConfig", {**_SMALL, "state_size": 4, "time_step_rank": 4}),
-    "mamba2": ("Mamba2ForCausalLM", "Mamba2Config", {**_SMALL, "state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1}),
+    "mamba2": ("Mamba2ForCausalLM", "Mamba2Config", {
+        **_SMALL, "state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1,
+    }),
     "falcon_mamba": ("FalconMambaForCausalLM", "FalconMambaConfig", {**_SMALL, "state_size": 4, "time_step_rank": 4}),
     "jamba": ("JambaForCausalLM", "JambaConfig", {
-        **_SMALL, "num_experts": 4, "mamba_d_state": 4, "mamba_dt_rank": 4, "attn_layer_period": 2, "attn_layer_offset": 1,
+        **_SMALL, "num_experts": 4, "mamba_d_state": 4, "mamba_dt_rank": 4, "attn_layer_period": 2,
+        "attn_layer_offset": 1,
         "use_mamba_kernels": False,
     }),
     "bamba": ("BambaForCausalLM", "BambaConfig", {
-        **_SMALL, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1, "attn_layer_indices": [1],
+        **_SMALL, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1,
+        "attn_layer_indices": [1],
     }),
-    "recurrent_gemma": ("RecurrentGemmaForCausalLM", "RecurrentGemmaConfig", {**_SMALL, "head_dim": 8, "lru_width": 32}),
+    "recurrent_gemma": ("RecurrentGemmaForCausalLM", "RecurrentGemmaConfig", {
+        **_SMALL, "head_dim": 8, "lru_width": 32,
+    }),
 }  # fmt: skip
 
 

@@ -23,7 +23,13 @@ def hub_id(name: object) -> tuple[str, str | None] | None:
     text = str(name) if isinstance(name, (str, Path)) else ""
     if cached := _CACHE.search(text):
         return cached[1].replace("--", "/", 1), cached[2]
-    looks_right = _ID.fullmatch(text) is not None and "--" not in text and ".." not in text
-    if not looks_right or text == "None" or Path(text).exists():
-        return None
-    return text, None
+    return (text, None) if is_hub_id(text) and not Path(text).exists() else None
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether `text` has the form of a Hub id: one or two parts, and no path that begins with `/`, `.` or `~`.
+
+    >>> is_hub_id("Qwen/Qwen3-0.6B"), is_hub_id("gpt2"), is_hub_id("./gpt2"), is_hub_id("a/b/c")
+    (True, True, False, False)
+    """
+    return _ID.fullmatch(text) is not None and "--" not in text and ".." not in text and text != "None"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import InvalidInput
 from perdure.format.hub_id import hub_id
+from perdure.format.names import check_name
 from perdure.model.tensors import check_storable
 
 if TYPE_CHECKING:
@@ -44,14 +46,50 @@ def adapters_of(model: Any) -> Iterator[Adapter]:
     from peft import get_peft_model_state_dict
 
     for name, config in model.peft_config.items():
-        tensors = _unaliased(get_peft_model_state_dict(model, adapter_name=name))
+        folder = "" if name == "default" else name
+        try:
+            check_name(folder or "default")
+        except ValueError as error:
+            raise InvalidInput(f"The adapter's name names its folder, but {error}; nothing was written.") from error
+        # PEFT would ask the Hub whether the vocabulary has grown since; what it would learn is known on this machine.
+        embeddings = True if _vocabulary_resized(model, config) else "auto"
+        with _nameless(config):
+            state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=embeddings)
+        tensors = _without_notes(state)
         check_storable(tensors)
         yield Adapter(
-            folder="" if name == "default" else name,
+            folder=folder,
             tensors=tensors,
             config=_inference_config(config),
             auto_mapping=_auto_mapping(model, config),
         )
+
+
+def _vocabulary_resized(model: Any, config: Any) -> bool:
+    """Whether the model's vocabulary is another one than its base's: then the adapter is of no use without it."""
+    current: Any = getattr(model, "config", None)
+    if not (config.base_model_name_or_path and hasattr(current, "get_text_config")):
+        return False
+    try:
+        base = current.from_pretrained(
+            config.base_model_name_or_path, revision=config.revision, local_files_only=True
+        )
+    except (OSError, ValueError):
+        return False  # made from a configuration, and never loaded from anywhere: its vocabulary is what it was
+    return _vocabulary(base) != _vocabulary(current)
+
+
+def _vocabulary(config: Any) -> int | None:
+    return getattr(config.get_text_config(), "vocab_size", None)
+
+
+@contextmanager
+def _nameless(config: Any) -> Iterator[None]:
+    name, config.base_model_name_or_path = config.base_model_name_or_path, None
+    try:
+        yield
+    finally:
+        config.base_model_name_or_path = name
 
 
 def attached_adapter(model: Any) -> Adapter:
@@ -64,7 +102,7 @@ def attached_adapter(model: Any) -> Adapter:
             hint="Call model.set_adapter(NAME), save, and repeat for the others with a folder each.",
         )
     state = model.get_adapter_state_dict()
-    tensors = _unaliased({f"base_model.model.{name}": tensor for name, tensor in state.items()})
+    tensors = _without_notes({f"base_model.model.{name}": tensor for name, tensor in state.items()})
     check_storable(tensors)
     return Adapter(
         folder="", tensors=tensors, config=_inference_config(model.peft_config[active[0]]), auto_mapping=None
@@ -113,6 +151,6 @@ def _auto_mapping(model: Any, config: Any) -> dict[str, str] | None:
     return {"base_model_class": base.__name__, "parent_library": base.__module__}
 
 
-def _unaliased(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors that share memory are each written in full, as PEFT does: its loader expects every name."""
+def _without_notes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors alone: quantization keeps notes as text among them, which belong to the base."""
     return {name: tensor for name, tensor in state.items() if not isinstance(tensor, str)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,15 +37,26 @@ def write_transformers_configs(model: Any, folder: Path, tokenizer: Any) -> list
     align_special_tokens(ready, tokenizer)
     ready.config.dtype = str(model.dtype).removeprefix("torch.")
     ready.config.architectures = [type(model).__name__.removeprefix("FSDP")]
-    if model.is_remote_code():
-        from transformers.dynamic_module_utils import custom_object_save
-
-        custom_object_save(model, folder, config=ready.config)
+    warnings = _write_code(model, ready.config, folder)
     with kv_cache_enabled(ready):
-        warnings = _write_config(ready.config, folder)
+        warnings += _write_config(ready.config, folder)
         if ready.generation_config is not None and model.can_generate():
             warnings += write_generation_config(ready.generation_config, folder)
     return warnings
+
+
+def _write_code(model: Any, config: Any, folder: Path) -> list[str]:
+    """Copy the module that defines a model of the user's own, and note its class in `config`."""
+    if model._auto_class is None:
+        return []
+    from transformers.dynamic_module_utils import custom_object_save
+
+    name = type(model).__name__
+    source = getattr(sys.modules.get(type(model).__module__), "__file__", None)
+    if type(model).__module__ == "__main__" or source is None or not Path(source).is_file():
+        return [f"the code of {name} is in no module of its own, so it was not saved; loading needs the class at hand"]
+    custom_object_save(model, folder, config=config)
+    return []
 
 
 def _write_config(config: Any, folder: Path) -> list[str]:

@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any
 from perdure._optional import require
 from perdure.errors import InvalidInput
 from perdure.folder import stage
+from perdure.format.hub_id import is_hub_id
 from perdure.format.manifest import FileEntry
-from perdure.format.names import ADAPTER_CONFIG, CONFIG, GENERATION_CONFIG, is_tokenizer, is_weights
+from perdure.format.names import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    GENERATION_CONFIG,
+    MANIFEST,
+    check_name,
+    is_tokenizer,
+    is_weights,
+)
 from perdure.format.shards import parse_size
 from perdure.model.configs import is_transformers_config
 
@@ -88,11 +97,14 @@ def save_model(
         >>> saved = perdure.save_model(model, "out", tokenizer=tokenizer)  # doctest: +SKIP
         >>> AutoModelForCausalLM.from_pretrained(saved.path)  # doctest: +SKIP
     """
-    require("torch", "save_model")
+    torch = require("torch", "save_model")
     from perdure.model import adapter, weights
     from perdure.model import write as writing
 
     limit = parse_size(max_shard_size)
+    _check(extra_files or {}, base_model)
+    if not isinstance(model, torch.nn.Module):
+        raise InvalidInput(f"A {type(model).__name__} is not a torch.nn.Module; nothing was written.")
     model = weights.unwrap(model)
     if adapter.is_peft_model(model) or adapter.has_adapters(model):
         kind = "adapter"
@@ -115,6 +127,21 @@ def save_model(
     for warning in warnings:
         _log.warning("%s: %s", target, warning)
     return SavedModel(path=target, kind=kind, files=manifest.files, warnings=tuple(warnings))
+
+
+def _check(extra_files: Mapping[str, bytes], base_model: str | None) -> None:
+    for name in extra_files:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise InvalidInput(f"{error}; nothing was written.") from error
+        if name == MANIFEST or is_weights(name):
+            raise InvalidInput(f"{name} is written by the save itself; it cannot be an extra file.")
+    if base_model is not None and not is_hub_id(base_model):
+        raise InvalidInput(
+            f"base_model={base_model!r} is not a model's id on the Hub; nothing was written.",
+            hint='Give it as "organisation/name", never as a path: others do not have your disk.',
+        )
 
 
 def _refuse_base_folder(base: object, target: Path) -> None:

@@ -89,7 +89,7 @@ def not_finite(tensor: torch.Tensor) -> str:
     values = torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor.detach()
     if not values.is_floating_point() or values.numel() == 0:
         return ""
-    values = values.to(torch.float16) if values.element_size() == 1 else values
+    values = values.to(torch.float32) if values.element_size() == 1 else values  # the smallest types have no extremes
     # NaN and infinity both show in the extremes, which one fast pass finds; only then are they counted.
     if all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(values)):
         return ""

@@ -72,22 +72,24 @@ def transformers_weights(model: Any) -> Weights:
     return Weights(tensors=state, metadata={**metadata, "format": "pt"}, total_parameters=model.num_parameters())
 
 
-def module_weights(module: torch.nn.Module) -> Weights:
-    """The tensors of a plain module, each shared one written once.
+def module_weights(module: torch.nn.Module, *, untie: bool) -> Weights:
+    """The tensors of a plain module.
 
-    The file's metadata maps each name left out to the one written for it, so `safetensors.torch.load_model` reloads
-    it tied. Tensors that share memory only in part are written each in full, and that is told.
+    Args:
+        untie: Leave out all names but one of each shared tensor. The file's metadata then maps each name left out to
+            the one written for it, so `safetensors.torch.load_model` reloads it tied. Tensors that share memory only
+            in part are written each in full, and that is told.
     """
     state: dict[str, torch.Tensor] = dict(module.state_dict())
     check_storable(state)
     metadata, warnings = {"format": "pt"}, []
-    for group in _groups(state, _same_view).values():
+    for group in _groups(state, view_of).values() if untie else ():
         kept, *tied = sorted(group)
         for name in tied:
             metadata[name] = kept
             del state[name]
     for group in _groups(state, storage_of).values():
-        if _overlap(state, group):
+        if untie and _overlap(state, group):
             warnings.append(f"{', '.join(group)} share memory in part; each was written in full, reloading parts them")
     total = sum(parameter.numel() for parameter in module.parameters())
     return Weights(tensors=state, metadata=metadata, total_parameters=total, warnings=warnings)
@@ -109,7 +111,8 @@ def storage_of(tensor: torch.Tensor) -> tuple[object, ...]:
     return str(tensor.device), storage.data_ptr(), storage.nbytes()
 
 
-def _same_view(tensor: torch.Tensor) -> tuple[object, ...]:
+def view_of(tensor: torch.Tensor) -> tuple[object, ...]:
+    """What tells whether two tensors are the same one under two names."""
     return str(tensor.device), tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 

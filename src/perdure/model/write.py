@@ -9,7 +9,7 @@ from perdure.folder import Stage
 from perdure.format.header import lay_out
 from perdure.format.names import ADAPTER_WEIGHTS, CONFIG, INDEX, WEIGHTS
 from perdure.format.shards import Item, encode_index, plan_shards
-from perdure.model import adapter, tensors, weights
+from perdure.model import adapter, pickled, tensors, weights
 from perdure.model.configs import module_config, write_transformers_configs
 from perdure.model.tokenizer import write_tokenizer
 
@@ -34,7 +34,7 @@ def write_transformers_model(staged: Stage, model: Any, tokenizer: Any, limit: i
 
 def write_module(staged: Stage, module: torch.nn.Module, limit: int, safe: bool) -> list[str]:
     """Weights of a plain module, and its `config` if it has one."""
-    of_module = weights.module_weights(module)
+    of_module = weights.module_weights(module, untie=safe)
     config, warnings = module_config(getattr(module, "config", None))
     if config is not None:
         staged.write(CONFIG, config)
@@ -47,7 +47,7 @@ def write_adapters(staged: Stage, model: Any, safe: bool, base: str | None, revi
     attached = adapter.has_adapters(model)
     for one in [adapter.attached_adapter(model)] if attached else adapter.adapters_of(model):
         folder = staged.path / one.folder
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         prefix = f"{one.folder}/" if one.folder else ""
         warnings += _write_file(staged, prefix + ADAPTER_WEIGHTS, one.tensors, _FORMAT, safe)
         warnings += adapter.write_config(one, folder, model, base, revision)
@@ -80,8 +80,5 @@ def _write_file(
         head, header = lay_out(shapes, metadata)
         staged.write_tensors(name, head, header, lambda key: tensors.as_bytes(content[key]))
     else:
-        import torch
-
-        state = {key: value.detach().cpu().contiguous() for key, value in content.items()}
-        torch.save(state, staged.path / name.replace(ADAPTER_WEIGHTS, _BIN_NAMES[ADAPTER_WEIGHTS]))
+        pickled.write(staged.path / name.replace(ADAPTER_WEIGHTS, _BIN_NAMES[ADAPTER_WEIGHTS]), content)
     return [f"{key} has {found}" for key, value in content.items() if (found := tensors.not_finite(value))]
