@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from perdure.publish.publish import Receipt, publish
+from perdure import Receipt, publish
 
 _EXAMPLES = """\b
 Examples:
