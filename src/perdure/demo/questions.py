@@ -52,12 +52,6 @@ def pairs() -> tuple[Pair, ...]:
     return tuple(found.values())
 
 
-def corpus() -> list[str]:
-    """Running text to train a tokenizer on: the pairs, and all of Python's documentation topics."""
-    text = [line for pair in pairs() for line in (pair.question, pair.answer)]
-    return text + [body for _, body in _topics()]
-
-
 def _error_numbers() -> Iterator[tuple[str, str]]:
     for number, name in sorted(errno.errorcode.items()):
         yield name, f"{os.strerror(number)}."
