@@ -36,7 +36,7 @@ class _Segment(Convertor[str]):
     regex = "[^/]+"
 
     def convert(self, value: str) -> str:
-        return unquote(value, errors="surrogateescape")
+        return unquote(value)
 
     def to_string(self, value: str) -> str:
         return value
@@ -187,14 +187,23 @@ class _Envelope:
             await send(message)
 
         try:
-            if not _HOST.fullmatch(headers.get(b"host", b"").decode("latin-1")):
-                await ApiError(400, "The Host header is missing or malformed.").response()(scope, receive, answer)
-            else:
-                await _Draining(self._app)(scope, receive, answer)
+            app = _refusal(scope["path"], headers) or _Draining(self._app)
+            await app(scope, receive, answer)
         finally:
             elapsed = (time.monotonic() - started) * 1000
             # the path without its query: that is where signatures travel
             log.info("%s %s %s %d %.0fms", request_id, scope["method"], scope["path"], status, elapsed)
+
+
+def _refusal(path: str, headers: Mapping[bytes, bytes]) -> Response | None:
+    """The answer to an address that no handler should have to think about."""
+    if not _HOST.fullmatch(headers.get(b"host", b"").decode("latin-1")):
+        return ApiError(400, "The Host header is missing or malformed.").response()
+    try:
+        unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        return ApiError(400, "The address is not valid UTF-8.").response()
+    return None
 
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:

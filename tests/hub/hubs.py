@@ -1,0 +1,132 @@
+"""What the hub's tests share: the real client in a process of its own, raw requests, a hub as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+TOKEN = "token-of-the-administrator"
+_WAIT = 60
+
+_PREAMBLE = """
+import json, os, sys
+from pathlib import Path
+from huggingface_hub import HfApi, CommitOperationAdd, CommitOperationDelete, hf_hub_download, snapshot_download
+url, token = os.environ["HF_ENDPOINT"], os.environ.get("HF_TOKEN")
+api = HfApi(endpoint=url, token=token)
+"""
+
+
+@dataclass
+class Client:
+    """The unmodified `huggingface_hub`, in new processes with a home (and Xet cache) of their own."""
+
+    url: str
+    token: str | None
+    home: Path
+    xet: bool = True
+
+    def run(self, script: str, *args: object) -> Any:
+        """Run a script that has `api`, `url`, `token` and `args`; what it prints last, as JSON."""
+        done = self.start(script, *args)
+        out, err = done.communicate(timeout=_WAIT)
+        assert done.returncode == 0, err[-4000:]
+        return json.loads(out.splitlines()[-1]) if out.strip() else None
+
+    def fail(self, script: str, *args: object) -> str:
+        """Run a script that must raise; the last lines of its traceback."""
+        done = self.start(script, *args)
+        _, err = done.communicate(timeout=_WAIT)
+        assert done.returncode != 0
+        return str(err)[-3000:]
+
+    def start(self, script: str, *args: object) -> subprocess.Popen[str]:
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PERDURE_"))}
+        env |= {
+            "HF_HOME": str(self.home),
+            "HF_ENDPOINT": self.url,
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_DISABLE_XET": "0" if self.xet else "1",
+        }
+        if self.token:
+            env["HF_TOKEN"] = self.token
+        source = f"{_PREAMBLE}args = {[str(arg) for arg in args]!r}\n{textwrap.dedent(script)}"
+        return subprocess.Popen(
+            [sys.executable, "-c", source], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ask(
+    url: str,
+    method: str,
+    path: str,
+    body: bytes | dict[str, Any] | None = None,
+    *,
+    token: str | None = TOKEN,
+    **headers: str,
+) -> Answer:
+    """One raw request; `path` is sent as it is."""
+    sent = {key.replace("_", "-"): value for key, value in headers.items()}
+    if token:
+        sent["Authorization"] = f"Bearer {token}"
+    if isinstance(body, dict):
+        body = json.dumps(body).encode()
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=_WAIT)
+    try:
+        connection.request(method, path, body, sent)
+        answer = connection.getresponse()
+        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+    finally:
+        connection.close()
+
+
+def ndjson(*entries: tuple[str, dict[str, Any]], header: dict[str, Any] | None = None) -> bytes:
+    """A commit's body."""
+    lines = [{"key": "header", "value": header or {"summary": "test"}}]
+    lines += [{"key": key, "value": value} for key, value in entries]
+    return "\n".join(json.dumps(line) for line in lines).encode()
+
+
+@contextmanager
+def serving(folder: Path, *options: str, token: str | None = TOKEN) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`perdure serve` as a process, with its URL; killed at the end if it still runs."""
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if token:
+        env["PERDURE_HUB_TOKEN"] = token
+    process = subprocess.Popen(
+        [sys.executable, "-m", "perdure", "serve", "--dir", str(folder), "--port", "0", *options],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        assert " ready at " in ready, process.communicate(timeout=_WAIT)[1]
+        yield process, ready.split()[-1]
+    finally:
+        process.kill()
+        process.communicate(timeout=_WAIT)

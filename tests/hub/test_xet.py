@@ -1,0 +1,212 @@
+"""Xet uploads: hashes as the specification has them, damaged and hostile objects, and the store that was wiped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lz4.frame
+import pytest
+from hubs import TOKEN, Answer, Client, ask, ndjson
+
+from perdure.hub.server import HubServer
+from perdure.hub.xet.hashing import chunk_hash, hash_text, xorb_hash
+from perdure.hub.xet.xorb import XetError, Xorb, check_xorb
+
+_TAG = b"HFRepoMetaData\0" + bytes.fromhex("556967456a7b815783a5bdd95ccdd14aa9")
+_END = b"\xff" * 32 + bytes(16)
+
+
+def _chunk(data: bytes, scheme: int = 0, packed: bytes | None = None, unpacked: int | None = None) -> bytes:
+    body = data if packed is None else packed
+    size = len(data) if unpacked is None else unpacked
+    return b"\0" + len(body).to_bytes(3, "little") + bytes([scheme]) + size.to_bytes(3, "little") + body
+
+
+def _name(*chunks: bytes) -> str:
+    return hash_text(xorb_hash([(chunk_hash(chunk), len(chunk)) for chunk in chunks]))
+
+
+def _digest(name: str) -> bytes:
+    return struct.pack("<4Q", *(int(name[i : i + 16], 16) for i in range(0, 64, 16)))
+
+
+def _shard(sha256: str | None, *terms: tuple[str, int, int, int], xorbs: tuple[str, ...] = ()) -> bytes:
+    flags = 1 << 30 if sha256 else 0
+    shard = _TAG + struct.pack("<2Q", 2, 0)
+    shard += struct.pack("<32s2IQ", bytes(32), flags, len(terms), 0)
+    for xorb, size, start, stop in terms:
+        shard += struct.pack("<32s4I", _digest(xorb), 0, size, start, stop)
+    if sha256:
+        shard += struct.pack("<32s2Q", _digest(sha256), 0, 0)
+    shard += _END
+    for xorb in xorbs:
+        shard += struct.pack("<32s4I", _digest(xorb), 0, 0, 0, 0)
+    return shard + _END
+
+
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+Post = Callable[[str, bytes], Answer]
+
+
+@pytest.fixture
+def post(server: HubServer) -> Iterator[Post]:
+    ask(server.url, "POST", "/api/repos/create", {"name": "xet"})
+    access = ask(server.url, "GET", "/api/models/me/xet/xet-write-token/main").json()
+    cas = access["casUrl"].removeprefix(server.url)
+
+    def send(path: str, body: bytes) -> Answer:
+        return ask(server.url, "POST", f"{cas}/v1/{path}", body, token=access["accessToken"])
+
+    yield send
+
+
+def test_a_xorb_is_stored_under_its_own_hash_only(post: Post, server: HubServer) -> None:
+    one, two = os.urandom(70_000), bytes(range(256)) * 300
+    grouped = b"".join(two[i::4] for i in range(4))
+    body = _chunk(one) + _chunk(two, 2, lz4.frame.compress(grouped)) + _chunk(two, 1, lz4.frame.compress(two))
+    name = _name(one, two, two)
+    assert post(f"xorbs/default/{'0' * 64}", body).status == 400
+    assert post("xorbs/default/..%2F..%2Fx", body).status == 400
+    assert post(f"xorbs/default/{name}", body[:-1]).status == 400
+    assert post(f"xorbs/default/{name}", body).json() == {"was_inserted": True}
+    assert post(f"xorbs/default/{name}", body).json() == {"was_inserted": False}
+    content = one + two + two
+    sha = _sha(content)
+    shard = _shard(sha, (name, len(content), 0, 3), xorbs=(name,))
+    assert post("shards", shard).json() == {"result": 1}
+    commit = ndjson(("lfsFile", {"path": "w.bin", "algo": "sha256", "oid": sha, "size": len(content)}))
+    assert ask(server.url, "POST", "/api/models/me/xet/commit/main", commit).status == 200
+    assert ask(server.url, "GET", "/me/xet/resolve/main/w.bin").body == content
+
+
+def test_an_odd_length_is_regrouped_right(tmp_path: Path) -> None:
+    for size in range(1, 10):
+        data = bytes(range(size))
+        grouped = b"".join(data[i::4] for i in range(4))
+        (tmp_path / "xorb").write_bytes(_chunk(data, 2, lz4.frame.compress(grouped)) + b"XETBLOB\0footer")
+        assert list(Xorb(tmp_path / "xorb").read()) == [data]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"garbage", b"\1" * 8, _chunk(b"x", 3), _chunk(b"x", 1), _chunk(b"", 0), _chunk(b"xy", 0, b"xy", 3),
+        _chunk(b"x", 1, lz4.frame.compress(bytes(100)), 50),  # more than it promises
+        _chunk(b"x", 1, lz4.frame.compress(bytes(50)), 100),  # less
+        _chunk(b"x", 1, lz4.frame.compress(bytes(50_000_000)), 131_072),  # a bomb
+        _chunk(b"x", 0, b"x", 200_000),
+        _chunk(b"a") * 8193,
+        b"\0" * 7,
+    ],
+)  # fmt: skip
+def test_damaged_and_hostile_xorbs_are_refused(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "xorb").write_bytes(body)
+    with pytest.raises(XetError):
+        check_xorb(tmp_path / "xorb", "0" * 64)
+
+
+def test_a_xorb_that_unpacks_beyond_its_bound_is_refused(tmp_path: Path) -> None:
+    chunk = _chunk(b"x", 1, lz4.frame.compress(bytes(131_072)), 131_072)
+    (tmp_path / "xorb").write_bytes(chunk * 513)
+    with pytest.raises(XetError, match="unpacks to more"):
+        check_xorb(tmp_path / "xorb", "0" * 64)
+
+
+def test_shards_that_promise_too_much_are_refused_and_store_nothing(post: Post, server: HubServer) -> None:
+    data = os.urandom(1000)
+    name = _name(data)
+    assert post(f"xorbs/default/{name}", _chunk(data)).status == 200
+    bad = [
+        b"", b"x" * 48, _TAG + bytes(16), _TAG + struct.pack("<2Q", 2, 0),
+        _shard(None, (name, 1000, 0, 1)),  # no sha256
+        _shard(_sha(b"other"), (name, 1000, 0, 1)),  # another sha256
+        _shard(_sha(data), (name, 999, 0, 1)),  # another size
+        _shard(_sha(data), (name, 1000, 0, 2)),  # a chunk that is not there
+        _shard(_sha(data), (name, 1000, 1, 1)),
+        _shard(_sha(data), ("ab" * 32, 1000, 0, 1)),  # a xorb that is not there
+        _shard(_sha(data), (name, 1000, 0, 1), xorbs=("ab" * 32,)),
+        _shard(_sha(data), *[(name, 2**32 - 1, 0, 1)] * 1000),  # larger than any file may be
+        _shard(_sha(data), (name, 1000, 0, 1))[:150],
+    ]  # fmt: skip
+    for shard in bad:
+        assert post("shards", shard).status in {400, 507}, shard
+    assert not list((server._folder / "blobs").rglob(_sha(data)))
+    assert not list((server._folder / "staging").iterdir())
+    assert post("shards", _shard(_sha(data), (name, 1000, 0, 1))).status == 200
+
+
+def _push(client: Client, file: Path) -> Path:
+    got = client.run(
+        """
+        api.create_repo("me/m", exist_ok=True)
+        api.upload_file(repo_id="me/m", path_or_fileobj=args[0], path_in_repo="w.bin")
+        print(json.dumps(hf_hub_download("me/m", "w.bin", cache_dir=args[0] + "-cache")))
+        """,
+        file,
+    )
+    return Path(got)
+
+
+@pytest.mark.parametrize("lost", [["xorbs", "blobs"], ["xorbs"], ["blobs"], ["."]])
+def test_a_wiped_store_with_a_warm_client_loses_no_bytes(tmp_path: Path, lost: list[str]) -> None:
+    """The client remembers by address what it has sent: to a store that forgot, it would send nothing again."""
+    store, file = tmp_path / "store", tmp_path / "w.bin"
+    file.write_bytes(os.urandom(1_000_000))
+    with HubServer(store, user="me", token=TOKEN) as first:
+        client = Client(first.url, TOKEN, tmp_path / "home")
+        assert _push(client, file).read_bytes() == file.read_bytes()
+        port = int(first.url.rpartition(":")[2])
+    for name in lost:
+        shutil.rmtree(store / name)
+    with HubServer(store, user="me", token=TOKEN, port=port) as second:
+        assert second.url == first.url
+        if lost != ["."]:
+            ask(second.url, "DELETE", "/api/repos/delete", {"name": "m"})
+        shutil.rmtree(f"{file}-cache")
+        assert _push(client, file).read_bytes() == file.read_bytes()
+
+
+def test_a_shard_naming_a_xorb_that_vanished_fails_at_the_client(tmp_path: Path) -> None:
+    """Even if the xorbs go while the address stays, the push fails; it never seems to succeed without bytes."""
+    store, file = tmp_path / "store", tmp_path / "w.bin"
+    file.write_bytes(os.urandom(1_000_000))
+    with HubServer(store, user="me", token=TOKEN) as hub:
+        client = Client(hub.url, TOKEN, tmp_path / "home")
+        _push(client, file)
+        for path in [*(store / "xorbs").rglob("*"), *(store / "blobs").rglob("*")]:
+            if path.is_file():
+                path.unlink()
+        said = client.fail(
+            """
+            api.create_repo("me/n")
+            api.upload_file(repo_id="me/n", path_or_fileobj=args[0], path_in_repo="w.bin")
+            """,
+            file,
+        )
+        assert said
+        assert ask(hub.url, "GET", "/api/models/me/n/commits/main").json()[0]["title"] == "initial commit"
+
+
+def test_a_second_version_sends_only_what_changed(server: HubServer, client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "w.bin"
+    data = bytearray(os.urandom(8_000_000))
+    file.write_bytes(data)
+    _push(client, file)
+    before = _size(server._folder / "xorbs")
+    data[4_000_000:4_000_100] = os.urandom(100)
+    file.write_bytes(data)
+    shutil.rmtree(f"{file}-cache")
+    assert _push(client, file).read_bytes() == data
+    assert _size(server._folder / "xorbs") - before < 1_000_000
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
