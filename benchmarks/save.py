@@ -56,7 +56,7 @@ def contenders(model: object) -> dict[str, Callable[[Path], None]]:
         descriptor = os.open(folder / "raw", os.O_WRONLY | os.O_CREAT)
         for tensor in state.values():
             view = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
-            while len(view):
+            while view:
                 view = view[os.write(descriptor, view) :]
         os.close(descriptor)
         fsync_all(folder)
