@@ -1,0 +1,84 @@
+"""Publishing at the end of a run, through the real client, to a real hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+from transformers import AutoModelForCausalLM
+
+from perdure.check.verify import verify
+from perdure.hub.server import HubServer
+from perdure.integrations.finish import finish
+
+TOKEN = "hf_tokenOfMe1234567890"
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    with HubServer(tmp_path_factory.mktemp("hub"), user="me", token=TOKEN) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch, tmp_path, hub):
+    """The hub on this machine is the only one that can be reached; transformers' own client is bound to it too."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
+
+
+def test_published_once_privately_with_card_and_results(sft, model, hub, tmp_path):
+    trainer = sft(model, eval_set=True)
+    done = finish(trainer, repo="me/first", tag="v0.1.0", token=TOKEN, endpoint=hub.url)
+    assert done.problems == () and done.receipt is not None
+    assert (done.receipt.repo, done.receipt.private, done.receipt.tag) == ("me/first", True, "v0.1.0")
+
+    api = HfApi(endpoint=hub.url, token=TOKEN)
+    assert api.list_repo_commits("me/first")[0].title == "End of training (SFT, 2 steps)"
+    assert [ref.name for ref in api.list_repo_refs("me/first").tags] == ["v0.1.0"]
+    pulled = Path(api.snapshot_download("me/first", cache_dir=tmp_path / "cache"))
+    assert (pulled / "README.md").read_bytes() == (done.path / "README.md").read_bytes()
+    assert 'model="me/first"' in (pulled / "README.md").read_text()
+    assert json.loads((pulled / "all_results.json").read_text())["eval_loss"] == done.metrics["eval_loss"]
+    assert verify(pulled).ok
+    AutoModelForCausalLM.from_pretrained(pulled)
+
+
+def test_the_trainers_own_arguments_are_honoured(sft, model, hub, monkeypatch):
+    trainer = sft(model, train=False)
+    trainer.args.push_to_hub = True
+    trainer.args.hub_model_id = "me/by-args"
+    trainer.args.hub_token = TOKEN
+    trainer.args.hub_private_repo = False
+    trainer.args.hub_revision = "try-1"
+    done = finish(trainer)
+    assert done.receipt is not None
+    assert (done.receipt.repo, done.receipt.revision, done.receipt.private) == ("me/by-args", "try-1", False)
+    assert finish(trainer, push_to_hub=False).receipt is None
+
+
+def test_a_name_is_made_of_the_folder_and_the_user(sft, model, hub):
+    done = finish(sft(model, train=False), push_to_hub=True, token=TOKEN, endpoint=hub.url)
+    assert done.receipt is not None and done.receipt.repo == "me/out"
+
+
+def test_a_wrong_token_costs_only_the_push(sft, model, hub, caplog):
+    done = finish(sft(model, train=False), repo="me/second", token="hf_wrongwrongwrong", endpoint=hub.url)
+    assert done.receipt is None and verify(done.path).ok
+    assert done.push_error is not None and "perdure push" in done.push_error
+    assert "hf_wrong" not in done.push_error + caplog.text
+
+
+def test_a_tag_that_is_taken_costs_only_the_push(sft, model, hub):
+    first = finish(sft(model, train=False), repo="me/third", tag="v1", token=TOKEN, endpoint=hub.url)
+    assert first.push_error is None
+    model.lm_head.weight.data += 1
+    second = finish(sft(model, train=False), repo="me/third", tag="v1", token=TOKEN, endpoint=hub.url)
+    assert second.receipt is None and second.push_error is not None and "v1" in second.push_error
