@@ -14,8 +14,6 @@ from typing import Any
 
 import click
 
-from perdure._optional import require
-
 _EPILOG = """
 \b
 Examples:
@@ -68,10 +66,6 @@ def command(  # noqa: PLR0917 (click passes them by name)
     The first start makes an administrator and shows their token once; only its digest is stored.
     """
     os.environ.pop("PERDURE_HUB_TOKEN", None)  # not for anything this process may start
-    require("starlette", "`perdure serve`")
-    require("uvicorn", "`perdure serve`")
-    require("dulwich", "`perdure serve`")
-    require("lz4", "`perdure serve`")
     from perdure.hub.server import HubServer
 
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")

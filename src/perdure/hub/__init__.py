@@ -13,3 +13,8 @@ db · auth        users, tokens, repositories, visibility; signed links
 paths · limits · attributes · card · weights · http                pure helpers
 ```
 """
+
+from perdure._optional import require as _require
+
+for _name in ("starlette", "uvicorn", "dulwich", "lz4"):  # so that the lack of one is said the same way everywhere
+    _require(_name, "The embedded hub")
