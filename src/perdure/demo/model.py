@@ -9,7 +9,7 @@ PAD, TURN, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
 _VOCABULARY = 2048
 _CONTEXT = 256  # tokens
 _BATCH = 64
-_LONGEST_ANSWER = 64  # tokens; the answers to learn have at most 40
+_LONGEST_ANSWER = 64  # tokens; the answers to learn have fewer than 40
 
 # ChatML, except that the line break belongs to the turn that follows: a conversation ends with END itself.
 CHAT_TEMPLATE = (

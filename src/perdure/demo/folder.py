@@ -1,0 +1,133 @@
+"""The demo's folder: made, recognised and made anew, without ever costing a person a file of theirs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from perdure import AlreadyExists, InvalidInput
+
+_MARKER = "perdure-demo.json"
+_CHOOSE = "Choose another folder: perdure demo --dir ANOTHER"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoFolder:
+    """Where the parts of a demo lie."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The saved model, which is also the trainer's output folder."""
+        return self.path / "model"
+
+    @property
+    def hub(self) -> Path:
+        """The embedded hub's store."""
+        return self.path / "hub"
+
+    @property
+    def token(self) -> Path:
+        """The token of the hub's administrator, readable by its owner only."""
+        return self.path / "token"
+
+    @property
+    def script(self) -> Path:
+        """The plain transformers script that loads the published model."""
+        return self.path / "ask.py"
+
+    @property
+    def caches(self) -> Path:
+        """What Hugging Face libraries keep: one empty home for training, one for loading."""
+        return self.path / "caches"
+
+    def keep_token(self, token: str) -> None:
+        """Write the token so that nobody else can read it, from the first byte on."""
+        descriptor = os.open(self.token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(token + "\n")
+
+
+@contextmanager
+def demo_folder(path: Path) -> Iterator[DemoFolder]:
+    """A folder with no demo in it yet, held for this demo alone.
+
+    An earlier demo's own files make room, unless a person changed one of them or its hub is running; what else lies
+    in the folder stays.
+
+    Raises:
+        AlreadyExists: The folder is not the demo's, or holds changes. Nothing in it was touched.
+        InvalidInput: It cannot be made, or is in use.
+    """
+    folder = DemoFolder(path)
+    if path.exists() and not (path.is_dir() and ((path / _MARKER).is_file() or not any(path.iterdir()))):
+        raise AlreadyExists(f"{path} was not made by `perdure demo`; nothing in it was touched.", hint=_CHOOSE)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with _held(path):
+            _make_room(folder)
+            _write_marker(folder, {})
+            try:
+                yield folder
+            finally:
+                _write_marker(folder, _inventory(folder))
+    except OSError as error:
+        if error.filename is None or not Path(str(error.filename)).is_relative_to(path):
+            raise
+        raise InvalidInput(f"The demo cannot keep its files in {path}: {error.strerror}.", hint=_CHOOSE) from error
+
+
+def _make_room(folder: DemoFolder) -> None:
+    marker = folder.path / _MARKER
+    recorded = json.loads(marker.read_bytes() or b"{}") if marker.exists() else {}
+    if folder.hub.is_dir():
+        with _held(folder.hub):  # a hub that is running holds its store
+            pass
+    for name, state in _inventory(folder).items() if recorded else ():
+        if recorded.get(name) != state:
+            raise AlreadyExists(
+                f"{folder.path} holds a file that was changed or added after its demo: {name}. Nothing was touched.",
+                hint=f"{_CHOOSE}; or delete {folder.path}",
+            )
+    for part in (folder.model, folder.hub, folder.caches):
+        if part.exists():
+            shutil.rmtree(part)
+    for part in (folder.token, folder.script):
+        part.unlink(missing_ok=True)
+
+
+def _inventory(folder: DemoFolder) -> dict[str, list[int]]:
+    """Size and time of every file that a person could have put something of theirs into.
+
+    Left out are caches, and the hub's database, which merely looking at the hub changes: what is pushed to a hub
+    shows in its repositories.
+    """
+    files = [folder.script, *(file for part in (folder.model, folder.hub / "repos") for file in part.rglob("*"))]
+    return {
+        str(file.relative_to(folder.path)): [file.stat().st_size, file.stat().st_mtime_ns]
+        for file in sorted(files)
+        if file.is_file() and file.suffix != ".lock"
+    }
+
+
+def _write_marker(folder: DemoFolder, inventory: dict[str, list[int]]) -> None:
+    (folder.path / _MARKER).write_text(json.dumps(inventory, indent=1) + "\n")
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InvalidInput(f"{folder} is in use by another demo or hub; nothing was touched.", hint=_CHOOSE) from error
+    finally:
+        os.close(descriptor)
