@@ -189,7 +189,7 @@ def save_failed(target: Path, error: OSError) -> SaveFailed:
         errno.EPERM: "Give yourself write permission there, or save into another folder.",
         errno.EROFS: "That filesystem is read-only: save into another folder.",
     }
-    old = f"What was in {target} before is whole" if target.exists() else "Nothing was there before"
+    old = f"What was in {target} before is whole" if os.path.lexists(target) else "Nothing was there before"
     return SaveFailed(
         f"Saving into {target} failed: {reason}. {old}; nothing of this save was kept.",
         hint=hints.get(error.errno or 0, "Mend that and save again, or save into another folder."),
