@@ -157,9 +157,12 @@ def _refuse_base_folder(base: object, target: Path) -> None:
 def _stale_in(target: Path, kind: str, with_tokenizer: bool) -> Callable[[str], bool]:
     """Which files of an older save, one that left no manifest, must go because a loader would still read them."""
 
+    # Asked now, not when `stale` is called: by then another config.json may have come.
+    configs_are_ours = kind == "model" or is_transformers_config(target / CONFIG)
+
     def stale(name: str) -> bool:
         if name in (CONFIG, GENERATION_CONFIG):
-            return kind == "model" or is_transformers_config(target / CONFIG)
+            return configs_are_ours
         return is_weights(name) or name == ADAPTER_CONFIG or (with_tokenizer and is_tokenizer(name))
 
     return stale
