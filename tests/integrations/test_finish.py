@@ -255,10 +255,13 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(sft, model, tm
         finish(sft(model, train=False), output_dir=tmp_path / "file" / "out")
 
 
-def test_a_sharded_model_is_refused_before_anything_is_written(sft, model, tmp_path):
+@pytest.mark.parametrize(
+    ("flag", "how"), [("is_fsdp_enabled", "FSDP"), ("is_deepspeed_enabled", "ZeRO-3")]
+)  # both need several devices to be had for real
+def test_a_sharded_model_is_refused_before_anything_is_written(sft, model, tmp_path, flag, how):
     trainer = sft(model, train=False)
-    trainer.is_fsdp_enabled = True
-    with pytest.raises(InvalidInput, match="FSDP"):
+    setattr(trainer, flag, True)
+    with pytest.raises(InvalidInput, match=how):
         finish(trainer, output_dir=tmp_path / "sharded")
     assert not (tmp_path / "sharded").exists()
 
@@ -269,3 +272,26 @@ def test_a_card_that_cannot_be_made_never_costs_the_weights(sft, model, monkeypa
     done = finish(trainer)
     assert "model card could not be made" in done.problems[0] and done.card is None
     AutoModelForCausalLM.from_pretrained(done.path)
+
+
+def test_what_is_no_trainer_is_told_so(model):
+    with pytest.raises(InvalidInput, match="LlamaForCausalLM"):
+        finish(model)
+
+
+def test_a_plain_module(arguments):
+    class Line(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slope = torch.nn.Linear(1, 1)
+
+        def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"loss": (self.slope(x) - labels).square().mean()}
+
+    data = [{"x": torch.tensor([float(n)]), "labels": torch.tensor([2.0 * n])} for n in range(4)]
+    trainer = Trainer(model=Line(), args=TrainingArguments(**arguments()), train_dataset=data)
+    trainer.train()
+    done = finish(trainer)
+    assert done.saved is not None and done.saved.kind == "module" and done.problems == ()
+    card = (done.path / "README.md").read_text()
+    assert "library_name" not in card and 'load_file("model.safetensors")' in card

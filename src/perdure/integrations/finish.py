@@ -106,7 +106,7 @@ def finish(
         max_shard_size: The largest weights file.
 
     Raises:
-        InvalidInput: The model is sharded over processes, or has no data. Nothing was written.
+        InvalidInput: This is no trainer, or its model is sharded over processes or has no data. Nothing was written.
         SaveFailed: The disk refused. What was in the folder before is whole.
 
     ```python
@@ -115,6 +115,7 @@ def finish(
     print(done.path, done.metrics, done.receipt)
     ```
     """
+    _require_trainer(trainer)
     _refuse_sharded(trainer)
     folder = Path(output_dir if output_dir is not None else trainer.args.output_dir).absolute()
     pushing = Push.wanted(
@@ -223,7 +224,18 @@ class _Run:
 
     def problem(self, message: str, error: Exception | None = None) -> None:
         self.problems.append(message)
-        _log.warning("%s", message, exc_info=error)
+        if self.trainer.is_world_process_zero():  # once, not by every process
+            _log.warning("%s", message, exc_info=error)
+
+
+def _require_trainer(trainer: Any) -> None:
+    missing = [name for name in ("args", "model", "accelerator", "state", "evaluate") if not hasattr(trainer, name)]
+    if missing:
+        raise InvalidInput(
+            f"`finish` takes a transformers Trainer or one of TRL's, and this is a {type(trainer).__name__}. "
+            "Nothing was written.",
+            hint="For a model without a trainer: perdure.save_model(model, folder, tokenizer=tokenizer)",
+        )
 
 
 def _refuse_sharded(trainer: Any) -> None:
