@@ -292,3 +292,23 @@ def test_a_store_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     )  # fmt: skip
     assert refused.returncode == 2
     assert "newer perdure" in refused.stderr
+
+
+def test_a_request_that_does_not_end_is_told_that_the_server_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.hub.server._FINISH_SECONDS", 1)
+    hub = HubServer(tmp_path, user="me", token=TOKEN).start()
+    address = urlsplit(hub.url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as raw:
+        head = f"POST /api/repos/create HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {TOKEN}\r\n"
+        raw.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
+        assert ask(hub.url, "GET", "/").status == 200  # by now the one before is being read
+        assert hub.stop()
+        assert raw.makefile("rb").read().startswith(b"HTTP/1.1 503 ")
+
+
+def test_a_store_that_cannot_be_written_or_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "hub.sqlite3").write_bytes(b"this is no database, whatever its name says" * 100)
+    with pytest.raises(InvalidInput, match="cannot keep its files in"):
+        HubServer(tmp_path, user="me", token=TOKEN).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -189,6 +190,13 @@ class _Envelope:
         try:
             app = _refusal(scope["path"], headers) or _Draining(self._app)
             await app(scope, receive, answer)
+        except asyncio.CancelledError:  # the server is stopping, and this took longer than it waits
+            if status == 0:
+                stopping = ApiError(
+                    503, "The hub is stopping; ask again once it is back.", headers={"Retry-After": "5"}
+                )
+                with anyio.CancelScope(shield=True):
+                    await stopping.response()(scope, receive, answer)
         finally:
             elapsed = (time.monotonic() - started) * 1000
             # the path without its query: that is where signatures travel

@@ -247,13 +247,9 @@ class GitRepos:
         lock = self._lock(repo_id)
         if len(self._facts) > _FACTS:
             self._facts = {}
-        try:
-            repo = DulwichRepo(str(folder))
-        except Exception as error:
-            if folder.is_dir():
-                raise
-            raise ApiError(404, "Repository not found", code="RepoNotFound") from error  # deleted a moment ago
-        with repo:
+        if not folder.is_dir():  # deleted a moment ago
+            raise ApiError(404, "Repository not found", code="RepoNotFound")
+        with DulwichRepo(str(folder)) as repo:
             yield GitRepo(repo, folder, lock, self._facts)
 
     def create(self, repo_id: str, files: Mapping[str, bytes], author: str) -> None:
@@ -274,7 +270,9 @@ class GitRepos:
 
     def delete(self, repo_id: str) -> None:
         with self._lock(repo_id):  # a commit under way ends first; one that waits finds no branch
-            shutil.rmtree(self._folder / f"{repo_id}.git", ignore_errors=True)
+            grave = self._staging / f"{repo_id}.deleted"
+            (self._folder / f"{repo_id}.git").rename(grave)  # at once: nobody opens half of it
+            shutil.rmtree(grave, ignore_errors=True)
 
     def _lock(self, repo_id: str) -> threading.RLock:
         with self._guard:

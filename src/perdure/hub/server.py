@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import socket
+import sqlite3
 import threading
 import time
 from dataclasses import dataclass
@@ -119,18 +120,20 @@ class HubServer:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self._folder)
+            # the socket first: a token made for a server that then cannot listen would never be shown
             listener = _listen(self._host, self._port)
-        except OSError as error:
-            raise InvalidInput(f"The hub cannot keep its files in {self._folder}: {error.strerror}.") from error
-        with listener:
-            self._hub = Hub.open(self._folder)
-            self.account = _account(self._hub.db, *self._wanted)
-            name = f"[{self._host}]" if ":" in self._host else self._host
-            self.url = f"http://{name}:{listener.getsockname()[1]}"
-            self._serve(listener.dup())
+            with listener:
+                self._hub = Hub.open(self._folder)
+                self.account = _account(self._hub.db, *self._wanted)
+                self._serve(listener)
+        except (OSError, sqlite3.Error) as error:
+            raise InvalidInput(f"The hub cannot keep its files in {self._folder}: {error}.") from error
 
-    def _serve(self, listener: socket.socket) -> None:
+    def _serve(self, bound: socket.socket) -> None:
         assert self._hub is not None
+        name = f"[{self._host}]" if ":" in self._host else self._host
+        self.url = f"http://{name}:{bound.getsockname()[1]}"
+        listener = bound.dup()
         config = uvicorn.Config(
             create_app(self._hub),
             http="h11",

@@ -91,17 +91,20 @@ def _child(tree: ShaFile, name: bytes) -> tuple[int, ObjectID | None]:
 
 def walk(git: GitRepo, folder: Entry, *, recursive: bool) -> Iterator[Entry]:
     """What is in a folder, in git's order; with `recursive`, folders are followed by what is in them."""
-    tree = git.store[folder.oid]
-    assert isinstance(tree, Tree)
     prefix = f"{folder.path}/" if folder.path else ""
-    for name, mode, oid in tree.iteritems():
-        assert name is not None and mode is not None and oid is not None
+    for name, mode, oid in _items(git, folder.oid):
         entry = _entry(git, prefix + name.decode("utf-8", "replace"), mode, oid)
         if entry is None:
             continue
         yield entry
         if recursive and entry.folder:
             yield from walk(git, entry, recursive=True)
+
+
+def _items(git: GitRepo, oid: ObjectID) -> list[tuple[bytes, int, ObjectID]]:
+    tree = git.store[oid]
+    assert isinstance(tree, Tree)
+    return list(tree.iteritems())
 
 
 def files(git: GitRepo, commit: Commit) -> list[Entry]:
@@ -128,7 +131,9 @@ def _facts(git: GitRepo, oid: ObjectID) -> tuple[int, Lfs | None]:
 
 def last_commits(git: GitRepo, head: Commit, entries: list[Entry], *, depth: int = 1000) -> dict[str, Commit]:
     """For each entry the newest commit, along first parents, that changed it; looks `depth` commits back."""
-    pending = {entry.path: entry.oid for entry in entries}
+    pending: dict[str, dict[str, ObjectID]] = {}
+    for entry in entries:
+        pending.setdefault(entry.path.rpartition("/")[0], {})[entry.path] = entry.oid
     found: dict[str, Commit] = {}
     commit = head
     for _ in range(depth):
@@ -136,14 +141,24 @@ def last_commits(git: GitRepo, head: Commit, entries: list[Entry], *, depth: int
             break
         parent = git.store[commit.parents[0]]
         assert isinstance(parent, Commit)
-        if parent.tree != commit.tree:
-            for path, oid in list(pending.items()):
-                before = find(git, parent, path)
-                if before is None or before.oid != oid:
-                    found[path] = commit
-                    del pending[path]
+        for folder in list(pending) if parent.tree != commit.tree else ():
+            before = _oids(git, parent, folder)
+            changed = [path for path, oid in pending[folder].items() if before.get(path) != oid]
+            for path in changed:
+                found[path] = commit
+                del pending[folder][path]
+            if not pending[folder]:
+                del pending[folder]
         commit = parent
-    return {**found, **dict.fromkeys(pending, commit)}
+    return found | {path: commit for paths in pending.values() for path in paths}
+
+
+def _oids(git: GitRepo, commit: Commit, folder: str) -> dict[str, ObjectID]:
+    found = find(git, commit, folder)
+    if found is None or not found.folder:
+        return {}
+    prefix = f"{folder}/" if folder else ""
+    return {prefix + name.decode("utf-8", "replace"): oid for name, _, oid in _items(git, found.oid)}
 
 
 class TreeEditor:
@@ -205,9 +220,7 @@ class _Folder:
 
     @classmethod
     def load(cls, git: GitRepo, oid: ObjectID) -> _Folder:
-        tree = git.store[oid]
-        assert isinstance(tree, Tree)
-        return cls({name: (mode, sha) for name, mode, sha in tree.iteritems()})
+        return cls({name: (mode, sha) for name, mode, sha in _items(git, oid)})
 
     def child(self, git: GitRepo, name: bytes) -> tuple[int, ObjectID] | _Folder | None:
         item = self.items.get(name)
