@@ -110,18 +110,20 @@ def ndjson(*entries: tuple[str, dict[str, Any]], header: dict[str, Any] | None =
 
 
 @contextmanager
-def serving(folder: Path, *options: str, token: str | None = TOKEN) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`perdure serve` as a process, with its URL; killed at the end if it still runs."""
+def serving(
+    folder: Path, *options: str, token: str | None = TOKEN, max_file: int | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`perdure serve` as a process, with its URL; killed at the end if it still runs.
+
+    No file it writes may be larger than `max_file` bytes, as if the disk were full.
+    """
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
     if token:
         env["PERDURE_HUB_TOKEN"] = token
-    process = subprocess.Popen(
-        [sys.executable, "-m", "perdure", "serve", "--dir", str(folder), "--port", "0", *options],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "perdure", "serve", "--dir", str(folder), "--port", "0", *options]
+    if max_file is not None:
+        command = ["sh", "-c", f'ulimit -f {max_file // 512}; exec "$@"', "sh", *command]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         ready = process.stdout.readline()

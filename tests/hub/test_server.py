@@ -312,3 +312,18 @@ def test_a_store_that_cannot_be_written_or_is_none_is_named(tmp_path: Path) -> N
     (tmp_path / "hub.sqlite3").write_bytes(b"this is no database, whatever its name says" * 100)
     with pytest.raises(InvalidInput, match="cannot keep its files in"):
         HubServer(tmp_path, user="me", token=TOKEN).start()
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    data = os.urandom(3_000_000)
+    oid = hashlib.sha256(data).hexdigest()
+    with serving(tmp_path / "hub", "--user", "me", max_file=2_000_000) as (_, url):
+        ask(url, "POST", "/api/repos/create", {"name": "full"})
+        body = {"operation": "upload", "objects": [{"oid": oid, "size": len(data)}]}
+        batch = ask(url, "POST", "/me/full.git/info/lfs/objects/batch", body).json()
+        href = batch["objects"][0]["actions"]["upload"]["href"].removeprefix(url)
+        answer = ask(url, "PUT", href, data, token=None)
+        assert (answer.status, "disk is full" in answer.json()["error"]) == (507, True)
+        assert not list((tmp_path / "hub" / "staging").iterdir())
+        assert not list((tmp_path / "hub" / "blobs").rglob(oid))
+        assert ask(url, "POST", "/api/models/me/full/commit/main", ndjson(_file("a.txt"))).status == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import re
 import secrets
@@ -27,6 +28,7 @@ from perdure.hub.xet import cas
 
 log = logging.getLogger("perdure.hub")
 
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DRAIN_SECONDS: Final = 5.0
 _HOST: Final = re.compile(r"[A-Za-z0-9.\-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 
@@ -63,7 +65,12 @@ def create_app(hub: Hub) -> ASGIApp:
     """The hub's ASGI application over an opened store."""
     app = Starlette(
         routes=_routes(),
-        exception_handlers={ApiError: _api_error, HTTPException: _http_exception, Exception: _bug},
+        exception_handlers={
+            ApiError: _api_error,
+            HTTPException: _http_exception,
+            OSError: _os_error,
+            Exception: _bug,
+        },
     )
     app.router.redirect_slashes = False
     app.state.hub = hub
@@ -158,6 +165,13 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     messages = {404: "There is nothing at this address.", 405: "This address does not take that method."}
     message = messages.get(error.status_code, error.detail)
     return ApiError(error.status_code, message, headers=error.headers).response()
+
+
+async def _os_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return ApiError(507, "The hub's disk is full; nothing of this request was kept.").response()
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return await _bug(request, error)
 
 
 async def _bug(request: Request, error: Exception) -> Response:
