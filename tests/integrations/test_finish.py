@@ -295,3 +295,15 @@ def test_a_plain_module(arguments):
     assert done.saved is not None and done.saved.kind == "module" and done.problems == ()
     card = (done.path / "README.md").read_text()
     assert "library_name" not in card and 'load_file("model.safetensors")' in card
+
+
+def test_results_that_cannot_be_written_cost_neither_the_model_nor_the_run(sft, model, monkeypatch):
+    from perdure.integrations import finish as module
+
+    def full_disk(*_: Any) -> None:
+        raise SaveFailed("No space left on device.")
+
+    monkeypatch.setattr(module, "amend", full_disk)
+    done = finish(sft(model, eval_set=True, train=False))
+    assert "No space left" in done.problems[0] and done.metrics["eval_loss"] and verify(done.path).ok
+    assert card_of(done.path)[0]["library_name"] == "transformers"

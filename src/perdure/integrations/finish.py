@@ -6,15 +6,15 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.card.document import kept_by_hand, refresh
 from perdure.card.facts import is_hub_id
 from perdure.card.render import render
-from perdure.errors import InvalidInput, PerdureError
+from perdure.errors import InvalidInput
 from perdure.folder import amend
 from perdure.integrations import gather
 from perdure.integrations.push import Push, push
@@ -25,6 +25,8 @@ from perdure.model.weights import unwrap
 
 if TYPE_CHECKING:
     from perdure.publish.publish import Receipt
+
+T = TypeVar("T")
 
 _log = logging.getLogger("perdure")
 _CARD = "README.md"
@@ -132,7 +134,7 @@ def finish(
     run = _Run(trainer=trainer, model=model, folder=folder, told=told)
     if base_model is not None and not is_hub_id(base_model):
         run.problem(f"base_model={base_model!r} is not a Hub id, so neither card nor adapter names it")
-    align_special_tokens(run.model, trainer.processing_class)
+    run.attempt("EOS could not be aligned", lambda: align_special_tokens(model, trainer.processing_class))
     saved = on_main(trainer, lambda: run.save(max_shard_size))
     metrics = run.evaluate(evaluate)
     on_main(trainer, lambda: run.complete(metrics))
@@ -163,7 +165,9 @@ class _Run:
     written: set[str] = field(default_factory=set)
 
     def save(self, max_shard_size: int | str) -> SavedModel:
-        base = gather.base_model(self.model, self.told.base_model)
+        base = self.attempt(
+            "The base model could not be traced", lambda: gather.base_model(self.model, self.told.base_model)
+        )
         files = self.documents({})
         saved = save_model(
             self.model,
@@ -181,33 +185,28 @@ class _Run:
     def evaluate(self, wanted: bool | None) -> dict[str, float]:
         if wanted is False or (wanted is None and self.trainer.eval_dataset is None):
             return {}
-        try:
-            return gather.numbers(self.trainer.evaluate())
-        except Exception as error:  # whatever an evaluation runs into, the model is saved already
-            self.problem(f"The evaluation failed; the model is saved all the same: {_summary(error)}", error)
-            return {}
+        return gather.numbers(self.attempt("The evaluation failed", self.trainer.evaluate) or {})
 
     def complete(self, metrics: Mapping[str, float]) -> None:
         """Put card and metrics beside a model that is whole without them."""
         if not metrics:
             return
         files = self.documents(metrics)
-        try:
-            amend(self.folder, files)
+        if self.attempt("The results could not be written beside the model", lambda: amend(self.folder, files)):
             self.written.update(files)
-        except PerdureError as error:
-            self.problem(f"The results could not be written beside the saved model: {error}")
 
     def documents(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
-        """The card and the metrics files; what cannot be made is reported, for it must never cost the weights."""
-        files: dict[str, bytes] = {}
-        for make in (self._card, self._metrics):
-            try:
-                files |= make(metrics)
-            except Exception as error:
-                what = "model card" if make == self._card else "metrics files"
-                self.problem(f"The {what} could not be made: {_summary(error)}", error)
-        return files
+        """The card and the metrics files, as far as they can be made."""
+        card = self.attempt("The model card could not be made", lambda: self._card(metrics))
+        return {**(card or {}), **(self.attempt("Metrics could not be listed", lambda: self._metrics(metrics)) or {})}
+
+    def attempt(self, otherwise: str, work: Callable[[], T]) -> T | None:
+        """Do what must never cost the weights: an error becomes a problem to tell of, and the run goes on."""
+        try:
+            return work()
+        except Exception as error:
+            self.problem(f"{otherwise}: {_summary(error)}", error)
+            return None
 
     def _card(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
         existing = _read(self.folder / _CARD)
