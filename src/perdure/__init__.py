@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         UnsupportedFormat,
     )
     from perdure.integrations.finish import Finished, finish
+    from perdure.model.export import export
+    from perdure.model.read import WeightsReader, open_weights
     from perdure.model.save import SavedModel, save_model
     from perdure.publish.publish import Receipt, publish
 
@@ -40,6 +42,8 @@ _NAMES = {
         "PerdureError", "Rejected", "SaveFailed", "Unauthorized", "Unavailable", "UnsupportedFormat",
     ),
     "perdure.integrations.finish": ("Finished", "finish"),
+    "perdure.model.export": ("export",),
+    "perdure.model.read": ("WeightsReader", "open_weights"),
     "perdure.model.save": ("SavedModel", "save_model"),
     "perdure.publish.publish": ("Receipt", "publish"),
 }  # fmt: skip
@@ -64,8 +68,11 @@ __all__ = [
     "Unavailable",
     "UnsupportedFormat",
     "Verification",
+    "WeightsReader",
     "__version__",
+    "export",
     "finish",
+    "open_weights",
     "publish",
     "save_model",
     "verify",

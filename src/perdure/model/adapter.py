@@ -71,9 +71,7 @@ def _vocabulary_resized(model: Any, config: Any) -> bool:
     if not (config.base_model_name_or_path and hasattr(current, "get_text_config")):
         return False
     try:
-        base = current.from_pretrained(
-            config.base_model_name_or_path, revision=config.revision, local_files_only=True
-        )
+        base = current.from_pretrained(config.base_model_name_or_path, revision=config.revision, local_files_only=True)
     except (OSError, ValueError):
         return False  # made from a configuration, and never loaded from anywhere: its vocabulary is what it was
     return _vocabulary(base) != _vocabulary(current)

@@ -122,7 +122,7 @@ def save_model(
             warnings += writing.write_tokenizer(tokenizer, staged.path)
         for name, data in (extra_files or {}).items():
             staged.write(name, data)
-        manifest = staged.commit(kind, stale=_stale_in(staged.target, kind, tokenizer is not None))
+        manifest = staged.commit(kind, stale=stale_in(staged.target, kind, tokenizer is not None))
         target = staged.target
     for warning in warnings:
         _log.warning("%s: %s", target, warning)
@@ -154,7 +154,7 @@ def _refuse_base_folder(base: object, target: Path) -> None:
         )
 
 
-def _stale_in(target: Path, kind: str, with_tokenizer: bool) -> Callable[[str], bool]:
+def stale_in(target: Path, kind: str, with_tokenizer: bool) -> Callable[[str], bool]:
     """Which files of an older save, one that left no manifest, must go because a loader would still read them."""
 
     # Asked now, not when `stale` is called: by then another config.json may have come.

@@ -28,6 +28,11 @@ def dtype_name(name: str, tensor: torch.Tensor) -> str:
     return known
 
 
+def torch_dtype(name: str) -> torch.dtype | None:
+    """The inverse of `dtype_name`; None where this PyTorch has no such type."""
+    return {known: dtype for dtype, known in _dtype_names().items()}.get(name)
+
+
 @cache
 def _dtype_names() -> Mapping[torch.dtype, str]:
     import torch
