@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.card.facts import BaseModel, Facts, Training, is_hub_id, is_path, looks_like_hub_id, unique
+from perdure.card.facts import BaseModel, Facts, Training, is_path, unique
 from perdure.errors import InvalidInput
+from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 
 
 @pytest.mark.parametrize("name", ["gpt2", "openai/gsm8k", "Qwen/Qwen2.5-0.5B-Instruct", "a_b/c.d-e"])

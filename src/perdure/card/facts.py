@@ -10,47 +10,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias, TypeGuard
+from typing import Literal, TypeAlias
 
 from perdure.errors import InvalidInput
-from perdure.format.hub_id import hub_id
+from perdure.format.hub_id import is_hub_id
 
 Scalar: TypeAlias = bool | int | float | str
 
-_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
-_HUB_ID = re.compile(rf"(?:{_PART}/)?{_PART}")
-# Names that are a file, a Trainer's checkpoint, or an absent value that was turned into text.
-_NOT_A_REPO = re.compile(
-    r"(.*/)?checkpoint-\d+|none|null|nan|.*\.(git|json|jsonl|csv|tsv|txt|parquet|arrow|zip|gz|zst|bin|pt|pth|safetensors|py)",
-    re.IGNORECASE,
-)
 _NOTHING: Mapping[str, Scalar] = MappingProxyType({})
 _NO_TEXT: Mapping[str, str] = MappingProxyType({})
 _NO_NUMBERS: Mapping[str, float] = MappingProxyType({})
-
-
-def is_hub_id(text: object) -> TypeGuard[str]:
-    """Whether `text` can be the id of a repository on a Hub: `NAME` or `NAMESPACE/NAME`, by the Hub's rules.
-
-    >>> [is_hub_id(name) for name in ("openai/gsm8k", "gpt2", "./out", "a/b/c", "~/x", "C:\\\\x", "None", "")]
-    [True, True, False, False, False, False, False, False]
-    """
-    return (
-        isinstance(text, str)
-        and len(text) <= 96
-        and _HUB_ID.fullmatch(text) is not None
-        and "--" not in text
-        and ".." not in text
-        and _NOT_A_REPO.fullmatch(text) is None
-    )
-
-
-def looks_like_hub_id(text: object) -> TypeGuard[str]:
-    """Whether `text` is a Hub id rather than a local path: it can be an id, and nothing on disk has that name.
-
-    Libraries that load by name look on the disk first, so a name that exists there is a path for them too.
-    """
-    return is_hub_id(text) and hub_id(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.card.facts import is_hub_id
+from perdure.format.hub_id import is_hub_id
 
 _TOOLS = re.compile(
     r"It has been trained using \[TRL\]\(https://github\.com/huggingface/trl\)"

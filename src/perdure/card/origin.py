@@ -10,8 +10,7 @@ from typing import Any
 
 from perdure.card import metadata
 from perdure.card.document import front_matter
-from perdure.card.facts import is_hub_id, looks_like_hub_id
-from perdure.format.hub_id import hub_id
+from perdure.format.hub_id import hub_id, is_hub_id, looks_like_hub_id
 
 _MAX_CARD = 2**20  # bytes
 

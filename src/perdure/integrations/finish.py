@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.card.document import kept_by_hand, refresh
-from perdure.card.facts import is_hub_id
 from perdure.card.render import render
 from perdure.errors import InvalidInput
 from perdure.folder import amend
+from perdure.format.hub_id import is_hub_id
 from perdure.integrations import gather
 from perdure.integrations.push import Push, push
 from perdure.integrations.ranks import on_main

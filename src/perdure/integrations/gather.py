@@ -10,8 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from perdure.card.facts import BaseModel, Facts, Method, Training, Weights, is_hub_id, looks_like_hub_id, unique
+from perdure.card.facts import BaseModel, Facts, Method, Training, Weights, unique
 from perdure.card.origin import Origin, origin_of
+from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.integrations.settings import adapter_settings, hyperparameters
 from perdure.model.adapter import base_of, has_adapters, is_peft_model
 from perdure.model.inference import tokenizer_of

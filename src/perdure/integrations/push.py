@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perdure.card.facts import is_hub_id
 from perdure.errors import InvalidInput, PerdureError
+from perdure.format.hub_id import is_hub_id
 
 if TYPE_CHECKING:
     from perdure.publish.publish import Receipt

@@ -10,11 +10,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from perdure.errors import InvalidInput
+from perdure.format.hub_id import why_no_repo
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 MAIN = "main"
 
-_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=/-]{0,254}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -71,21 +71,11 @@ def check_repo(repo: str) -> None:
     Raises:
         InvalidInput: It is not `NAME` or `NAMESPACE/NAME`.
     """
-    parts = repo.split("/")
-    if len(parts) > 2 or not all(_NAME.fullmatch(part) for part in parts):
-        reason = "each part has letters, digits, '-', '_' and '.', and neither starts nor ends with '-' or '.'"
-    elif "--" in repo or ".." in repo:
-        reason = "'--' and '..' are not allowed in it"
-    elif repo.endswith(".git"):
-        reason = "it must not end with '.git'"
-    elif len(repo) > 96:
-        reason = "it is longer than 96 characters"
-    else:
-        return
-    raise InvalidInput(
-        f"{repo!r} is not the name of a repository: {reason}. Nothing was sent.",
-        hint="Write NAMESPACE/NAME, for example: me/my-model",
-    )
+    if reason := why_no_repo(repo):
+        raise InvalidInput(
+            f"{repo!r} is not the name of a repository: {reason}. Nothing was sent.",
+            hint="Write NAMESPACE/NAME, for example: me/my-model",
+        )
 
 
 def _check_ref(name: str, what: str) -> None:
