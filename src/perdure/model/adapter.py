@@ -43,19 +43,13 @@ def has_adapters(model: Any) -> bool:
 
 def adapters_of(model: Any) -> Iterator[Adapter]:
     """Every adapter of a PEFT model, as PEFT's own `save_pretrained` would write it; the model is left as it is."""
-    from peft import get_peft_model_state_dict
-
     for name, config in model.peft_config.items():
         folder = "" if name == "default" else name
         try:
             check_name(folder or "default")
         except ValueError as error:
             raise InvalidInput(f"The adapter's name names its folder, but {error}; nothing was written.") from error
-        # PEFT would ask the Hub whether the vocabulary has grown since; what it would learn is known on this machine.
-        embeddings = True if _vocabulary_resized(model, config) else "auto"
-        with _nameless(config):
-            state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=embeddings)
-        tensors = _without_notes(state)
+        tensors = _state_of(model, name, config)
         check_storable(tensors)
         yield Adapter(
             folder=folder,
@@ -63,6 +57,17 @@ def adapters_of(model: Any) -> Iterator[Adapter]:
             config=_inference_config(config),
             auto_mapping=_auto_mapping(model, config),
         )
+
+
+def _state_of(model: Any, name: str, config: Any) -> dict[str, torch.Tensor]:
+    from peft import get_peft_model_state_dict
+
+    # PEFT would ask the Hub whether the vocabulary has grown since; what it would learn is known on this machine.
+    embeddings = True if _vocabulary_resized(model, config) else "auto"
+    with _nameless(config):
+        state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=embeddings)
+    # Quantization keeps notes as text among the tensors, which belong to the base.
+    return {key: value for key, value in state.items() if not isinstance(value, str)}
 
 
 def _vocabulary_resized(model: Any, config: Any) -> bool:
@@ -99,12 +104,11 @@ def attached_adapter(model: Any) -> Adapter:
             "nothing was written.",
             hint="Call model.set_adapter(NAME), save, and repeat for the others with a folder each.",
         )
-    state = model.get_adapter_state_dict()
-    tensors = _without_notes({f"base_model.model.{name}": tensor for name, tensor in state.items()})
+    config = model.peft_config[active[0]]
+    state = _state_of(model, active[0], config)
+    tensors = {f"base_model.model.{name}": tensor for name, tensor in state.items()}
     check_storable(tensors)
-    return Adapter(
-        folder="", tensors=tensors, config=_inference_config(model.peft_config[active[0]]), auto_mapping=None
-    )
+    return Adapter(folder="", tensors=tensors, config=_inference_config(config), auto_mapping=None)
 
 
 def base_of(model: Any) -> object:
@@ -147,8 +151,3 @@ def _auto_mapping(model: Any, config: Any) -> dict[str, str] | None:
         return None
     base = model._get_base_model_class(is_prompt_tuning=config.is_prompt_learning)
     return {"base_model_class": base.__name__, "parent_library": base.__module__}
-
-
-def _without_notes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors alone: quantization keeps notes as text among them, which belong to the base."""
-    return {name: tensor for name, tensor in state.items() if not isinstance(tensor, str)}
