@@ -21,12 +21,12 @@ ARROWS: dict[str, set[str]] = {
     "io": set(),
     "format": {"io"},
     "folder": {"format", "io"},
-    "check": {"folder", "format", "io"},
+    "checks": {"folder", "format", "io"},
     "card": {"folder", "format", "io"},
     "model": {"folder", "format", "io"},
     "hub": {"format", "io"},
-    "publish": {"check", "card", "folder", "format", "io"},
-    "integrations": {"model", "card", "check", "publish", "folder", "format", "io"},
+    "publishing": {"checks", "card", "folder", "format", "io"},
+    "integrations": {"model", "card", "checks", "publishing", "folder", "format", "io"},
     "demo": {"<root>", "hub"},
     "cli": {"<root>", "hub", "demo"},
 }
@@ -40,7 +40,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "tokenizers": ("demo",),
     "accelerate": ("integrations",),
     "peft": ("model/adapter.py",),
-    "huggingface_hub": ("publish/remote.py",),
+    "huggingface_hub": ("publishing/remote.py",),
     "starlette": ("hub",),
     "uvicorn": ("hub",),
     "dulwich": ("hub",),
@@ -144,6 +144,11 @@ def test_every_public_name_resolves_and_is_listed_once() -> None:
         assert getattr(perdure, name) is not None
     with pytest.raises(AttributeError, match="no_such_name"):
         perdure.no_such_name  # noqa: B018
+
+
+def test_no_room_takes_a_public_name() -> None:
+    rooms = {path.name.removesuffix(".py") for path in SOURCE.iterdir()}
+    assert not rooms & set(perdure.__all__), "importing a room binds its name on the package, over the public one"
 
 
 def test_the_page_names_every_room() -> None:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from perdure.check.verify import Problem, Verification, verify
+    from perdure.checks.verify import Problem, Verification, verify
     from perdure.errors import (
         AlreadyExists,
         Conflict,
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from perdure.model.export import export
     from perdure.model.read import WeightsReader, open_weights
     from perdure.model.save import SavedModel, save_model
-    from perdure.publish.publish import Receipt, publish
+    from perdure.publishing.publish import Receipt, publish
 
 __version__ = "0.1.0.dev0"
 
 # module → the public names that live there
 _NAMES = {
-    "perdure.check.verify": ("Problem", "Verification", "verify"),
+    "perdure.checks.verify": ("Problem", "Verification", "verify"),
     "perdure.errors": (
         "AlreadyExists", "Conflict", "Corrupt", "HubError", "InvalidInput", "MissingDependency", "NotFound",
         "PerdureError", "Rejected", "SaveFailed", "Unauthorized", "Unavailable", "UnsupportedFormat",
@@ -45,7 +45,7 @@ _NAMES = {
     "perdure.model.export": ("export",),
     "perdure.model.read": ("WeightsReader", "open_weights"),
     "perdure.model.save": ("SavedModel", "save_model"),
-    "perdure.publish.publish": ("Receipt", "publish"),
+    "perdure.publishing.publish": ("Receipt", "publish"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -14,7 +14,7 @@ from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel
 from tiny_models import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, Trainer, TrainingArguments
 
-from perdure.check.verify import verify
+from perdure.checks.verify import verify
 from perdure.errors import InvalidInput, SaveFailed
 from perdure.integrations.finish import finish
 

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 from transformers import AutoModelForCausalLM
 
-from perdure.check.verify import verify
+from perdure.checks.verify import verify
 from perdure.hub.server import HubServer
 from perdure.integrations.finish import finish
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from perdure.check.verify import verify
+from perdure.checks.verify import verify
 
 PROGRAM = """
 import json, os, sys

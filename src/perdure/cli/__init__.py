@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def main() -> None:
-    """Run the `perdure` command and exit with its code: 0 done, 1 found wrong, 2 wrong call, 3 the other side is away."""
+    """Run the command and exit: 0 done, 1 found wrong, 2 wrong call, 3 the other side is away."""
     from perdure.cli.app import run
 
     run()

@@ -24,7 +24,7 @@ from perdure.model.save import SavedModel, save_model
 from perdure.model.weights import unwrap
 
 if TYPE_CHECKING:
-    from perdure.publish.publish import Receipt
+    from perdure.publishing.publish import Receipt
 
 T = TypeVar("T")
 

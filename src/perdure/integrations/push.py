@@ -12,7 +12,7 @@ from perdure.errors import InvalidInput, PerdureError
 from perdure.format.hub_id import is_hub_id
 
 if TYPE_CHECKING:
-    from perdure.publish.publish import Receipt
+    from perdure.publishing.publish import Receipt
 
 _log = logging.getLogger("perdure")
 _MAIN = "main"
@@ -74,7 +74,7 @@ def push(wanted: Push, folder: Path, *, method: str | None, steps: int) -> tuple
     """
     message = f"End of training ({f'{method}, ' if method else ''}{steps} steps)"
     try:
-        from perdure.publish.publish import publish
+        from perdure.publishing.publish import publish
 
         receipt = publish(
             folder,
@@ -109,7 +109,7 @@ def _explain(error: Exception, wanted: Push, folder: Path) -> str:
 
 
 def _command(wanted: Push, folder: Path) -> str:
-    from perdure.publish.target import Target, endpoint_in_force
+    from perdure.publishing.target import Target, endpoint_in_force
 
     try:
         target = Target(

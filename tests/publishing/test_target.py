@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from perdure.errors import InvalidInput
-from perdure.publish.target import Target, endpoint_in_force
+from perdure.publishing.target import Target, endpoint_in_force
 
 
 @pytest.mark.parametrize("repo", ["me/model", "model", "Me_2/my.model-7B", "a", "a/b", "n" * 96])

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from perdure.check import verify as check
+from perdure.checks import verify as check
 from perdure.errors import Conflict, Corrupt, Rejected, Unauthorized, Unavailable, UnsupportedFormat
 from perdure.folder import amend, is_interrupted
 from perdure.format.manifest import decode, read_manifest
 from perdure.format.names import MANIFEST
 from perdure.io.digest import as_text, digest_bytes
-from perdure.publish.plan import CARD, Plan, make_plan
-from perdure.publish.remote import Remote, RemoteFile, RemoteRepo
-from perdure.publish.selection import Selection, git_blob_id, select, sha256
-from perdure.publish.target import MAIN, Target, endpoint_in_force
+from perdure.publishing.plan import CARD, Plan, make_plan
+from perdure.publishing.remote import Remote, RemoteFile, RemoteRepo
+from perdure.publishing.selection import Selection, git_blob_id, select, sha256
+from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
 _MAX_MANIFEST = 64 * 2**20
 

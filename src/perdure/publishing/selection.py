@@ -11,7 +11,7 @@ from pathlib import Path
 from perdure.errors import InvalidInput, NotFound
 from perdure.format.manifest import read_manifest
 from perdure.format.names import MANIFEST, is_weights
-from perdure.publish.plan import CARD
+from perdure.publishing.plan import CARD
 
 _TEMPLATES = "additional_chat_templates"
 _SUFFIXES = frozenset({

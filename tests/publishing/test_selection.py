@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perdure.errors import Corrupt, InvalidInput, NotFound
-from perdure.publish.selection import git_blob_id, select, sha256
+from perdure.publishing.selection import git_blob_id, select, sha256
 
 
 def fill(folder: Path, *names: str) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from publishing import GUEST, READER, Hub, save_folder
 
 from perdure.hub.auth import token_digest
 from perdure.hub.db import Database
 from perdure.hub.server import HubServer
+from publishing import GUEST, READER, Hub, save_folder
 
 
 @pytest.fixture

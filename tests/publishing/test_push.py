@@ -16,9 +16,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from publishing import GUEST, READER, Hub, push, save_folder, weights
 
 from perdure.hub.server import HubServer
+from publishing import GUEST, READER, Hub, push, save_folder, weights
 
 XET = {"xet": {}, "lfs": {"HF_HUB_DISABLE_XET": "1"}}
 
@@ -157,8 +157,8 @@ def test_the_head_moved_while_we_pushed(hub: Hub, saved: Path) -> None:
 import json, urllib.request
 from pathlib import Path
 from perdure.errors import Conflict
-from perdure.publish.publish import publish
-from perdure.publish.remote import Remote
+from perdure.publishing.publish import publish
+from perdure.publishing.remote import Remote
 
 tree = Remote.tree
 def tree_then_somebody_commits(self, repo, commit):
@@ -256,8 +256,8 @@ def test_a_hub_that_accepts_and_says_nothing(saved: Path) -> None:
     impatient = f"""
 import sys
 from perdure.errors import Unavailable
-from perdure.publish import remote
-from perdure.publish.publish import publish
+from perdure.publishing import remote
+from perdure.publishing.publish import publish
 
 remote._Bounds.__init__.__kwdefaults__.update(answer=0.3, total=0.5)
 for call in (lambda hub: publish({str(saved)!r}, "me/x", endpoint=hub.endpoint, token="hf_someToken"),
