@@ -46,7 +46,7 @@ def launch(tmp_path: Path, **environment: str) -> list[dict[str, object]]:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     out = tmp_path / "out"
-    run = subprocess.run(
+    torchrun = subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(program)],
         env={
             **os.environ,
@@ -57,12 +57,16 @@ def launch(tmp_path: Path, **environment: str) -> list[dict[str, object]]:
             "CI": "1",
             **environment,
         },
-        capture_output=True,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=200,
-        check=False,
     )
-    assert run.returncode == 0, run.stderr[-3000:]
+    try:
+        _, errors = torchrun.communicate(timeout=200)
+    except BaseException:
+        torchrun.terminate()  # it ends its ranks, which lead sessions of their own; killed, it would leave them behind
+        torchrun.communicate(timeout=60)
+        raise
+    assert torchrun.returncode == 0, errors[-3000:]
     return [json.loads(Path(f"{out}.{rank}.json").read_text()) for rank in (0, 1)]
 
 
