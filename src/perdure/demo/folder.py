@@ -67,40 +67,48 @@ def demo_folder(path: Path) -> Iterator[DemoFolder]:
         InvalidInput: It cannot be made, or is in use.
     """
     folder = DemoFolder(path)
-    if path.exists() and not (path.is_dir() and ((path / _MARKER).is_file() or not any(path.iterdir()))):
-        raise AlreadyExists(f"{path} was not made by `perdure demo`; nothing in it was touched.", hint=_CHOOSE)
     try:
+        if not _is_free(path) and _recorded(folder) is None:
+            raise AlreadyExists(f"{path} was not made by `perdure demo`; nothing in it was touched.", hint=_CHOOSE)
         path.mkdir(parents=True, exist_ok=True)
         with _held(path):
             _make_room(folder)
-            _write_marker(folder, {})
+            _record(folder, {})
             try:
                 yield folder
             finally:
-                _write_marker(folder, _inventory(folder))
+                _record(folder, _inventory(folder))
     except OSError as error:
         if error.filename is None or not Path(str(error.filename)).is_relative_to(path):
             raise
         raise InvalidInput(f"The demo cannot keep its files in {path}: {error.strerror}.", hint=_CHOOSE) from error
 
 
+def _is_free(path: Path) -> bool:
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
 def _make_room(folder: DemoFolder) -> None:
-    marker = folder.path / _MARKER
-    recorded = json.loads(marker.read_bytes() or b"{}") if marker.exists() else {}
+    """Delete an earlier demo's own files, once it is sure that nobody else's are among them."""
     if folder.hub.is_dir():
         with _held(folder.hub):  # a hub that is running holds its store
             pass
-    for name, state in _inventory(folder).items() if recorded else ():
-        if recorded.get(name) != state:
-            raise AlreadyExists(
-                f"{folder.path} holds a file that was changed or added after its demo: {name}. Nothing was touched.",
-                hint=f"{_CHOOSE}; or delete {folder.path}",
-            )
-    for part in (folder.model, folder.hub, folder.caches):
-        if part.exists():
+    parts = (folder.model, folder.hub, folder.caches, folder.token, folder.script)
+    recorded = _recorded(folder)
+    changed = [str(part.name) for part in parts if part.is_symlink()]
+    if recorded:  # it is empty where a demo was killed: what lies there is a beginning
+        changed += [name for name, state in _inventory(folder).items() if recorded.get(name) != state]
+    if changed:
+        raise AlreadyExists(
+            f"{folder.path} holds something that was changed or added after its demo: {changed[0]}. "
+            "Nothing was touched.",
+            hint=f"{_CHOOSE}; or delete {folder.path}",
+        )
+    for part in parts:
+        if part.is_dir():
             shutil.rmtree(part)
-    for part in (folder.token, folder.script):
-        part.unlink(missing_ok=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def _inventory(folder: DemoFolder) -> dict[str, list[int]]:
@@ -117,7 +125,16 @@ def _inventory(folder: DemoFolder) -> dict[str, list[int]]:
     }
 
 
-def _write_marker(folder: DemoFolder, inventory: dict[str, list[int]]) -> None:
+def _recorded(folder: DemoFolder) -> dict[str, list[int]] | None:
+    """The inventory taken when the demo in this folder ended; None if there was no demo."""
+    try:
+        recorded = json.loads((folder.path / _MARKER).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return recorded if isinstance(recorded, dict) else None
+
+
+def _record(folder: DemoFolder, inventory: dict[str, list[int]]) -> None:
     (folder.path / _MARKER).write_text(json.dumps(inventory, indent=1) + "\n")
 
 

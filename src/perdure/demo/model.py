@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
+
+from perdure.demo.questions import Pair
 
 PAD, TURN, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
 _VOCABULARY = 2048
@@ -20,8 +23,8 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer(texts: Iterable[str]) -> Any:
-    """A byte-level BPE tokenizer trained on `texts`: it encodes any text, and decodes it unchanged.
+def build_tokenizer(pairs: Sequence[Pair]) -> Any:
+    """A byte-level BPE tokenizer trained on the conversations it is for: it encodes any text, and decodes it unchanged.
 
     Returns:
         A `PreTrainedTokenizerFast` with a chat template whose turns end with the EOS token `<|im_end|>`, and a
@@ -39,7 +42,8 @@ def build_tokenizer(texts: Iterable[str]) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(texts, trainer)
+    turns = ((f"user\n{pair.question}", f"assistant\n{pair.answer}") for pair in pairs)
+    bpe.train_from_iterator(chain.from_iterable(turns), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token=PAD,

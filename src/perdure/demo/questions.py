@@ -17,7 +17,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-_LONGEST_ANSWER = 120  # characters; keeps every conversation short enough for a CPU to learn in a minute
+_LONGEST_ANSWER = 70  # characters; keeps every conversation short, so that a CPU learns them all in a minute
 _SENTENCE = re.compile(r"([A-Z].*?)(?:[.](?=\s|$)|:?$)")
 _NOT_AN_ANSWER = re.compile(r"See |(New|Added|Changed) in version|.*->")
 _HEADING = re.compile(r"^(.+)\n[*=\-~]{4,}$", re.MULTILINE)
@@ -48,7 +48,8 @@ def pairs() -> tuple[Pair, ...]:
     for source, question, facts in _SOURCES:
         for subject, answer in facts():
             pair = Pair(source=source, question=question.format(subject), answer=answer)
-            found.setdefault(pair.question, pair)
+            if len(answer) <= _LONGEST_ANSWER:
+                found.setdefault(pair.question, pair)
     return tuple(found.values())
 
 
@@ -106,12 +107,11 @@ def _topics() -> Iterator[tuple[str, str]]:
 
 
 def _first_sentence(subject: str, text: str) -> Iterator[tuple[str, str]]:
-    """The sentence that opens the first paragraph of prose, unless it is long; signatures and grammar are no prose."""
+    """The sentence that opens the first paragraph of prose; signatures and grammar are no prose."""
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         sentence = _SENTENCE.match(" ".join(paragraph.split()))
         if sentence and not _NOT_AN_ANSWER.match(sentence[1]):
-            if len(sentence[1]) < _LONGEST_ANSWER:
-                yield subject, f"{sentence[1]}."
+            yield subject, f"{sentence[1]}."
             return
 
 

@@ -23,10 +23,12 @@ class Report:
         self._stations = stations
         self._number = 0
         self._tenth = 0
+        self._bar_is_open = False
         self.seconds: dict[str, float] = {}
 
     def say(self, text: str) -> None:
         """A line of detail within a station."""
+        self._end_bar()
         self._print(f"{_INDENT}{text}")
 
     @contextmanager
@@ -35,7 +37,10 @@ class Report:
         self._number += 1
         self._print(f"\n{self._number}/{self._stations}  {title}")
         began = time.monotonic()
-        yield
+        try:
+            yield
+        finally:
+            self._end_bar()
         self.seconds[name] = round(time.monotonic() - began, 1)
         self.say(f"✓ {self.seconds[name]:.1f} s")
 
@@ -45,10 +50,16 @@ class Report:
         line = f"step {step}/{steps}{shown} · {left:.0f} s left"
         if sys.stderr.isatty():
             bar = "━" * (_BAR * step // steps)
-            self._print(f"\r{_INDENT}{bar:─<{_BAR}}  {line:<44}", end="\n" if step == steps else "")
+            self._print(f"\r{_INDENT}{bar:─<{_BAR}}  {line:<44}", end="")
+            self._bar_is_open = True
         elif (tenth := 10 * step // steps) > self._tenth:
             self._tenth = tenth
             self.say(line)
+
+    def _end_bar(self) -> None:
+        if self._bar_is_open:
+            self._bar_is_open = False
+            self._print("")
 
     @staticmethod
     def _print(text: str, end: str = "\n") -> None:

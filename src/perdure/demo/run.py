@@ -110,7 +110,7 @@ class _Demo:
         with self.report.station("model", "Build a tokenizer and a small language model, and ask it everything"):
             self.report.say("importing PyTorch, transformers and TRL first")
             _silence_known_noise()
-            tokenizer = build_tokenizer(text for pair in learned for text in (pair.question, pair.answer))
+            tokenizer = build_tokenizer(learned)
             model = build_model(tokenizer, seed=_SEED)
             self.report.say(
                 f"byte-level BPE of {len(tokenizer)} tokens, turns end with {END}; "
