@@ -179,6 +179,9 @@ def test_amend_needs_a_saved_folder_and_stays_in_it(out: Path) -> None:
     save(out, ONE_FILE)
     with pytest.raises(InvalidInput, match="nothing was written"):
         amend(out, {"ok.md": b"", "../README.md": b""})
+    for name in ("perdure.json", "model.safetensors", "named/adapter_model.safetensors"):
+        with pytest.raises(InvalidInput, match=r"[Nn]othing was written"):
+            amend(out, {name: b"x"})
     assert content(out) == ONE_FILE
 
 
@@ -211,3 +214,22 @@ def test_savers_at_once_leave_one_whole_model(out: Path) -> None:
         assert len([path for path in out.iterdir() if path.name.startswith("only-")]) == 1
         assert not [path for path in out.iterdir() if path.name.startswith(".")]
         assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("others", [{}, OTHERS], ids=["alone", "shared"])
+def test_verify_beside_a_saver_never_mixes_two_saves(out: Path, others: dict[str, bytes]) -> None:
+    save(out, ONE_FILE)
+    put(out, others)
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from folders import ONE_FILE, SHARDS, save\n"
+        "while True: save(Path(sys.argv[2]), SHARDS); save(Path(sys.argv[2]), ONE_FILE)"
+    )
+    saver = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(out)])
+    try:
+        for _ in range(150):
+            assert perdure.verify(out).ok
+            assert saver.poll() is None
+    finally:
+        saver.kill()
+        saver.wait()

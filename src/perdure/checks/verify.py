@@ -9,7 +9,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from perdure.errors import Corrupt
+from perdure.errors import Corrupt, NotFound
 from perdure.folder import is_interrupted, record
 from perdure.folder import recover as complete_interrupted
 from perdure.folder.commit import files_of, resolve
@@ -17,6 +17,7 @@ from perdure.format.header import read_header
 from perdure.format.manifest import FileEntry, read_manifest, tensors_entry
 from perdure.format.names import MANIFEST, is_read_by_loaders
 from perdure.io.digest import CHUNK, Hasher, as_text
+from perdure.io.locks import folder_locked
 
 Progress = Callable[[int], None]
 
@@ -104,13 +105,45 @@ def verify(
         complete_interrupted(folder)
     if names := tuple(accept):
         record(folder, names)
+    while True:
+        before = _identity(folder)
+        try:
+            found = _verify(folder, progress or _silent)
+            if found.ok:
+                return found
+        except (NotFound, Corrupt):
+            if not _changed(folder, before):
+                raise
+        else:
+            if not _changed(folder, before):
+                return found
+
+
+def _changed(folder: Path, before: tuple[object, ...]) -> bool:
+    """Whether a save was put in place meanwhile: then files of one were compared with the manifest of another."""
+    if not folder.is_dir():
+        return False
+    with folder_locked(folder):  # whoever is replacing files right now finishes first
+        return _identity(folder) != before
+
+
+def _identity(folder: Path) -> tuple[object, ...]:
+    """What changes whenever a save, or an edit, is put in place."""
+    try:
+        status, manifest = folder.stat(), (folder / MANIFEST).stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, manifest.st_ino, manifest.st_mtime_ns
+
+
+def _verify(folder: Path, progress: Progress) -> Verification:
     if is_interrupted(folder):
         problem = Problem("interrupted", MANIFEST, detail="a save stopped half way; `--recover` completes it")
         return Verification(path=folder, files=0, nbytes=0, problems=(problem,), extra=())
     manifest = read_manifest(folder)
     problems: list[Problem] = []
     for path, entry in manifest.files.items():
-        problems += _compare(folder, path, entry, progress or _silent)
+        problems += _compare(folder, path, entry, progress)
     unknown = sorted(path for path in files_of(folder) if path not in manifest.files and path != MANIFEST)
     problems += [
         Problem("extra", path, detail="a loader may read it, and no save wrote it")

@@ -95,10 +95,14 @@ class Stage:
 
     def _put_in_place(self, stale: Callable[[str], bool]) -> None:
         while not self.target.exists():
-            with suppress(FileExistsError, NotADirectoryError):  # somebody made it just now: look at it again
+            try:
                 self.path.rename(self.target)
-                fsync_folder(self.target.parent)
-                return
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise
+                continue  # somebody made it just now: look at it again
+            fsync_folder(self.target.parent)
+            return
         with locks.folder_locked(self.target):
             replace.recover_locked(self.target)  # of a saver who had the lock before us, and died
             ours, others = _sort_out(self.target, stale)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from perdure.errors import InvalidInput, NotFound
 from perdure.folder.commit import resolve, stage
 from perdure.format.manifest import Manifest, read_manifest
-from perdure.format.names import check_name, is_weights
+from perdure.format.names import MANIFEST, check_name, is_weights
 
 
 def amend(folder: Path, files: Mapping[str, bytes]) -> Manifest:
@@ -21,15 +21,12 @@ def amend(folder: Path, files: Mapping[str, bytes]) -> Manifest:
     Raises:
         NotFound: The folder has no manifest.
         Corrupt: Its manifest is damaged; nothing was written.
-        InvalidInput: A path leads out of the folder.
+        InvalidInput: A path leads out of the folder, or is that of the manifest or of weights.
         SaveFailed: The system refused; the old files are whole.
     """
     folder = resolve(folder)
     for name in files:
-        try:
-            check_name(name)
-        except ValueError as error:
-            raise InvalidInput(f"{error}; nothing was written.") from error
+        _check(name)
     read_manifest(folder)  # a folder that was never saved is refused before anything is staged
     with stage(folder, inside=True) as staged:
         for name, data in files.items():
@@ -46,10 +43,20 @@ def record(folder: Path, names: Iterable[str]) -> Manifest:
     """
     contents: dict[str, bytes] = {}
     for name in names:
+        _check(name)
         path = folder / name
-        if is_weights(name) and not name.endswith(".json"):
-            raise InvalidInput(f"{name} holds weights: a difference there is damage, not an edit.")
         if not path.is_file() or path.is_symlink():
             raise NotFound(f"There is no file {name!r} in {folder}.")
         contents[name] = path.read_bytes()
     return amend(folder, contents)
+
+
+def _check(name: str) -> None:
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise InvalidInput(f"{error}; nothing was written.") from error
+    if name == MANIFEST or is_weights(PurePosixPath(name).name):
+        raise InvalidInput(
+            f"{name} is written by a save as a whole: a difference there is damage, not an edit. Nothing was written."
+        )
