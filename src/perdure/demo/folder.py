@@ -5,16 +5,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from perdure import AlreadyExists, InvalidInput
 
 _MARKER = "perdure-demo.json"
-_CHOOSE = "Choose another folder: perdure demo --dir ANOTHER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,9 @@ def demo_folder(path: Path) -> Iterator[DemoFolder]:
     folder = DemoFolder(path)
     try:
         if not _is_free(path) and _recorded(folder) is None:
-            raise AlreadyExists(f"{path} was not made by `perdure demo`; nothing in it was touched.", hint=_CHOOSE)
+            raise AlreadyExists(
+                f"{path} was not made by `perdure demo`; nothing in it was touched.", hint=_choose(path)
+            )
         path.mkdir(parents=True, exist_ok=True)
         with _held(path):
             _make_room(folder)
@@ -81,7 +84,14 @@ def demo_folder(path: Path) -> Iterator[DemoFolder]:
     except OSError as error:
         if error.filename is None or not Path(str(error.filename)).is_relative_to(path):
             raise
-        raise InvalidInput(f"The demo cannot keep its files in {path}: {error.strerror}.", hint=_CHOOSE) from error
+        raise InvalidInput(
+            f"The demo cannot keep its files in {path}: {error.strerror}.", hint=_choose(path)
+        ) from error
+
+
+def _choose(path: Path) -> str:
+    numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return f"Choose another folder: perdure demo --dir {shlex.quote(str(next(filter(_is_free, numbered))))}"
 
 
 def _is_free(path: Path) -> bool:
@@ -102,7 +112,7 @@ def _make_room(folder: DemoFolder) -> None:
         raise AlreadyExists(
             f"{folder.path} holds something that was changed or added after its demo: {changed[0]}. "
             "Nothing was touched.",
-            hint=f"{_CHOOSE}; or delete {folder.path}",
+            hint=f"{_choose(folder.path)}\n  or delete this one: rm -r {shlex.quote(str(folder.path))}",
         )
     for part in parts:
         if part.is_dir():
@@ -145,6 +155,6 @@ def _held(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
-        raise InvalidInput(f"{folder} is in use by another demo or hub; nothing was touched.", hint=_CHOOSE) from error
+        raise InvalidInput(f"{folder} is in use by another demo or hub; nothing was touched.") from error
     finally:
         os.close(descriptor)

@@ -23,7 +23,7 @@ from perdure.demo.report import Report
 from perdure.demo.train import build_trainer
 
 REPO, TAG, USER = "demo/python-answers", "v0.1.0", "demo"
-EPOCHS = 26
+EPOCHS = 24
 EXAMPLE = "What does ENOENT mean?"
 _SEED = 0
 _NEEDED = (

@@ -42,7 +42,7 @@ def build_trainer(
         output_dir=str(folder),
         num_train_epochs=epochs,
         per_device_train_batch_size=16,
-        learning_rate=3e-3,
+        learning_rate=2e-3,
         lr_scheduler_type="cosine",
         warmup_steps=0.05,
         weight_decay=0.0,

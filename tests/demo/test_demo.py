@@ -1,0 +1,113 @@
+"""`perdure demo` as a person runs it: a process of its own, the whole road, and the commands it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PERDURE = [sys.executable, "-m", "perdure"]
+PATIENCE = 280  # seconds, on a machine that is busy with other tests
+
+
+def run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("a place")  # with a space: printed commands must quote it
+
+
+@pytest.fixture(scope="module")
+def demo(place: Path) -> dict[str, Any]:
+    """One short demo: too short to learn much, but it goes the whole road."""
+    settings = {"HF_TOKEN": "a-persons-own", "HF_HUB_OFFLINE": "1", "HTTP_PROXY": "http://127.0.0.1:9"}
+    done = run([*PERDURE, "demo", "--dir", "my demo", "--epochs", "2", "--json"], place, **settings)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "5/5" in done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    assert Path(summary["hub"]["token_file"]).read_text().strip() not in done.stdout + done.stderr
+    return summary
+
+
+def test_it_goes_the_whole_road(demo: dict[str, Any], place: Path) -> None:
+    model = Path(demo["model"])
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md", "perdure.json"} <= {
+        path.name for path in model.iterdir()
+    }
+    receipt = demo["receipt"]
+    assert receipt["private"]
+    assert receipt["tag"] == "v0.1.0"
+    assert len(receipt["commit"]) == 40
+    assert demo["accuracy"]["before"] == 0.0
+    assert 0.0 <= demo["accuracy"]["after"] <= 1.0
+    assert not demo["answer"]["used_perdure"]
+    assert set(demo["seconds"]) == {"questions", "model", "train", "finish", "pull"}
+
+
+def test_the_commands_it_prints_work_afterwards(demo: dict[str, Any], place: Path) -> None:
+    verify, serve, export, ask, push = demo["next"]
+    assert run(shlex.split(verify), place).returncode == 0
+    with subprocess.Popen(
+        shlex.split(serve, comments=True), cwd=place, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            assert demo["hub"]["url"] in server.stdout.readline()
+            done = run(["bash", "-ec", f"{export}\n{ask}\n{push}"], place, HF_HOME=str(place / "home"))
+        finally:
+            server.terminate()
+    assert done.returncode == 0, done.stderr
+    assert "What does signal SIGKILL mean?" in done.stdout
+    assert "demo/a-copy" in done.stdout
+
+
+def test_help_shows_examples() -> None:
+    done = run([*PERDURE, "demo", "--help"], Path.cwd())
+    assert done.returncode == 0
+    assert "Examples:" in done.stdout
+
+
+def test_a_folder_of_others_is_refused_before_anything_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    done = run([*PERDURE, "demo", "--dir", str(tmp_path)], tmp_path)
+    assert done.returncode == 2
+    assert f"--dir {tmp_path}-2" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_ctrl_c_stops_cleanly_and_the_folder_can_be_used_again(tmp_path: Path) -> None:
+    command = [*PERDURE, "demo", "--dir", "demo", "--port", "0"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if "answers exactly" in line:  # the libraries are loaded, training is about to begin
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, "".join(seen) + err
+    assert "Traceback" not in err
+    assert out == ""
+    assert (tmp_path / "demo" / "perdure-demo.json").exists()
+    assert not (tmp_path / "demo" / "model" / "model.safetensors").exists()
