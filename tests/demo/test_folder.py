@@ -97,3 +97,24 @@ def test_an_interrupted_demo_is_recognised(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     with demo_folder(tmp_path / "demo") as again:
         assert not again.model.exists()
+
+
+def test_what_was_added_to_an_interrupted_demo_stays(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), demo_folder(tmp_path / "demo") as folder:
+        raise KeyboardInterrupt
+    folder.model.mkdir()
+    (folder.model / "notes.md").write_text("mine")
+    with pytest.raises(AlreadyExists, match=r"notes\.md"), demo_folder(folder.path):
+        raise AssertionError("not reached")
+
+
+def test_a_marker_that_is_not_ours_makes_no_demo(tmp_path: Path) -> None:
+    (tmp_path / "perdure-demo.json").write_text("[not json")
+    with pytest.raises(AlreadyExists), demo_folder(tmp_path):
+        raise AssertionError("not reached")
+    assert (tmp_path / "perdure-demo.json").read_text() == "[not json"
+
+
+def test_where_nothing_can_be_written_the_message_says_so() -> None:
+    with pytest.raises(InvalidInput, match="cannot keep its files"), demo_folder(Path("/proc/demo")):
+        raise AssertionError("not reached")

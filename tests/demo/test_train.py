@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from perdure.demo.model import answers, build_model, build_tokenizer
 from perdure.demo.questions import pairs
 from perdure.demo.train import build_trainer
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # as the demo does
 def test_a_model_learns_answers_by_heart_and_to_stop_after_them(tmp_path: Path) -> None:
     learned = pairs()[:16]
     tokenizer = build_tokenizer(pairs())

@@ -12,10 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from perdure import AlreadyExists, InvalidInput
 
 _MARKER = "perdure-demo.json"
+
+Inventory: TypeAlias = dict[str, list[int]]
+"""Path within the folder → size in bytes and time of the last change in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +73,24 @@ def demo_folder(path: Path) -> Iterator[DemoFolder]:
     """
     folder = DemoFolder(path)
     try:
-        if not _is_free(path) and _recorded(folder) is None:
+        if not _is_free(path) and _marker(folder) is None:
             raise AlreadyExists(
                 f"{path} was not made by `perdure demo`; nothing in it was touched.", hint=_choose(path)
             )
         path.mkdir(parents=True, exist_ok=True)
         with _held(path):
             _make_room(folder)
-            _record(folder, {})
+            _mark(folder, None)
             try:
                 yield folder
             finally:
-                _record(folder, _inventory(folder))
+                _mark(folder, _inventory(folder))
     except OSError as error:
         if error.filename is None or not Path(str(error.filename)).is_relative_to(path):
             raise
         raise InvalidInput(
-            f"The demo cannot keep its files in {path}: {error.strerror}.", hint=_choose(path)
+            f"The demo cannot keep its files in {path}: {error.strerror}.",
+            hint="Choose a folder that can be written to: perdure demo --dir FOLDER",
         ) from error
 
 
@@ -104,9 +109,9 @@ def _make_room(folder: DemoFolder) -> None:
         with _held(folder.hub):  # a hub that is running holds its store
             pass
     parts = (folder.model, folder.hub, folder.caches, folder.token, folder.script)
-    recorded = _recorded(folder)
+    recorded = (_marker(folder) or {}).get("files")
     changed = [str(part.name) for part in parts if part.is_symlink()]
-    if recorded:  # it is empty where a demo was killed: what lies there is a beginning
+    if recorded is not None:  # it is where a demo was killed; what lies there is only its beginning
         changed += [name for name, state in _inventory(folder).items() if recorded.get(name) != state]
     if changed:
         raise AlreadyExists(
@@ -121,7 +126,7 @@ def _make_room(folder: DemoFolder) -> None:
             part.unlink(missing_ok=True)
 
 
-def _inventory(folder: DemoFolder) -> dict[str, list[int]]:
+def _inventory(folder: DemoFolder) -> Inventory:
     """Size and time of every file that a person could have put something of theirs into.
 
     Left out are caches, and the hub's database, which merely looking at the hub changes: what is pushed to a hub
@@ -135,17 +140,18 @@ def _inventory(folder: DemoFolder) -> dict[str, list[int]]:
     }
 
 
-def _recorded(folder: DemoFolder) -> dict[str, list[int]] | None:
-    """The inventory taken when the demo in this folder ended; None if there was no demo."""
+def _marker(folder: DemoFolder) -> dict[str, Any] | None:
+    """What says that this folder is a demo's; None if nothing does."""
     try:
-        recorded = json.loads((folder.path / _MARKER).read_bytes())
+        marker = json.loads((folder.path / _MARKER).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return recorded if isinstance(recorded, dict) else None
+    return marker if isinstance(marker, dict) else None
 
 
-def _record(folder: DemoFolder, inventory: dict[str, list[int]]) -> None:
-    (folder.path / _MARKER).write_text(json.dumps(inventory, indent=1) + "\n")
+def _mark(folder: DemoFolder, inventory: Inventory | None) -> None:
+    """Mark the folder as a demo's, with what it held when the demo ended; None while it runs."""
+    (folder.path / _MARKER).write_text(json.dumps({"made by": "perdure demo", "files": inventory}, indent=1) + "\n")
 
 
 @contextmanager
