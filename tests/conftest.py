@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-# Before any library reads them at its import.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("HF_HUB_DISABLE_UPDATE_CHECK", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Before any library reads them at its import. Tests that speak with a hub of their own say so: HF_HUB_OFFLINE=0.
+os.environ.update(
+    HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_UPDATE_CHECK="1", TOKENIZERS_PARALLELISM="false"
+)
 
 from hypothesis import settings
 

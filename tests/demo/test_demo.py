@@ -71,7 +71,9 @@ def test_the_commands_it_prints_work_afterwards(demo: dict[str, Any], place: Pat
         try:
             assert server.stdout is not None
             assert demo["hub"]["url"] in server.stdout.readline()
-            done = run(["bash", "-ec", f"{export}\n{ask}\n{push}"], place, HF_HOME=str(place / "home"))
+            done = run(
+                ["bash", "-ec", f"{export}\n{ask}\n{push}"], place, HF_HOME=str(place / "home"), HF_HUB_OFFLINE="0"
+            )
         finally:
             server.terminate()
     assert done.returncode == 0, done.stderr
