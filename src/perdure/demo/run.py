@@ -110,6 +110,7 @@ class _Demo:
         with self.report.station("model", "Build a tokenizer and a small language model, and ask it everything"):
             self.report.say("importing PyTorch, transformers and TRL first")
             _silence_known_noise()
+            _one_thread()
             tokenizer = build_tokenizer(learned)
             model = build_model(tokenizer, seed=_SEED)
             self.report.say(
@@ -186,6 +187,13 @@ def _isolate_this_process(endpoint: str, home: Path) -> None:
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]
     os.environ.update(environment)
+
+
+def _one_thread() -> None:
+    """A model this small gains nothing from a second thread, and threads that wait for a busy core lose a lot."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _silence_known_noise() -> None:
