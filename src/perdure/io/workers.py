@@ -1,0 +1,71 @@
+"""Threads that share out tasks; each has one slab of memory, aligned to pages and reused from task to task."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TypeVar
+
+PAGE = 4096  # what direct I/O asks of offsets, lengths and memory: a multiple of any disk's block in use
+SLAB = 4 * 2**20
+
+T = TypeVar("T")
+
+
+def make_slab(nbytes: int) -> memoryview:
+    """Memory that begins on a page; the system provides it when it is first touched."""
+    memory = mmap.mmap(-1, nbytes)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # the kernel was built without
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
+
+
+def share_out(tasks: Iterable[T], work: Callable[[T, memoryview], None], *, budget: int, threads: int) -> None:
+    """Call `work(task, slab)` for every task, in order of their beginning, on up to `threads` threads.
+
+    The calling thread works too, so that where the system refuses more threads the work is done nevertheless.
+
+    Args:
+        budget: Bytes that all slabs together may take; one slab of a page is the least.
+
+    Raises:
+        BaseException: The first that `work` raised on any thread; no task is begun after it, and none is running
+            when it is raised.
+    """
+    waiting = list(tasks)
+    waiting.reverse()
+    count = max(1, min(threads, len(waiting), budget // SLAB))
+    size = SLAB if budget >= SLAB else max(PAGE, budget - budget % PAGE)
+    errors: list[BaseException] = []
+
+    def labour() -> None:
+        slab = make_slab(size)
+        try:
+            while not errors:
+                try:
+                    task = waiting.pop()
+                except IndexError:
+                    return
+                work(task, slab)
+        except BaseException as error:
+            errors.append(error)
+
+    helpers = [threading.Thread(target=labour, name="perdure-io", daemon=True) for _ in range(count - 1)]
+    try:
+        with suppress(RuntimeError):  # no more threads: a limit, or the interpreter is on its way out
+            for helper in helpers:
+                helper.start()
+        labour()
+    except BaseException as error:
+        errors.append(error)
+    for helper in helpers:
+        while helper.is_alive():
+            try:
+                helper.join()
+            except BaseException as error:  # an interruption must not leave them at work on a file that is closed
+                errors.append(error)
+    if errors:
+        raise errors[0]
