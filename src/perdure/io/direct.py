@@ -1,10 +1,10 @@
 """Move big files between memory and disk at the disk's own speed, and digest every byte on the way.
 
 A file is cut into tasks of up to 16 MiB. Each of a few threads takes a task, passes its bytes through its own slab of
-4 MiB (aligned to pages, touched once and reused: fresh memory costs more than the disk), digests them while they are
-in the processor's cache, and moves the slab with one positional call around the page cache. Bytes before the first
-and after the last page boundary of a slab go through the page cache. Where a filesystem refuses to go around the
-cache, as tmpfs and some network filesystems do, everything goes through it; only the speed differs.
+2 MiB (aligned to pages, touched once and reused: fresh memory costs more than the disk), digests them while they are
+in the processor's cache, and moves the slab with one positional call around the page cache. A page that two tasks
+share is written by whoever completes it. Where a filesystem refuses to go around the cache, as tmpfs and some network
+filesystems do, everything goes through it; only the speed differs.
 
 What is written or read in each place is known from the sizes alone, so threads never wait for one another.
 """
@@ -12,6 +12,7 @@ What is written or read in each place is known from the sizes alone, so threads 
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from perdure.io.digest import of_chunks
 from perdure.io.disk import DISK, Disk
 from perdure.io.durable import Written
 from perdure.io.plan import Task, plan
-from perdure.io.workers import PAGE, share_out
+from perdure.io.workers import PAGE, make_slab, share_out
 
 BUDGET = 128 * 2**20
 THREADS = 4
@@ -94,6 +95,7 @@ def write(
     with _open(path, disk, writing=True) as file:
         disk.allocate(file.descriptor, offsets[-1])
         share_out(tasks, partial(_write_task, file, extents, digests), budget=budget, threads=threads)
+        file.finish()
         disk.fsync(file.descriptor)
     return Written(offsets[-1], _combined(digests, len(extents)))
 
@@ -139,19 +141,50 @@ class _File:
         self.descriptor = descriptor
         self._disk = disk
         self._around = around
+        self._parted: dict[int, tuple[memoryview, int]] = {}  # page → its memory, and how much of it is there
+        self._lock = threading.Lock()
 
     def write(self, data: memoryview, offset: int) -> None:
-        """Write all of `data`, whose memory is aligned as `offset` is."""
+        """Write all of `data`, whose memory is aligned as `offset` is; parts of pages when their rest is there."""
         begin = min(-offset % PAGE, len(data))
         end = max(begin, len(data) - (offset + len(data)) % PAGE)
-        self._write_cached(data[:begin], offset)
-        done = begin + self._write_around(data[begin:end], offset + begin)
-        self._write_cached(data[done:], offset + done)
+        if self._around is None:
+            begin, end = 0, len(data)
+        self._put(data[:begin], offset)
+        self._write(data[begin:end], offset + begin)
+        self._put(data[end:], offset + end)
+
+    def finish(self) -> None:
+        """Write what fills no page: the end of the file."""
+        for page, (memory, filled) in self._parted.items():
+            self._write(memory[:filled], page)
+
+    def _put(self, part: memoryview, offset: int) -> None:
+        """Keep a part of a page until all of it is there.
+
+        Written at once it would go through the page cache, and wait until no other thread is writing to the file.
+        """
+        if not len(part):
+            return
+        page, at = offset - offset % PAGE, offset % PAGE
+        with self._lock:
+            memory, filled = self._parted.pop(page) if page in self._parted else (make_slab(PAGE), 0)
+            memory[at : at + len(part)] = part
+            filled += len(part)
+            if filled < PAGE:
+                self._parted[page] = memory, filled
+        if filled == PAGE:
+            self._write(memory, page)
+
+    def _write(self, data: memoryview, offset: int) -> None:
+        done = self._write_around(data, offset)
+        while done < len(data):
+            done += self._disk.write(self.descriptor, data[done:], offset + done)
 
     def _write_around(self, data: memoryview, offset: int) -> int:
         """Write whole pages; returns how many bytes, which are fewer where this road is closed or ends."""
         done, descriptor = 0, self._around
-        while descriptor is not None and done < len(data) and done % PAGE == 0:
+        while descriptor is not None and done + PAGE <= len(data) and done % PAGE == 0:
             try:
                 done += self._disk.write(descriptor, data[done:], offset + done)
             except OSError as error:
@@ -159,11 +192,6 @@ class _File:
                     raise
                 self._around = descriptor = None  # some filesystems let a file be opened so, but not written
         return done
-
-    def _write_cached(self, data: memoryview, offset: int) -> None:
-        while len(data):
-            count = self._disk.write(self.descriptor, data, offset)
-            data, offset = data[count:], offset + count
 
     def read(self, out: memoryview, offset: int, need: int) -> None:
         """Fill `out` from a page boundary on; of the last `len(out) - need` bytes the file may have fewer."""

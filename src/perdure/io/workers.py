@@ -9,17 +9,20 @@ from contextlib import suppress
 from typing import TypeVar
 
 PAGE = 4096  # what direct I/O asks of offsets, lengths and memory: a multiple of any disk's block in use
-SLAB = 4 * 2**20
+SLAB = 2 * 2**20  # one huge page, and what the cache next to a core holds
 
 T = TypeVar("T")
 
 
 def make_slab(nbytes: int) -> memoryview:
     """Memory that begins on a page; the system provides it when it is first touched."""
-    memory = mmap.mmap(-1, nbytes)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # the kernel was built without
-            memory.madvise(mmap.MADV_HUGEPAGE)
+    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # Huge pages are a quarter of the cost to touch. And a process forked meanwhile (a data loader's worker) must not
+    # share the slab: of a page that is shared so while the disk moves it, one of the two sees a stale copy.
+    for advice in ("MADV_HUGEPAGE", "MADV_DONTFORK"):
+        if hasattr(mmap, advice):
+            with suppress(OSError):  # the kernel was built without
+                memory.madvise(getattr(mmap, advice))
     return memoryview(memory)
 
 
