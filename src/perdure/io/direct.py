@@ -31,7 +31,7 @@ from perdure.io.plan import Task, plan
 from perdure.io.workers import PAGE, share_out
 
 BUDGET = 128 * 2**20
-THREADS = 8  # they wait for the disk most of the time: fewer leave it idle while they digest
+THREADS = 12  # most wait for the disk, which has to have more in hand than it is working on
 
 
 @dataclass(frozen=True, slots=True)
