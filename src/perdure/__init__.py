@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from perdure.check.verify import Problem, Verification, verify
+    from perdure.checkpoint.catalog import CheckpointInfo, checkpoints
+    from perdure.checkpoint.checkpointer import Checkpointer
+    from perdure.checkpoint.policy import Every, Keep
     from perdure.errors import (
         AlreadyExists,
         Conflict,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
         PerdureError,
         Rejected,
         SaveFailed,
+        StateMismatch,
         Unauthorized,
         Unavailable,
         UnsupportedFormat,
@@ -29,29 +33,38 @@ if TYPE_CHECKING:
     from perdure.integrations.finish import Finished, finish
     from perdure.model.save import SavedModel, save_model
     from perdure.publish.publish import Receipt, publish
+    from perdure.state.state import State
 
 __version__ = "0.1.0.dev0"
 
 # module → the public names that live there
 _NAMES = {
     "perdure.check.verify": ("Problem", "Verification", "verify"),
+    "perdure.checkpoint.catalog": ("CheckpointInfo", "checkpoints"),
+    "perdure.checkpoint.checkpointer": ("Checkpointer",),
+    "perdure.checkpoint.policy": ("Every", "Keep"),
     "perdure.errors": (
         "AlreadyExists", "Conflict", "Corrupt", "HubError", "InvalidInput", "MissingDependency", "NotFound",
-        "PerdureError", "Rejected", "SaveFailed", "Unauthorized", "Unavailable", "UnsupportedFormat",
+        "PerdureError", "Rejected", "SaveFailed", "StateMismatch", "Unauthorized", "Unavailable", "UnsupportedFormat",
     ),
     "perdure.integrations.finish": ("Finished", "finish"),
     "perdure.model.save": ("SavedModel", "save_model"),
     "perdure.publish.publish": ("Receipt", "publish"),
+    "perdure.state.state": ("State",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "AlreadyExists",
+    "CheckpointInfo",
+    "Checkpointer",
     "Conflict",
     "Corrupt",
+    "Every",
     "Finished",
     "HubError",
     "InvalidInput",
+    "Keep",
     "MissingDependency",
     "NotFound",
     "PerdureError",
@@ -60,11 +73,14 @@ __all__ = [
     "Rejected",
     "SaveFailed",
     "SavedModel",
+    "State",
+    "StateMismatch",
     "Unauthorized",
     "Unavailable",
     "UnsupportedFormat",
     "Verification",
     "__version__",
+    "checkpoints",
     "finish",
     "publish",
     "save_model",

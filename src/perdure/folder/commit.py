@@ -10,6 +10,7 @@ point, the current folder, a parent that cannot be written), is changed file by 
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -81,20 +82,30 @@ class Stage:
         digests = dict(zip(header.tensors, written.digests[1:], strict=True))
         self._entries[name] = tensors_entry(written.size, written.digests[0], digests)
 
-    def commit(self, kind: str, *, stale: Callable[[str], bool]) -> Manifest:
+    def commit(
+        self,
+        kind: str,
+        *,
+        stale: Callable[[str], bool],
+        step: int | None = None,
+        epoch: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Manifest:
         """Make everything durable, write the manifest, and put the folder in place.
 
         Args:
-            kind: What the manifest calls it: "model", "adapter", "module".
+            kind: What the manifest calls it: "model", "adapter", "module", "checkpoint".
             stale: Whether a file found in the target under this path, which no manifest names, belongs to an
                 older save nevertheless and goes with it.
+            step, epoch, metrics: Of what moment of training a checkpoint is.
         """
         for path in files_of(self.path):
             if path not in self._entries:
                 fsync_file(self.path / path)
                 size, digest = digest_file(self.path / path)
                 self._entries[path] = FileEntry(size=size, digest=as_text(digest))
-        manifest = Manifest(kind=kind, files=dict(sorted(self._entries.items())))
+        files = dict(sorted(self._entries.items()))
+        manifest = Manifest(kind=kind, files=files, step=step, epoch=epoch, metrics=metrics or {})
         self._seal(manifest)
         self._put_in_place(stale)
         return manifest
@@ -104,7 +115,7 @@ class Stage:
         with locks.folder_locked(self.target):
             replace.recover_locked(self.target)
             old = read_manifest(self.target)
-            manifest = Manifest(kind=old.kind, files=dict(sorted({**old.files, **self._entries}.items())))
+            manifest = dataclasses.replace(old, files=dict(sorted({**old.files, **self._entries}.items())))
             self._seal(manifest)
             self._replace_files(())
         return manifest
