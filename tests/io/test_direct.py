@@ -177,6 +177,34 @@ def test_a_filesystem_that_refuses_direct_io_late(tmp_path: Path, no_leaks: None
         assert disk.refused
 
 
+def test_what_the_cache_holds_need_not_come_from_the_disk(tmp_path: Path) -> None:
+    roads: list[bool] = []
+
+    class Watched(Disk):
+        def open_around_cache(self, path: Path, *, writing: bool) -> int | None:
+            roads.append(True)
+            return super().open_around_cache(path, writing=writing)
+
+    def digest(*, cached: bool) -> bytes:
+        extent = ReadExtent(0, len(DATA), lambda start, data: None)
+        return read(tmp_path / "f", [extent], cached=cached, disk=Watched())[0]
+
+    (tmp_path / "f").write_bytes(DATA)
+    descriptor = os.open(tmp_path / "f", os.O_RDONLY)
+    try:
+        assert digest(cached=True) == digest_bytes(DATA)
+        assert not roads, "it was written through the cache just now"
+        assert digest(cached=False) == digest_bytes(DATA)
+        assert roads
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        cold = not Disk().is_cached(descriptor)
+        assert digest(cached=True) == digest_bytes(DATA)
+        assert len(roads) == 1 + cold
+    finally:
+        os.close(descriptor)
+
+
 class Short(Disk):
     """Moves fewer bytes than it is asked to, as a disk does that is nearly full, or a call that was interrupted."""
 

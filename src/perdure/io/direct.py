@@ -102,13 +102,21 @@ def write(
 
 
 def read(
-    path: Path, extents: Sequence[ReadExtent], *, budget: int = BUDGET, threads: int = THREADS, disk: Disk = DISK
+    path: Path,
+    extents: Sequence[ReadExtent],
+    *,
+    cached: bool = False,
+    budget: int = BUDGET,
+    threads: int = THREADS,
+    disk: Disk = DISK,
 ) -> tuple[bytes, ...]:
-    """Read `extents` of a file from the disk itself, hand their bytes on, and digest them in the same pass.
+    """Read `extents` of a file, hand their bytes on, and digest them in the same pass.
 
     Bytes are handed on before anything is known of their digest: comparing is the caller's.
 
     Args:
+        cached: Whether the page cache's copy will do, where it holds one of the whole file. It is faster than most
+            disks, but says nothing of what is on the disk.
         budget: Bytes of memory for slabs.
         threads: How many move bytes at once, the calling one included.
 
@@ -122,7 +130,7 @@ def read(
     """
     tasks = list(plan([(extent.offset, extent.nbytes) for extent in extents]))
     digests: dict[tuple[int, int], bytes] = {}
-    with _open(path, disk, writing=False) as file:
+    with _open(path, disk, writing=False, cached=cached) as file:
         share_out(tasks, partial(_read_task, file, extents, digests), budget=budget, threads=threads)
     return _combined(digests, len(extents))
 
@@ -214,11 +222,12 @@ class _File:
 
 
 @contextmanager
-def _open(path: Path, disk: Disk, *, writing: bool) -> Iterator[_File]:
+def _open(path: Path, disk: Disk, *, writing: bool, cached: bool = False) -> Iterator[_File]:
     with ExitStack() as stack:
         descriptor = disk.create(path) if writing else disk.open(path)
         stack.callback(disk.close, descriptor)
-        around = disk.open_around_cache(path, writing=writing)
+        through = cached and disk.is_cached(descriptor)
+        around = None if through else disk.open_around_cache(path, writing=writing)
         if around is not None:
             stack.callback(disk.close, around)
         yield _File(path, disk, descriptor, around)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 from collections.abc import Callable
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 
 _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 _DIRECT = getattr(os, "O_DIRECT", 0)
+_SAMPLE = 64
 
 
 class Disk:
@@ -34,6 +36,17 @@ class Disk:
             if error.errno in _NOT_SUPPORTED:
                 return None
             raise
+
+    def is_cached(self, descriptor: int) -> bool:
+        """Whether the page cache holds all of a file, as far as a sample of its pages tells."""
+        status = os.fstat(descriptor)
+        call = _mincore_call()
+        if call is None or status.st_size == 0 or os.geteuid() not in (0, status.st_uid):
+            return False  # of other people's files the system says that all of it is there, whatever is
+        with mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_COPY) as mapped:
+            begin = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+            pages = -(-status.st_size // mmap.PAGESIZE)
+            return all(call(begin + page * mmap.PAGESIZE) for page in range(0, pages, max(1, pages // _SAMPLE)))
 
     def allocate(self, descriptor: int, size: int) -> None:
         """Give the file its size, and where the filesystem can, the room on the disk for it."""
@@ -76,6 +89,17 @@ def _fallocate_call() -> Callable[[int, int], int] | None:
     call = libc.fallocate64
     call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     return lambda descriptor, size: ctypes.get_errno() if call(descriptor, 0, 0, size) else 0
+
+
+@cache
+def _mincore_call() -> Callable[[int], bool] | None:
+    """`mincore(2)` as a function of the address of one page: whether it is in memory."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mincore"):
+        return None
+    call, answer = libc.mincore, ctypes.create_string_buffer(1)
+    call.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
+    return lambda address: call(address, 1, answer) == 0 and answer.raw[0] & 1 == 1
 
 
 DISK = Disk()
