@@ -1,7 +1,7 @@
 """Move big files between memory and disk at the disk's own speed, and digest every byte on the way.
 
 A file is cut into tasks of up to 16 MiB. Each of a few threads takes a task, passes its bytes through its own slab of
-4 MiB (aligned to pages, touched once and reused: fresh memory costs more than the disk), digests them while they are
+2 MiB (aligned to pages, touched once and reused: fresh memory costs more than the disk), digests them while they are
 in the processor's cache, and moves the slab with one positional call around the page cache. A page that two tasks
 share is written by whoever completes it. Where a filesystem refuses to go around the cache, as tmpfs and some network
 filesystems do, everything goes through it; only the speed differs.
@@ -31,7 +31,7 @@ from perdure.io.plan import Task, plan
 from perdure.io.workers import PAGE, share_out
 
 BUDGET = 128 * 2**20
-THREADS = 12  # most wait for the disk, which has to have more in hand than it is working on
+THREADS = 24  # most wait for the disk, which has to have more in hand than it is working on
 
 
 @dataclass(frozen=True, slots=True)

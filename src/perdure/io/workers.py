@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 PAGE = 4096  # what direct I/O asks of offsets, lengths and memory: a multiple of any disk's block in use
-SLAB = 4 * 2**20
+SLAB = 2 * 2**20  # one huge page; larger ones fall out of the cache before the disk has fetched them
 _HUGE = 2 * 2**20
 
 T = TypeVar("T")
@@ -78,4 +78,7 @@ def share_out(tasks: Iterable[T], work: Callable[[T, memoryview], None], *, budg
             except BaseException as error:  # an interruption must not leave them at work on a file that is closed
                 errors.append(error)
     if errors:
-        raise errors[0]
+        try:
+            raise errors[0]
+        finally:
+            errors.clear()  # or the error would hold its own traceback, and that the slabs
