@@ -77,7 +77,7 @@ class Save:
     def _run(self) -> None:
         staging = self.snapshot.staging
         try:
-            self._spill.prepare(staging.nbytes)
+            self._spill.prepare(staging.room)
             manifest, told = write(self.snapshot, self.path)
             self._then(self, manifest, told)
         except BaseException as error:  # for whoever asks next: nobody listens on this thread

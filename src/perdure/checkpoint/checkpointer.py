@@ -84,6 +84,7 @@ class Checkpointer:
         self._tokenizer = tokenizer
         self._spill = Spill(memory - WRITER_BUDGET)
         self._latest: int | None = None
+        self._owed = False  # a save failed: the next call makes up for it
         self._distrusted: set[Path] = set()
         self._barrier = Barrier()
         self._signals = StopSignals()
@@ -115,7 +116,7 @@ class Checkpointer:
         self._raise_failure()
         asked = self._signals.received is not None and not self.stop_requested
         moment = _moment(step, epoch, metrics)
-        due = force or asked or (self._schedule is not None and self._schedule.due(moment.step, epoch))
+        due = force or asked or self._owed or (self._schedule is not None and self._schedule.due(moment.step, epoch))
         begun = due and moment.step != self._latest and self._begin(moment, state, must=force or asked)
         if asked:
             self.wait()
@@ -213,7 +214,7 @@ class Checkpointer:
         self._barrier.guard(state)
         path = catalog.path_of(self.path, moment.step)
         save = self._barrier.save = Save(snapshot, path, self._spill, self._committed, called=called)
-        self._latest = moment.step
+        self._latest, self._owed = moment.step, False
         if self._schedule is not None:
             self._schedule.saved(moment.step, moment.epoch)
         if self._blocking or must_block(state):
@@ -269,7 +270,7 @@ class Checkpointer:
             return
         self._barrier.save = None
         if save.error is not None:
-            self._latest = None
+            self._latest, self._owed = None, True
             if isinstance(save.error, SaveFailed):
                 raise save.error
             raise SaveFailed(

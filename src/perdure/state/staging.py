@@ -11,12 +11,13 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import torch
 
 from perdure.errors import SaveFailed
 from perdure.io.digest import CHUNK
 from perdure.io.direct import Extent, copy
-from perdure.io.workers import make_slab
+from perdure.io.workers import PAGE, make_slab
 from perdure.state.device import Fetcher
 
 _ROUND = 64  # bytes: so that copies begin where vector instructions like them to
@@ -29,22 +30,23 @@ class Spill:
         self._budget = budget
         self._slab = memoryview(b"")
         self._used = 0
+        self._lock = threading.Lock()
 
     def prepare(self, wanted: int) -> None:
         """Have memory for `wanted` bytes, as far as the budget goes, and touched: only then is copying into it fast."""
         size = min(wanted, self._budget)
-        if size > len(self._slab):
-            slab = make_slab(size)
-            for page in range(0, size, 4096):
-                slab[page] = 0
-            self._slab = slab
+        with self._lock:
+            if size > len(self._slab):
+                slab = make_slab(size)
+                np.frombuffer(slab, np.uint8)[::PAGE] = 0
+                self._slab = slab
 
     def take(self, nbytes: int) -> memoryview | None:
         """Room for `nbytes`, or None when there is no more."""
         begin = self._used
         if begin + nbytes > len(self._slab):
             return None
-        self._used = begin + nbytes + -nbytes % _ROUND
+        self._used = begin + _rounded(nbytes)
         return self._slab[begin : begin + nbytes]
 
     def clear(self) -> None:
@@ -108,15 +110,16 @@ class Staging:
         return Extent(nbytes, read_into)
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of live tensors altogether."""
-        return sum(piece.nbytes for piece in self._pieces)
+    def room(self) -> int:
+        """Room that all live tensors together would take in a `Spill`."""
+        return sum(_rounded(piece.nbytes) for piece in self._pieces)
 
     def drain(self) -> float:
         """Return when live tensors may change; how many seconds that took."""
         if self._drained:
             return 0.0
         started = time.perf_counter()
+        self._spill.prepare(self.room)
         for piece in reversed(self._pieces):
             if self._stopped or not piece.spill(self._spill):
                 break
@@ -212,6 +215,10 @@ class _Piece:
         if self._live:
             self._live = False
             self._staging.taken()
+
+
+def _rounded(nbytes: int) -> int:
+    return nbytes + -nbytes % _ROUND
 
 
 def _host_bytes(tensor: torch.Tensor) -> memoryview | None:
