@@ -97,8 +97,12 @@ def saves(model: Any, state: State, folder: Path, nbytes: int) -> list[Row]:
     """Each row writes into a folder of its own, which is removed afterwards."""
     out = folder / "out"
 
+    def make_out() -> None:
+        out.mkdir()
+        fsync_tree(out)  # and with it what the last row removed, which the disk may have to be told of
+
     def row(name: str, run: Callable[[], float | None]) -> Row:
-        return Row(name=name, run=run, before=out.mkdir, after=partial(shutil.rmtree, out))
+        return Row(name=name, run=run, before=make_out, after=partial(shutil.rmtree, out))
 
     def then_fsync(save: Callable[[], object]) -> None:
         save()
