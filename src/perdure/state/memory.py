@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -108,8 +109,10 @@ def locate(
         if region is None:
             differences.append(f"{name} is in the checkpoint only")
             continue
-        nbytes = math.prod(shape) * dtype.itemsize
+        nbytes = _nbytes(dtype, shape)
         begin = offset[0] if offset else 0
+        if type(begin) is not int or begin < 0:
+            raise ValueError(f"the place of {key!r} is none")
         fits = region.tensor.is_contiguous() and begin + nbytes <= region.nbytes if offset else True
         if region.tensor.dtype != dtype or not fits or not (offset or region.tensor.shape == shape):
             differences.append(f"{name} is {_shown(dtype, shape)} in the checkpoint and {_of(region.tensor)} here")
@@ -118,9 +121,20 @@ def locate(
         region.put(key, begin, nbytes)
         found[key] = region.tensor, begin
     for region in regions:
+        ends = sorted((start, start + _nbytes(*saved[key])) for key, start in _offsets(region))
+        if region.covered == region.nbytes and any(end != begin for (_, end), (begin, _) in pairwise(ends)):
+            raise ValueError(f"pieces of {region.names[0]!r} overlap")
         if region.covered > region.nbytes:
             differences.append(f"{' and '.join(region.names)} are one tensor here, and several in the checkpoint")
     return found, differences
+
+
+def _offsets(region: Region) -> list[tuple[str, int]]:
+    return [(key, offset or 0) for key, offset in region.places.items()]
+
+
+def _nbytes(dtype: torch.dtype, shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * dtype.itemsize
 
 
 def _of(tensor: torch.Tensor) -> str:

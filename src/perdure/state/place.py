@@ -29,7 +29,7 @@ class Place:
         self.skipping: Skipping | None = None
         self.pending: dict[str, Any] | None = None
         self.queue: deque[Note | None] = deque()  # of batches fetched and not yet taken
-        self._succession: tuple[int, dict[int, Note]] = 0, {}
+        self._resuming: dict[str, Any] | None = None
         self._begin: dict[str, Any] | None = None
         self._taken = 0
         self._last = -1
@@ -67,7 +67,8 @@ class Place:
         """An epoch's iterator: a new epoch, or the restored one from its place on."""
         self.queue.clear()
         if self.pending is not None:
-            return self._resume(open_, self.pending)
+            self._resuming, self.pending = self.pending, None
+            return open_()
         # Persistent workers go on from where they ended the epoch before.
         left = self._notes.values() if self.inner.persistent_workers else ()
         self._notes = {note.role: Note(note.role, note.rng, None) for note in left}
@@ -89,50 +90,50 @@ class Place:
         self._begin, self._taken = None, 0
 
     def source(self, iterate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-        """The inner loader's iterator, whose batches bring notes with them."""
-        inner = self.inner
-        if not inner.num_workers:
-            return Source(self, iterate())
-        collate, init = inner.collate_fn, inner.worker_init_fn
-        first, notes = self._succession
-        inner.collate_fn, inner.worker_init_fn = Noting(collate), Succession(init, first, notes)
-        try:
-            return Source(self, iterate())
-        finally:
-            inner.collate_fn, inner.worker_init_fn = collate, init
-
-    def _resume(self, open_: Callable[[], Iterator[Any]], state: dict[str, Any]) -> Iterator[Any]:
-        self.pending = None
-        begin, iterable = state["begin"], isinstance(self.inner.dataset, IterableDataset)
+        """The inner loader's iterator, whose batches bring notes with them; of a restored epoch, from its place on."""
+        resuming, self._resuming = self._resuming, None
+        if resuming is None:
+            return Source(self, self._iterate(iterate, 0, {}))
+        begin, iterable = resuming["begin"], isinstance(self.inner.dataset, IterableDataset)
         takes_up = self._can_take_up(iterable)
         if takes_up and iterable and not self.inner.num_workers:
             self.inner.dataset.load_state_dict(self._notes[0].dataset)
-        self._succession = (self._last + 1, self._notes) if takes_up else (0, _notes(begin["notes"]))
+        first, notes = (self._last + 1, self._notes) if takes_up else (0, _notes(begin["notes"]))
+        if self.inner.persistent_workers:
+            self.inner._iterator = None  # workers of before would go on from where they are
 
         def rewind() -> None:
             rng.set_cpu_state(begin["rng"])
             self._set_generators(begin["generators"])
 
-        if not iterable:
-            # An epoch that persistent workers began anew drew no seed for them, as new workers will.
-            rewinds = rewind if begin["again"] else None
-            self.skipping = Skipping(index_sampler(self.inner), self._taken if takes_up else 0, rewinds)
-        if self.inner.persistent_workers:
-            self.inner._iterator = None  # workers of before would go on from where they are
+        # An epoch that persistent workers began anew drew no seed for them, as new workers will.
+        rewinds = rewind if begin["again"] else None
+        skipping = Skipping(index_sampler(self.inner), self._taken if takes_up else 0, rewinds)
+        self.skipping = None if iterable else skipping
         now = rng.cpu_state()
         rewind()
         try:
-            iterator = open_()
-            if self.skipping is not None:
-                self.skipping.force()
+            source = Source(self, self._iterate(iterate, first, notes))
+            skipping.force()
             for _ in range(0 if takes_up else self._taken):
-                next(iterator, None)
+                next(source, None)
                 self.queue.popleft()
         finally:
-            self._succession, self.skipping = (0, {}), None
+            self.skipping = None
             rng.set_cpu_state(now)
-            self._set_generators(state["now"]["generators"])
-        return iterator
+            self._set_generators(resuming["now"]["generators"])
+        return source
+
+    def _iterate(self, iterate: Callable[[], Iterator[Any]], first: int, notes: dict[int, Note]) -> Iterator[Any]:
+        inner = self.inner
+        if not inner.num_workers:
+            return iterate()
+        collate, init = inner.collate_fn, inner.worker_init_fn
+        inner.collate_fn, inner.worker_init_fn = Noting(collate), Succession(init, first, notes)
+        try:
+            return iterate()
+        finally:
+            inner.collate_fn, inner.worker_init_fn = collate, init
 
     def _can_take_up(self, iterable: bool) -> bool:
         """Whether the place can be reached without loading again what was loaded before it."""
