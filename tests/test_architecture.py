@@ -25,6 +25,8 @@ ARROWS: dict[str, set[str]] = {
     "card": {"folder", "format", "io"},
     "model": {"folder", "format", "io"},
     "hub": {"format", "io"},
+    "state": {"format", "io"},
+    "checkpoint": {"state", "model", "folder", "format", "io"},
     "publishing": {"checks", "card", "folder", "format", "io"},
     "integrations": {"model", "card", "checks", "publishing", "folder", "format", "io"},
     "demo": {"<root>", "hub"},
@@ -33,7 +35,7 @@ ARROWS: dict[str, set[str]] = {
 
 # library → the only places that may import it
 OPTIONAL: dict[str, tuple[str, ...]] = {
-    "torch": ("model", "integrations", "demo"),
+    "torch": ("model", "state", "checkpoint", "integrations", "demo"),
     "transformers": ("model", "integrations", "demo"),
     "trl": ("integrations", "demo"),
     "datasets": ("integrations", "demo"),

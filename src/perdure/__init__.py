@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from perdure.checkpoint.catalog import CheckpointInfo, checkpoints
+    from perdure.checkpoint.checkpointer import Checkpointer
+    from perdure.checkpoint.policy import Every, Keep
     from perdure.checks.verify import Problem, Verification, verify
     from perdure.errors import (
         AlreadyExists,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
         PerdureError,
         Rejected,
         SaveFailed,
+        StateMismatch,
         Unauthorized,
         Unavailable,
         UnsupportedFormat,
@@ -31,31 +35,40 @@ if TYPE_CHECKING:
     from perdure.model.read import WeightsReader, open_weights
     from perdure.model.save import SavedModel, save_model
     from perdure.publishing.publish import Receipt, publish
+    from perdure.state.state import State
 
 __version__ = "0.1.0.dev0"
 
 # module → the public names that live there
 _NAMES = {
+    "perdure.checkpoint.catalog": ("CheckpointInfo", "checkpoints"),
+    "perdure.checkpoint.checkpointer": ("Checkpointer",),
+    "perdure.checkpoint.policy": ("Every", "Keep"),
     "perdure.checks.verify": ("Problem", "Verification", "verify"),
     "perdure.errors": (
         "AlreadyExists", "Conflict", "Corrupt", "HubError", "InvalidInput", "MissingDependency", "NotFound",
-        "PerdureError", "Rejected", "SaveFailed", "Unauthorized", "Unavailable", "UnsupportedFormat",
+        "PerdureError", "Rejected", "SaveFailed", "StateMismatch", "Unauthorized", "Unavailable", "UnsupportedFormat",
     ),
     "perdure.integrations.finish": ("Finished", "finish"),
     "perdure.model.export": ("export",),
     "perdure.model.read": ("WeightsReader", "open_weights"),
     "perdure.model.save": ("SavedModel", "save_model"),
     "perdure.publishing.publish": ("Receipt", "publish"),
+    "perdure.state.state": ("State",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "AlreadyExists",
+    "CheckpointInfo",
+    "Checkpointer",
     "Conflict",
     "Corrupt",
+    "Every",
     "Finished",
     "HubError",
     "InvalidInput",
+    "Keep",
     "MissingDependency",
     "NotFound",
     "PerdureError",
@@ -64,12 +77,15 @@ __all__ = [
     "Rejected",
     "SaveFailed",
     "SavedModel",
+    "State",
+    "StateMismatch",
     "Unauthorized",
     "Unavailable",
     "UnsupportedFormat",
     "Verification",
     "WeightsReader",
     "__version__",
+    "checkpoints",
     "export",
     "finish",
     "open_weights",

@@ -7,6 +7,7 @@ PerdureError                              catch this to catch them all
 ├─ AlreadyExists (FileExistsError)        choose another name
 ├─ Corrupt                                fall back to an older one
 ├─ UnsupportedFormat                      upgrade perdure
+├─ StateMismatch                          resume with the run that was saved, or say strict=False
 ├─ SaveFailed                             nothing was replaced; free space or mend the folder, then save again
 ├─ HubError
 │  ├─ Unauthorized                        give a token that may do this
@@ -98,6 +99,20 @@ class UnsupportedFormat(PerdureError):
     """Written in a format, or a version of it, that this perdure does not read."""
 
     kind = "unsupported-format"
+
+
+class StateMismatch(PerdureError):
+    """A checkpoint is not of the run that would resume from it.
+
+    Args:
+        differences: What differs, one entry each.
+    """
+
+    kind = "state-mismatch"
+
+    def __init__(self, message: str, *, differences: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.differences = differences
 
 
 class SaveFailed(PerdureError):

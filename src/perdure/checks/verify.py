@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from perdure.folder.commit import files_of, resolve
 from perdure.format.header import read_header
 from perdure.format.manifest import FileEntry, read_manifest, tensors_entry
 from perdure.format.names import MANIFEST, is_read_by_loaders
-from perdure.io.digest import CHUNK, Hasher, as_text
+from perdure.io import direct
+from perdure.io.digest import as_text
 from perdure.io.locks import folder_locked
 
 Progress = Callable[[int], None]
@@ -167,28 +168,25 @@ def _compare(folder: Path, name: str, entry: FileEntry, progress: Progress) -> I
             yield Problem("changed", name, detail="it is not a file any more")
         elif entry.tensors:
             yield from _compare_tensors(path, name, entry, progress)
-        elif _digest_rest(path, progress) != entry.digest:
+        elif as_text(*_digest(path, [(0, status.st_size)], progress)) != entry.digest:
             sizes = "" if status.st_size == entry.size else f"{status.st_size} bytes, {entry.size} were saved"
             yield Problem("changed", name, detail=sizes)
     except (FileNotFoundError, NotADirectoryError):
         yield Problem("missing", name)
+    except Corrupt as error:
+        yield Problem("changed", name, detail=error.message)
     except OSError as error:
         yield Problem("unreadable", name, detail=error.strerror or str(error))
 
 
 def _compare_tensors(path: Path, name: str, entry: FileEntry, progress: Progress) -> Iterator[Problem]:
-    try:
-        header = read_header(path)
-    except Corrupt as error:
-        yield Problem("changed", name, detail=error.message)
-        return
+    header = read_header(path)
     if set(header.tensors) != set(entry.tensors) or header.size != entry.size:
         yield Problem("changed", name, detail="its header describes other tensors than were saved")
         return
-    with path.open("rb", buffering=0) as file:
-        head = _digest_next(file, header.length, progress)
-        digests = {tensor: _digest_next(file, info.nbytes, progress) for tensor, info in header.tensors.items()}
-    found = tensors_entry(header.size, head, digests)
+    spans = [(0, header.length), *((header.length + info.begin, info.nbytes) for info in header.tensors.values())]
+    head, *digests = _digest(path, spans, progress)
+    found = tensors_entry(header.size, head, dict(zip(header.tensors, digests, strict=True)))
     changed = [tensor for tensor in found.tensors if found.tensors[tensor] != entry.tensors[tensor]]
     for tensor in changed:
         yield Problem("changed", name, tensor)
@@ -196,18 +194,15 @@ def _compare_tensors(path: Path, name: str, entry: FileEntry, progress: Progress
         yield Problem("changed", name, detail="its header")
 
 
-def _digest_rest(path: Path, progress: Progress) -> str:
-    with path.open("rb", buffering=0) as file:
-        return as_text(_digest_next(file, path.stat().st_size, progress))
+def _digest(path: Path, spans: Iterable[tuple[int, int]], progress: Progress) -> tuple[bytes, ...]:
+    """The digests of spans (offset, length) of a file, read from the disk itself where that is possible."""
+    lock = threading.Lock()
 
+    def count(start: int, data: memoryview) -> None:
+        with lock:
+            progress(len(data))
 
-def _digest_next(file: FileIO, length: int, progress: Progress) -> bytes:
-    hasher = Hasher()
-    while length and (chunk := file.read(min(CHUNK, length))):
-        hasher.update(chunk)
-        progress(len(chunk))
-        length -= len(chunk)
-    return hasher.digest()
+    return direct.read(path, [direct.ReadExtent(offset, nbytes, count) for offset, nbytes in spans])
 
 
 def _silent(nbytes: int) -> None:

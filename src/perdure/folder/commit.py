@@ -10,9 +10,11 @@ point, the current folder, a parent that cannot be written), is changed file by 
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +25,7 @@ from perdure.folder import staging as staging_folders
 from perdure.format.header import Header
 from perdure.format.manifest import FileEntry, Manifest, read_manifest, tensors_entry
 from perdure.format.names import MANIFEST, STAGING_PREFIX, check_name
-from perdure.io import locks
+from perdure.io import direct, locks
 from perdure.io.digest import as_text, digest_file
 from perdure.io.durable import exchange, fsync_file, fsync_folder, write_file
 
@@ -46,33 +48,64 @@ class Stage:
         self._entries[name] = FileEntry(size=written.size, digest=as_text(written.digests[0]))
 
     def write_tensors(self, name: str, head: bytes, header: Header, read: Callable[[str], memoryview]) -> None:
-        """Write one safetensors file.
+        """Write one safetensors file of tensors whose bytes are made when they are needed.
 
         Args:
             head, header: As `perdure.format.header.lay_out` returns them.
-            read: Tensor name → its bytes, contiguous; called once for each, in the order of the file.
+            read: Tensor name → its bytes, contiguous. Called once for each, about in the order of the file, from
+                several threads; few of them are held at a time.
         """
-        parts = (part for source in ([head], map(read, header.tensors)) for part in source)
-        written = write_file(self.path / check_name(name), parts)
+        extents = {tensor: _made_late(tensor, info.nbytes, read) for tensor, info in header.tensors.items()}
+        self.write_extents(name, head, header, extents)
+
+    def write_extents(
+        self,
+        name: str,
+        head: bytes,
+        header: Header,
+        extents: Mapping[str, direct.Extent],
+        *,
+        budget: int = direct.BUDGET,
+        threads: int = direct.THREADS,
+    ) -> None:
+        """Write one safetensors file of tensors whose bytes can be had in any order.
+
+        Args:
+            extents: Tensor name → its bytes.
+            budget: Bytes of memory to pass them through.
+            threads: How many ask for them at once.
+        """
+        parts = [direct.of_bytes(head), *(extents[tensor] for tensor in header.tensors)]
+        written = direct.write(self.path / check_name(name), parts, budget=budget, threads=threads)
         if written.size != header.size:
-            raise SaveFailed(f"A tensor of {name} changed its size while it was saved; nothing was replaced.")
+            raise ValueError(f"the extents of {name} are {written.size} bytes, its header describes {header.size}")
         digests = dict(zip(header.tensors, written.digests[1:], strict=True))
         self._entries[name] = tensors_entry(written.size, written.digests[0], digests)
 
-    def commit(self, kind: str, *, stale: Callable[[str], bool]) -> Manifest:
+    def commit(
+        self,
+        kind: str,
+        *,
+        stale: Callable[[str], bool],
+        step: int | None = None,
+        epoch: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Manifest:
         """Make everything durable, write the manifest, and put the folder in place.
 
         Args:
-            kind: What the manifest calls it: "model", "adapter", "module".
+            kind: What the manifest calls it: "model", "adapter", "module", "checkpoint".
             stale: Whether a file found in the target under this path, which no manifest names, belongs to an
                 older save nevertheless and goes with it.
+            step, epoch, metrics: Of what moment of training a checkpoint is.
         """
         for path in files_of(self.path):
             if path not in self._entries:
                 fsync_file(self.path / path)
                 size, digest = digest_file(self.path / path)
                 self._entries[path] = FileEntry(size=size, digest=as_text(digest))
-        manifest = Manifest(kind=kind, files=dict(sorted(self._entries.items())))
+        files = dict(sorted(self._entries.items()))
+        manifest = Manifest(kind=kind, files=files, step=step, epoch=epoch, metrics=metrics or {})
         self._seal(manifest)
         self._put_in_place(stale)
         return manifest
@@ -82,7 +115,7 @@ class Stage:
         with locks.folder_locked(self.target):
             replace.recover_locked(self.target)
             old = read_manifest(self.target)
-            manifest = Manifest(kind=old.kind, files=dict(sorted({**old.files, **self._entries}.items())))
+            manifest = dataclasses.replace(old, files=dict(sorted({**old.files, **self._entries}.items())))
             self._seal(manifest)
             self._replace_files(())
         return manifest
@@ -145,6 +178,29 @@ class Stage:
         """Remove what was staged and not put in place, and what was replaced."""
         if not replace.is_pending(self._staging):
             replace.discard(self._staging)
+
+
+def _made_late(name: str, nbytes: int, read: Callable[[str], memoryview]) -> direct.Extent:
+    """An extent that asks for its bytes when the first of them is needed, and drops them with the last."""
+    lock = threading.Lock()
+    held: list[memoryview] = []
+    left = nbytes
+
+    def read_into(start: int, out: memoryview) -> None:
+        nonlocal left
+        with lock:
+            if not held:
+                held.append(read(name))
+            data = held[0]
+        if len(data) != nbytes:
+            raise SaveFailed(f"{name} changed its size while it was saved; nothing was replaced.")
+        direct.copy(out, data[start : start + len(out)])
+        with lock:
+            left -= len(out)
+            if not left:
+                held.clear()
+
+    return direct.Extent(nbytes, read_into)
 
 
 @contextmanager

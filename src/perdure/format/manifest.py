@@ -5,10 +5,13 @@
  "digest": "blake3:…",              of this document's canonical text without this line's key
  "files": {"model.safetensors": {"digest": "blake3:…", "size": 123, "tensors": {"lm_head.weight": "blake3:…"}}},
  "format": "perdure",
- "kind": "model",                   or "adapter", "module"
+ "kind": "model",                   or "adapter", "module", "checkpoint"
  "version": 1
 }
 ```
+
+A checkpoint's has three more: `"step": 200`, `"epoch": 1.5` where the training loop told it, and
+`"metrics": {"loss": 0.7}`, where numbers that JSON does not know stand as text (`"nan"`, `"inf"`).
 
 The text is canonical (sorted keys, one space of indent, UTF-8, a last newline), so that every bit of it counts: a
 manifest whose bytes differ from its own re-encoding is damaged. A file's digest is that of `perdure.io.digest` over
@@ -19,6 +22,7 @@ their bytes, so that each byte is hashed once and still every tensor has a diges
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,10 +47,13 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A saved folder's contents: path within the folder (with `/`) → entry."""
+    """A saved folder's contents: path within the folder (with `/`) → entry; and of what moment, for a checkpoint."""
 
     kind: str
     files: Mapping[str, FileEntry]
+    step: int | None = None
+    epoch: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
@@ -61,6 +68,14 @@ class Manifest:
             "kind": self.kind,
             "files": {path: _document(entry) for path, entry in self.files.items()},
         }
+        if self.step is not None:
+            document["step"] = self.step
+        if self.epoch is not None:
+            document["epoch"] = self.epoch
+        if self.metrics:
+            document["metrics"] = {
+                name: value if math.isfinite(value) else str(value) for name, value in self.metrics.items()
+            }
         document["digest"] = as_text(digest_bytes(_canonical(document)))
         return _canonical(document)
 
@@ -83,10 +98,16 @@ def decode(text: bytes, path: Path | None = None) -> Manifest:
                 hint="Upgrade with: pip install --upgrade perdure",
             )
         kind, files = document["kind"], document["files"]
-        manifest = Manifest(kind=str(kind), files={check_name(name): _entry(files[name]) for name in files})
+        manifest = Manifest(
+            kind=str(kind),
+            files={check_name(name): _entry(files[name]) for name in files},
+            step=_number(document.get("step"), int),
+            epoch=_number(document.get("epoch"), int, float),
+            metrics={name: float(value) for name, value in document.get("metrics", {}).items()},
+        )
         if manifest.encode() != text:
             raise ValueError("its text does not have the digest that it names")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise Corrupt(f"The manifest {where} is damaged: {error}.", path=where) from error
     return manifest
 
@@ -131,6 +152,12 @@ def _canonical(document: Mapping[str, Any]) -> bytes:
 def _document(entry: FileEntry) -> dict[str, Any]:
     document: dict[str, Any] = {"size": entry.size, "digest": entry.digest}
     return {**document, "tensors": dict(entry.tensors)} if entry.tensors else document
+
+
+def _number(value: Any, *kinds: type) -> Any:
+    if value is not None and (type(value) not in kinds or not 0 <= value < 2**63):
+        raise ValueError("a number in it is none")
+    return value
 
 
 def _entry(document: Mapping[str, Any]) -> FileEntry:

@@ -7,7 +7,7 @@ below, over the 32-byte chunk digests in order. The context keeps a short file f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from blake3 import blake3
@@ -45,12 +45,16 @@ class Hasher:
 
     def digest(self) -> bytes:
         """The 32 bytes of the digest of everything so far."""
-        last = self._chunk.digest()
-        return combine([*self._done, last]) if self._done else last
+        return of_chunks([*self._done, self._chunk.digest()])
 
     def hexdigest(self) -> str:
         """The digest as it stands in a manifest."""
         return as_text(self.digest())
+
+
+def of_chunks(digests: Sequence[bytes]) -> bytes:
+    """The digest of bytes whose chunks, 16 MiB each but for the last, have these digests."""
+    return digests[0] if len(digests) == 1 else combine(digests)
 
 
 def combine(digests: Iterable[bytes]) -> bytes:

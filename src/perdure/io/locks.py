@@ -46,14 +46,52 @@ def folder_locked(path: Path) -> Iterator[None]:
     while True:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            try:
+            with suppress_unsupported():
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            except OSError as error:
-                if error.errno not in _UNSUPPORTED:
-                    raise
             # While we waited the folder may have been exchanged for another: then that one is to be locked.
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 yield
                 return
         finally:
-            os.close(descriptor)
+            release(descriptor)
+
+
+@contextmanager
+def pinned(path: Path) -> Iterator[None]:
+    """Share the lock of a folder while it is read or uploaded: until then nobody replaces or deletes it.
+
+    On entry `path` still names what is locked. Where the filesystem has no locks the block runs without one.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: There is no such folder, or not any more.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with suppress_unsupported():
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                yield
+                return
+        finally:
+            release(descriptor)
+
+
+def release(descriptor: int) -> None:
+    """Give a lock up and close its descriptor.
+
+    Closing alone would not do where a process was forked meanwhile (a data loader's worker): it holds the lock, too.
+    """
+    with suppress_unsupported():
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+@contextmanager
+def suppress_unsupported() -> Iterator[None]:
+    """Go on where the filesystem has no locks."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise

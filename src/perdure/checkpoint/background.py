@@ -1,0 +1,127 @@
+"""One save under way, on a thread of its own, and what training must wait for."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from perdure.checkpoint.progress import progress
+from perdure.checkpoint.snapshot import Snapshot, write
+from perdure.format.manifest import Manifest
+from perdure.state.staging import Spill
+from perdure.state.state import State
+
+
+class Save:
+    """A snapshot being written; `error` is what came in between, once it is done.
+
+    The thread is no daemon: an interpreter that is about to exit waits for it.
+
+    Args:
+        spill: Memory for what training cannot wait for; free again when the save is done.
+        then: Called on the thread after the commit, with the manifest and what is worth telling.
+        called: When training asked for it (`now`).
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        path: Path,
+        spill: Spill,
+        then: Callable[[Save, Manifest, list[str]], None],
+        *,
+        called: float,
+    ) -> None:
+        self.snapshot = snapshot
+        self.path = path
+        self.called = called
+        self.stalled = 0.0
+        self.error: BaseException | None = None
+        self._spill = spill
+        self._then = then
+        self._thread = threading.Thread(target=self._run, name=f"perdure-save-{snapshot.moment.step}")
+
+    def start(self) -> None:
+        """Begin to write; training goes on."""
+        self.stalled = now() - self.called
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Write all of it while training waits."""
+        self._thread.start()
+        self.join()
+
+    def hold_back(self) -> None:
+        """Return when live tensors may change; called by who is about to change them."""
+        self.stalled += self.snapshot.staging.drain()
+
+    @property
+    def running(self) -> bool:
+        """Whether it is not done yet."""
+        return self._thread.is_alive()
+
+    def join(self) -> None:
+        """Wait until it is done."""
+        staging = self.snapshot.staging
+        with progress(f"Saving {self.path.name}", self.snapshot.nbytes) as bar:
+            while self._thread.is_alive():
+                self._thread.join(0.2)
+                bar.show(staging.taken_bytes)
+
+    def _run(self) -> None:
+        staging = self.snapshot.staging
+        try:
+            self._spill.prepare(staging.room)
+            manifest, told = write(self.snapshot, self.path)
+            self._then(self, manifest, told)
+        except BaseException as error:  # for whoever asks next: nobody listens on this thread
+            self.error = error
+        finally:
+            staging.stop()
+            self._spill.clear()
+
+
+class Barrier:
+    """Has every optimizer's step, and every `load_state_dict` of a State's parts, wait for the save under way."""
+
+    def __init__(self) -> None:
+        self.save: Save | None = None
+        self._guarded: weakref.WeakSet[Any] = weakref.WeakSet()
+        # Of all optimizers, for one that is not in State may change the same parameters.
+        self._handles: list[Any] = [register_optimizer_step_pre_hook(self._before)]
+
+    def guard(self, state: State) -> None:
+        """Watch the parts of `state` from now on."""
+        parts: list[Any] = [part for _, part in (*state.modules(), *state.optimizers())]
+        for part in parts:
+            if part not in self._guarded:
+                self._guarded.add(part)
+                self._handles.append(part.register_load_state_dict_pre_hook(self._before))
+
+    def close(self) -> None:
+        """Watch no more."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _before(self, *args: object, **kwargs: object) -> None:
+        if (save := self.save) is not None:
+            save.hold_back()
+
+
+def must_block(state: State) -> bool:
+    """Whether nothing would tell us that the state is about to change, so that all must be written at once."""
+    optimizers = dict(state.optimizers())
+    foreign = any(hasattr(part, "param_groups") for name, part in state.components.items() if name not in optimizers)
+    return foreign or (any(state.modules()) and not optimizers)
+
+
+def now() -> float:
+    """The clock of records."""
+    return time.perf_counter()

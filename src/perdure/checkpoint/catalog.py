@@ -1,0 +1,134 @@
+"""The checkpoints in a run's folder: which there are, in what state, and how one is taken away. Needs no torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from perdure.errors import Corrupt, NotFound, PerdureError
+from perdure.folder import is_interrupted, recover
+from perdure.format.manifest import read_manifest
+from perdure.format.names import MANIFEST, STAGING_PREFIX
+from perdure.io import locks
+from perdure.io.durable import fsync_folder
+
+_log = logging.getLogger("perdure")
+_NAME = re.compile(r"checkpoint-(0|[1-9]\d{0,17})")
+_STAGING = re.compile(rf"\.(checkpoint-\d{{1,18}}){re.escape(STAGING_PREFIX)}.+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointInfo:
+    """One checkpoint in a run's folder.
+
+    Attributes:
+        state: "whole": committed, and every file there with its size (`perdure verify` compares the bytes, too);
+            "damaged": not so; "uncommitted": without a manifest, so never finished, or not perdure's.
+        problem: What is wrong with one that is not whole.
+        nbytes: Of all its files, as saved.
+        saved_at: Seconds since 1970.
+    """
+
+    step: int
+    path: Path
+    state: str
+    problem: str = ""
+    epoch: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    nbytes: int = 0
+    saved_at: float | None = None
+
+    def as_document(self) -> dict[str, Any]:
+        """For JSON; a metric that is no number there is text."""
+        metrics = {name: value if abs(value) < float("inf") else str(value) for name, value in self.metrics.items()}
+        return {
+            "step": self.step, "path": str(self.path), "state": self.state, "problem": self.problem,
+            "epoch": self.epoch, "metrics": metrics, "bytes": self.nbytes, "saved_at": self.saved_at,
+        }  # fmt: skip
+
+
+def path_of(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return run / f"checkpoint-{step}"
+
+
+def checkpoints(folder: str | os.PathLike[str]) -> tuple[CheckpointInfo, ...]:
+    """The checkpoints in a run's folder, oldest step first; what is still being written is not among them.
+
+    Raises:
+        NotFound: There is no such folder.
+    """
+    run = Path(folder)
+    try:
+        names = [path.name for path in run.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"There is no run in {run}: it is not a folder.") from None
+    steps = sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)) and (run / name).is_dir())
+    return tuple(_look_at(run, step) for step in steps)
+
+
+def _look_at(run: Path, step: int) -> CheckpointInfo:
+    path = path_of(run, step)
+    try:
+        if is_interrupted(path):
+            raise Corrupt("a replacement of its files stopped half way")
+        manifest = read_manifest(path)
+        if manifest.step is None:
+            raise NotFound(f"it holds a saved {manifest.kind}, not a checkpoint")
+        if manifest.step != step:
+            raise Corrupt(f"it is the checkpoint of step {manifest.step}")
+        for name, entry in manifest.files.items():
+            size = (path / name).stat().st_size if (path / name).is_file() else None
+            if size != entry.size:
+                raise Corrupt(f"{name} is missing" if size is None else f"{name} is {size} bytes, not {entry.size}")
+        saved_at = (path / MANIFEST).stat().st_mtime
+    except NotFound as error:
+        return CheckpointInfo(step=step, path=path, state="uncommitted", problem=error.message)
+    except PerdureError as error:
+        return CheckpointInfo(step=step, path=path, state="damaged", problem=error.message)
+    except OSError as error:
+        return CheckpointInfo(step=step, path=path, state="damaged", problem=error.strerror or str(error))
+    return CheckpointInfo(
+        step=step, path=path, state="whole", epoch=manifest.epoch, metrics=manifest.metrics,
+        nbytes=manifest.nbytes, saved_at=saved_at,
+    )  # fmt: skip
+
+
+def collect(run: Path) -> None:
+    """Remove what dead writers left in a run's folder, and complete what they had begun to put in place."""
+    with suppress(OSError):
+        targets = {match[1] for path in run.iterdir() if (match := _STAGING.fullmatch(path.name))}
+        for name in sorted(targets):
+            recover(run / name)
+
+
+def delete(path: Path) -> bool:
+    """Delete a checkpoint, unless somebody is reading or uploading it; False if it stays.
+
+    It loses its name first, so that half of one is never seen; if we die before the rest is done, `collect` does it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        if locks.hold(descriptor) is locks.Lock.BUSY:
+            return False
+        grave = Path(tempfile.mkdtemp(prefix=f".{path.name}{STAGING_PREFIX}", dir=path.parent))
+        path.rename(grave)  # an empty folder makes way
+        fsync_folder(path.parent)
+        shutil.rmtree(grave, ignore_errors=True)
+    except OSError as error:
+        _log.warning("%s could not be deleted: %s", path, error.strerror)
+        return False
+    finally:
+        locks.release(descriptor)
+    return True

@@ -1,0 +1,151 @@
+"""State → Snapshot → files: what a checkpoint is to hold, fixed at once and written later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from perdure.checkpoint.model import FORMAT, ModelFiles, files_of, ownership
+from perdure.errors import InvalidInput
+from perdure.folder import stage
+from perdure.format.header import Header, lay_out
+from perdure.format.manifest import Manifest
+from perdure.format.names import is_read_by_loaders
+from perdure.io.direct import Extent
+from perdure.model.tensors import check_storable, dtype_name
+from perdure.model.weights import unwrap
+from perdure.state.capture import Part, capture, capture_module, parameter_names
+from perdure.state.staging import Staging
+from perdure.state.state import State
+
+FOLDER = "training_state"
+KIND = "checkpoint"
+WRITER_BUDGET = 8 * 2**20  # bytes of slabs: what the writer's threads use
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Which moment of training a checkpoint is of."""
+
+    step: int
+    epoch: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFile:
+    """One safetensors file: the bytes that begin it, what they say, and where each tensor's bytes come from."""
+
+    head: bytes
+    header: Header
+    extents: Mapping[str, Extent]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A checkpoint as it is to be written; whatever of it training may change soon, `staging` looks after."""
+
+    moment: Moment
+    staging: Staging
+    tensors: Mapping[str, TensorFile]
+    parts: tuple[Part, ...]
+    model: ModelFiles | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensor files."""
+        return sum(file.header.size for file in self.tensors.values())
+
+
+def take(state: State, moment: Moment, staging: Staging, tokenizer: Any = None) -> Snapshot:
+    """Fix what a checkpoint is to hold.
+
+    Raises:
+        InvalidInput: Something in the state cannot be expressed without pickle, or cannot be saved; it is named.
+    """
+    files: dict[str, TensorFile] = {}
+    parts: list[Part] = []
+    names = parameter_names(state, unwrap)
+    model: ModelFiles | None = None
+    for name, component in state.components.items():
+        if not isinstance(component, torch.nn.Module):
+            part = capture(name, component, names)
+        elif name == "model":
+            module = unwrap(component)
+            model = files_of(module, tokenizer)
+            part = capture_module(name, module, model.kind, model.by_key())
+            owner = ownership(module)
+            for path, tensors in model.weights.items():
+                files[path] = _weights_file(tensors, model.metadata, staging, owner)
+        else:
+            part = capture_module(name, unwrap(component), "state", {})
+        parts.append(part)
+        if part.live or part.copied:
+            files[f"{FOLDER}/{name}.safetensors"] = _part_file(part, staging)
+    return Snapshot(moment=moment, staging=staging, tensors=files, parts=tuple(parts), model=model)
+
+
+def _weights_file(
+    tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], staging: Staging, owner: Any
+) -> TensorFile:
+    own = {name: owner(tensor) for name, tensor in tensors.items()}
+    # A forward pass changes buffers, so they are copied now; what nobody owns was made for us.
+    held = {name: tensor.detach().clone() if own[name] == "buffer" else tensor for name, tensor in tensors.items()}
+    live = {name for name, whose in own.items() if whose == "parameter"}
+    return _file(held, live, metadata, staging)
+
+
+def _part_file(part: Part, staging: Staging) -> TensorFile:
+    tensors = {**part.live, **part.copied}
+    try:
+        check_storable(tensors)
+    except InvalidInput as error:
+        raise InvalidInput(f"{part.name}: {error.message}", hint=error.hint) from None
+    return _file(tensors, set(part.live), FORMAT, staging)
+
+
+def _file(
+    tensors: Mapping[str, torch.Tensor], live: set[str], metadata: Mapping[str, str], staging: Staging
+) -> TensorFile:
+    shapes = ((name, dtype_name(name, tensor), tuple(tensor.shape)) for name, tensor in tensors.items())
+    head, header = lay_out(shapes, metadata)
+    # In the order of the file: what is written last is what leaves its live tensor first when time runs out.
+    extents = {name: staging.extent(name, tensors[name], live=name in live) for name in header.tensors}
+    return TensorFile(head, header, extents)
+
+
+def write(snapshot: Snapshot, folder: Path) -> tuple[Manifest, list[str]]:
+    """Write a snapshot into `folder`, make it durable, and put it in place at once.
+
+    Returns:
+        The manifest, and what is worth telling the user.
+
+    Raises:
+        SaveFailed: The system refused, or the state was changed meanwhile; what was in `folder` before is whole.
+    """
+    with stage(folder) as staged:
+        (staged.path / FOLDER).mkdir()
+        for path, file in snapshot.tensors.items():
+            (staged.path / path).parent.mkdir(exist_ok=True)
+            staged.write_extents(path, file.head, file.header, file.extents, budget=WRITER_BUDGET)
+        for part in snapshot.parts:
+            document = {"type": part.type, "state": part.document}
+            staged.write(f"{FOLDER}/{part.name}.json", json.dumps(document, allow_nan=False).encode())
+        told: list[str] = []
+        if snapshot.model is not None:
+            for path, data in snapshot.model.small.items():
+                staged.write(path, data)
+            told = snapshot.model.finish(staged)
+        snapshot.staging.check()
+        moment = snapshot.moment
+        manifest = staged.commit(KIND, stale=_stale, step=moment.step, epoch=moment.epoch, metrics=moment.metrics)
+    return manifest, told
+
+
+def _stale(name: str) -> bool:
+    return name.startswith(f"{FOLDER}/") or is_read_by_loaders(name)

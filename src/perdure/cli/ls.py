@@ -1,0 +1,53 @@
+"""`perdure ls`: the checkpoints of a run."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import click
+
+import perdure
+from perdure.cli.common import human_bytes, json_option
+
+_EXAMPLES = """\b
+Examples:
+  perdure ls runs/a
+  perdure ls runs/a --json | jq -r '.[-1].path'
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("run", type=click.Path(path_type=Path))
+@json_option
+def command(run: Path, as_json: bool) -> None:
+    """List the checkpoints in a RUN's folder: step, size, metrics, state.
+
+    A checkpoint is whole (committed, every file there with its size), damaged, or uncommitted; `perdure verify` on one
+    of them compares every byte. Exits with 1 if one is not whole.
+    """
+    found = perdure.checkpoints(run)
+    if as_json:
+        click.echo(json.dumps([one.as_document() for one in found], indent=2))
+    elif not found:
+        click.echo(f"There are no checkpoints in {run}.", err=True)
+    else:
+        rows = [("STEP", "EPOCH", "SAVED", "SIZE", "STATE", "METRICS"), *map(_row, found)]
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        for row in rows:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+            click.echo("  ".join((*cells, row[5])).rstrip())
+        for one in found:
+            if one.problem:
+                click.echo(f"{one.path}: {one.problem}", err=True)
+    sys.exit(0 if all(one.state == "whole" for one in found) else 1)
+
+
+def _row(one: perdure.CheckpointInfo) -> tuple[str, ...]:
+    saved = "" if one.saved_at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(one.saved_at))
+    epoch = "" if one.epoch is None else f"{one.epoch:g}"
+    metrics = "  ".join(f"{name}={value:.4g}" for name, value in one.metrics.items())
+    size = human_bytes(one.nbytes) if one.state == "whole" else ""
+    return str(one.step), epoch, saved, size, one.state, metrics

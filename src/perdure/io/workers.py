@@ -1,0 +1,84 @@
+"""Threads that share out tasks; each has one slab of memory, aligned to pages and reused from task to task."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TypeVar
+
+PAGE = 4096  # what direct I/O asks of offsets, lengths and memory: a multiple of any disk's block in use
+SLAB = 2 * 2**20  # one huge page; larger ones fall out of the cache before the disk has fetched them
+_HUGE = 2 * 2**20
+
+T = TypeVar("T")
+
+
+def make_slab(nbytes: int) -> memoryview:
+    """Memory that begins on a page; the system provides it when it is first touched.
+
+    It is made of huge pages where there are some: a disk is handed few long runs of memory, not many short ones, and
+    that alone can double what it takes in a second.
+    """
+    memory = mmap.mmap(-1, nbytes + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # A process forked meanwhile (a data loader's worker) must not share the slab: of a page that is shared so while
+    # the disk moves it, one of the two sees a stale copy.
+    for advice in ("MADV_HUGEPAGE", "MADV_DONTFORK"):
+        if hasattr(mmap, advice):
+            with suppress(OSError):  # the kernel was built without
+                memory.madvise(getattr(mmap, advice))
+    begin = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % _HUGE
+    return memoryview(memory)[begin : begin + nbytes]
+
+
+def share_out(tasks: Iterable[T], work: Callable[[T, memoryview], None], *, budget: int, threads: int) -> None:
+    """Call `work(task, slab)` for every task, in order of their beginning, on up to `threads` threads.
+
+    The calling thread works too, so that where the system refuses more threads the work is done nevertheless.
+
+    Args:
+        budget: Bytes that all slabs together may take; one slab of a page is the least.
+
+    Raises:
+        BaseException: The first that `work` raised on any thread; no task is begun after it, and none is running
+            when it is raised.
+    """
+    waiting = list(tasks)
+    waiting.reverse()
+    count = max(1, min(threads, len(waiting), budget // SLAB))
+    size = SLAB if budget >= SLAB else max(PAGE, budget - budget % PAGE)
+    errors: list[BaseException] = []
+
+    def labour() -> None:
+        try:
+            slab = make_slab(size)
+            while not errors:
+                try:
+                    task = waiting.pop()
+                except IndexError:
+                    return
+                work(task, slab)
+        except BaseException as error:
+            errors.append(error)
+
+    helpers = [threading.Thread(target=labour, name="perdure-io", daemon=True) for _ in range(count - 1)]
+    try:
+        with suppress(RuntimeError):  # no more threads: a limit, or the interpreter is on its way out
+            for helper in helpers:
+                helper.start()
+        labour()
+    except BaseException as error:
+        errors.append(error)
+    for helper in helpers:
+        while helper.is_alive():
+            try:
+                helper.join()
+            except BaseException as error:  # an interruption must not leave them at work on a file that is closed
+                errors.append(error)
+    if errors:
+        try:
+            raise errors[0]
+        finally:
+            errors.clear()  # or the error would hold its own traceback, and that the slabs

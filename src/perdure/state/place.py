@@ -1,0 +1,263 @@
+"""Where a data loader stands in its data: what is recorded of an epoch, and how it is begun again.
+
+What draws in worker processes, and iterable datasets that have `state_dict`, go on from the notes that came with their
+last batches (`perdure.state.workers`). An iterable dataset without it is read again up to the place.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch.utils.data import IterableDataset
+
+from perdure.state import rng
+from perdure.state.workers import Note, Noting, Succession, has_state, state_of
+
+_COUNTERS = ("epoch", "iteration", "initial_seed")  # of loaders and samplers, accelerate's too
+
+
+class Place:
+    """Where one loader stands: `state_dict` tells it, `load_state_dict` has the next batch be the one after it."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.inner: Any = getattr(loader, "base_dataloader", loader)  # accelerate's wrapper fetches one batch ahead
+        self.skipping: Skipping | None = None
+        self.pending: dict[str, Any] | None = None
+        self.queue: deque[Note | None] = deque()  # of batches fetched and not yet taken
+        self._resuming: dict[str, Any] | None = None
+        self._begin: dict[str, Any] | None = None
+        self._taken = 0
+        self._last = -1
+        self._notes: dict[int, Note] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place after the batch that training took last; plain values and tensors."""
+        if self.pending is not None:  # restored, and no batch taken since
+            return self.pending
+        return {
+            "about": self.about(),
+            "now": self._moment(),
+            "begin": self._begin,
+            "taken": self._taken,
+            "last": self._last,
+            "notes": _listed(self._notes),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state` with the next batch, in a loop over the loader begun later or already."""
+        self._begin, self._taken, self._last = state["begin"], state["taken"], state["last"]
+        self._notes = _notes(state["notes"])
+        self._set_counters((state["begin"] or state["now"])["counters"])
+        self._set_generators(state["now"]["generators"])
+        self.pending = state if state["begin"] is not None else None
+
+    def about(self) -> dict[str, Any]:
+        """What must be the same for a place to mean the same batches."""
+        sizes: dict[str, Any] = {"workers": self.inner.num_workers, "batch_size": self.inner.batch_size}
+        with suppress(TypeError, NotImplementedError):  # an iterable dataset need not know
+            sizes["samples"] = len(self.inner.dataset)
+        return sizes
+
+    def begin(self, open_: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        """An epoch's iterator: a new epoch, or the restored one from its place on."""
+        self.queue.clear()
+        if self.pending is not None:
+            self._resuming, self.pending = self.pending, None
+            return open_()
+        # Persistent workers go on from where they ended the epoch before.
+        left = self._notes.values() if self.inner.persistent_workers else ()
+        self._notes = {note.role: Note(note.role, note.rng, None) for note in left}
+        again = self.inner.persistent_workers and self.inner._iterator is not None
+        self._begin = {"rng": rng.cpu_state(), "again": again, "notes": _listed(self._notes), **self._moment()}
+        self._taken, self._last = 0, -1
+        return open_()
+
+    def take(self) -> None:
+        """Training takes the batch that was fetched first."""
+        self._taken += 1
+        note = self.queue.popleft() if self.queue else None
+        if note is not None:
+            self._last = note.role
+            self._notes[note.role] = note
+
+    def end(self) -> None:
+        """The epoch is over."""
+        self._begin, self._taken = None, 0
+
+    def source(self, iterate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        """The inner loader's iterator, whose batches bring notes with them; of a restored epoch, from its place on."""
+        resuming, self._resuming = self._resuming, None
+        if resuming is None:
+            return Source(self, self._iterate(iterate, 0, {}))
+        begin, iterable = resuming["begin"], isinstance(self.inner.dataset, IterableDataset)
+        takes_up = self._can_take_up(iterable)
+        if takes_up and iterable and not self.inner.num_workers:
+            self.inner.dataset.load_state_dict(self._notes[0].dataset)
+        first, notes = (self._last + 1, self._notes) if takes_up else (0, _notes(begin["notes"]))
+        if self.inner.persistent_workers:
+            self.inner._iterator = None  # workers of before would go on from where they are
+
+        def rewind() -> None:
+            rng.set_cpu_state(begin["rng"])
+            self._set_generators(begin["generators"])
+
+        # An epoch that persistent workers began anew drew no seed for them, as new workers will.
+        rewinds = rewind if begin["again"] else None
+        skipping = Skipping(index_sampler(self.inner), self._taken if takes_up else 0, rewinds)
+        self.skipping = None if iterable else skipping
+        now = rng.cpu_state()
+        rewind()
+        try:
+            source = Source(self, self._iterate(iterate, first, notes))
+            skipping.force()
+            for _ in range(0 if takes_up else self._taken):
+                next(source, None)
+                self.queue.popleft()
+        finally:
+            self.skipping = None
+            rng.set_cpu_state(now)
+            self._set_generators(resuming["now"]["generators"])
+        return source
+
+    def _iterate(self, iterate: Callable[[], Iterator[Any]], first: int, notes: dict[int, Note]) -> Iterator[Any]:
+        inner = self.inner
+        if not inner.num_workers:
+            return iterate()
+        collate, init = inner.collate_fn, inner.worker_init_fn
+        inner.collate_fn, inner.worker_init_fn = Noting(collate), Succession(init, first, notes)
+        try:
+            return iterate()
+        finally:
+            inner.collate_fn, inner.worker_init_fn = collate, init
+
+    def _can_take_up(self, iterable: bool) -> bool:
+        """Whether the place can be reached without loading again what was loaded before it."""
+        workers = self.inner.num_workers
+        if iterable and not has_state(self.inner.dataset):
+            return False
+        noted = all(role in self._notes for role in range(workers or iterable))
+        return noted and not (iterable and any(note.dataset is None for note in self._notes.values()))
+
+    def next_epoch(self) -> None:
+        """The restored epoch had no batch left, and accelerate counts an epoch only when it saw its last batch."""
+        self.end()
+        if self.inner is not self.loader and "iteration" in vars(self.loader):
+            self.loader.iteration += 1
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        waiting, depth = [("loader", self.loader)], 0
+        if self.inner is not self.loader:
+            waiting.append(("inner", self.inner))
+        while waiting and (depth := depth + 1) < 10:
+            path, part = waiting.pop(0)
+            yield path, part
+            for name in ("batch_sampler", "sampler"):
+                if (child := vars(part).get(name)) is not None and hasattr(child, "__dict__"):
+                    waiting.append((f"{path}.{name}", child))
+
+    def _moment(self) -> dict[str, Any]:
+        parts = list(self._parts())
+        return {
+            "generators": {
+                path: part.generator.get_state()
+                for path, part in parts
+                if isinstance(vars(part).get("generator"), torch.Generator)
+            },
+            "counters": {
+                path: {name: vars(part)[name] for name in _COUNTERS if type(vars(part).get(name)) is int}
+                for path, part in parts
+            },
+        }
+
+    def _set_generators(self, states: dict[str, torch.Tensor]) -> None:
+        for path, part in self._parts():
+            generator = vars(part).get("generator")
+            if path in states and isinstance(generator, torch.Generator):
+                generator.set_state(states[path])
+
+    def _set_counters(self, counters: dict[str, dict[str, int]]) -> None:
+        for path, part in self._parts():
+            vars(part).update(counters.get(path, {}))
+
+
+def _listed(notes: dict[int, Note]) -> list[Any]:
+    return [[note.role, note.rng, note.dataset] for note in notes.values()]
+
+
+def _notes(saved: list[Any]) -> dict[int, Note]:
+    return {role: Note(role, *rest) for role, *rest in saved}
+
+
+class Source:
+    """What the inner loader fetches, told apart from the notes that came with it."""
+
+    def __init__(self, place: Place, iterator: Iterator[Any]) -> None:
+        self._place = place
+        self._iterator = iterator
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        batch, note, inner = next(self._iterator), None, self._place.inner
+        if inner.num_workers:
+            batch, note = batch
+        elif isinstance(inner.dataset, IterableDataset) and has_state(inner.dataset):
+            note = Note(0, None, state_of(inner.dataset))
+        self._place.queue.append(note)
+        return batch
+
+
+class Skipping:
+    """An index sampler whose first `count` entries are passed over until it is `force`d.
+
+    `rewind` is called each time that it is gone through until then: the loader draws nothing more afterwards.
+    """
+
+    def __init__(self, sampler: Any, count: int, rewind: Callable[[], None] | None) -> None:
+        self._sampler = sampler
+        self._count = count
+        self._rewind = rewind
+        self._latest: _Skipped | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._rewind is not None:
+            self._rewind()
+        self._latest = _Skipped(iter(self._sampler), self._count)
+        return self._latest
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def force(self) -> None:
+        """Pass over them now, while the generators are those of the epoch's beginning."""
+        if self._latest is not None:
+            self._latest.force()
+        self._count, self._rewind = 0, None
+
+
+class _Skipped:
+    def __init__(self, entries: Iterator[Any], count: int) -> None:
+        self._entries = entries
+        self._left = count
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        self.force()
+        return next(self._entries)
+
+    def force(self) -> None:
+        while self._left:
+            self._left -= 1
+            next(self._entries, None)
+
+
+def index_sampler(inner: Any) -> Any:
+    return inner.sampler if inner.batch_sampler is None else inner.batch_sampler

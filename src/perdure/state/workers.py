@@ -1,0 +1,108 @@
+"""What a data loader's workers tell of themselves with every batch, and how their successors take it up.
+
+A worker draws from generators of its own, and an iterable dataset has its own place in each. Batches are fetched ahead
+of training, so the state that belongs to a batch must travel with it: it is noted right after the batch was made.
+"""
+
+from __future__ import annotations
+
+import copy
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
+from perdure.state import rng
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One worker right after a batch: which it was, its generators, and where its dataset stood.
+
+    `rng` is None for a loader without workers, whose generators are the run's own; `dataset` is None where the
+    dataset has no state to tell.
+    """
+
+    role: int
+    rng: dict[str, Any] | None
+    dataset: Any
+
+
+def state_of(dataset: object) -> Any:
+    """A dataset's state as it is now, or None where it has none; later changes do not reach it."""
+    return copy.deepcopy(dataset.state_dict()) if has_state(dataset) else None  # type: ignore[attr-defined]
+
+
+def has_state(dataset: object) -> bool:
+    """Whether a dataset can tell where it stands, and go on from there."""
+    return all(callable(getattr(dataset, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
+@dataclass(frozen=True)
+class Noting:
+    """A collate function that adds a `Note` to every batch that it makes in a worker."""
+
+    collate: Callable[[Any], Any]
+
+    def __call__(self, samples: Any) -> tuple[Any, Note]:
+        batch = self.collate(samples)
+        info = get_worker_info()
+        assert info is not None
+        return batch, Note(info.id, _packed(rng.cpu_state()), state_of(info.dataset))
+
+
+@dataclass(frozen=True)
+class Succession:
+    """A worker's first act: it takes up the role of a worker of the interrupted run.
+
+    Batches come from the workers in turn, and a new loader begins with its first worker; so the roles are turned
+    until that is the one whose batch comes next.
+    """
+
+    then: Callable[[int], None] | None
+    first: int
+    notes: Mapping[int, Note]
+
+    def __call__(self, worker_id: int) -> None:
+        info = get_worker_info()
+        assert info is not None
+        role = (worker_id + self.first) % info.num_workers
+        object.__setattr__(info, "id", role)  # datasets divide their samples by it
+        if self.then is not None:
+            self.then(role)
+        if note := self.notes.get(role):
+            if note.rng is not None:
+                rng.set_cpu_state(unpacked(note.rng))
+            if note.dataset is not None:
+                info.dataset.load_state_dict(note.dataset)  # type: ignore[attr-defined]
+
+
+def _packed(state: dict[str, Any]) -> dict[str, Any]:
+    """Generators' state as few bytes objects: cheap to send from process to process, where tensors take a file each."""
+    version, words, gauss = state["python"]
+    numpy = state["numpy"]
+    if numpy["bit_generator"] == "MT19937":
+        numpy = {**numpy, "state": {**numpy["state"], "key": numpy["state"]["key"].tobytes()}}
+    return {
+        "python": (version, struct.pack(f"<{len(words)}I", *words), gauss),
+        "numpy": numpy,
+        "torch": state["torch"].numpy().tobytes(),
+    }
+
+
+def unpacked(state: dict[str, Any]) -> dict[str, Any]:
+    """What `rng.set_cpu_state` takes, from what a note holds."""
+    version, words, gauss = state["python"]
+    numpy = state["numpy"]
+    if numpy["bit_generator"] == "MT19937":
+        key = np.frombuffer(numpy["state"]["key"], np.uint32)
+        numpy = {**numpy, "state": {**numpy["state"], "key": key}}
+    return {
+        "python": (version, struct.unpack(f"<{len(words) // 4}I", words), gauss),
+        "numpy": numpy,
+        "torch": torch.frombuffer(bytearray(state["torch"]), dtype=torch.uint8),
+    }

@@ -1,0 +1,101 @@
+"""Loaders of accelerate and torchdata, and what State refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+import perdure
+
+Batches = list[list[float]]
+
+
+def data() -> TensorDataset:
+    return TensorDataset(torch.arange(22.0))
+
+
+def train(loader: Any, count: int, ckpt: Any = None, state: Any = None) -> Batches:
+    seen: Batches = []
+    while len(seen) < count:
+        for (batch,) in loader:
+            seen.append(batch.tolist())
+            torch.rand(2)
+            if len(seen) == count:
+                if ckpt is not None:
+                    ckpt.save(count, state, force=True)
+                break
+    return seen
+
+
+def resumes_the_same(make: Any, taken: int, folder: Path) -> None:
+    torch.manual_seed(3)
+    uninterrupted = train(make(), 14)
+    torch.manual_seed(3)
+    loader = make()
+    state = perdure.State(loader=loader)
+    with perdure.Checkpointer(folder) as ckpt:
+        assert train(loader, taken, ckpt, state) == uninterrupted[:taken]
+    torch.manual_seed(3)
+    loader = make()
+    state = perdure.State(loader=loader)
+    torch.manual_seed(77)
+    with perdure.Checkpointer(folder) as ckpt:
+        assert ckpt.restore(state) == taken
+    assert train(loader, 14 - taken) == uninterrupted[taken:]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("taken", [1, 4, 6, 8, 12])
+def test_accelerate(taken: int, workers: int, tmp_path: Path) -> None:
+    accelerate = pytest.importorskip("accelerate")
+
+    def make() -> Any:
+        accelerator = accelerate.Accelerator(cpu=True)
+        return accelerator.prepare(DataLoader(data(), batch_size=4, shuffle=True, num_workers=workers))
+
+    resumes_the_same(make, taken, tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("taken", [1, 5, 8])
+def test_torchdata(taken: int, workers: int, tmp_path: Path) -> None:
+    torchdata = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def make() -> Any:
+        return torchdata.StatefulDataLoader(data(), batch_size=4, shuffle=True, num_workers=workers)
+
+    resumes_the_same(make, taken, tmp_path)
+
+
+def test_an_iterator_that_was_begun_before_the_restore_goes_on_from_the_place(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    loader = DataLoader(data(), batch_size=4, shuffle=True)
+    state = perdure.State(loader=loader)
+    with perdure.Checkpointer(tmp_path) as ckpt:
+        iterator = iter(loader)
+        next(iterator), next(iterator)
+        ckpt.save(2, state, force=True)
+        ckpt.wait()
+        expected = [batch.tolist() for (batch,) in iterator]
+        again = iter(loader)
+        next(again)
+        ckpt.restore(state)
+        assert [batch.tolist() for (batch,) in again] == expected
+
+
+def test_another_data_set_or_batch_size_is_refused(tmp_path: Path) -> None:
+    with perdure.Checkpointer(tmp_path) as ckpt:
+        ckpt.save(2, perdure.State(loader=DataLoader(data(), batch_size=4)), force=True)
+        with pytest.raises(perdure.StateMismatch, match="loader: batch_size was 4, and is 2"):
+            ckpt.restore(perdure.State(loader=DataLoader(data(), batch_size=2)))
+        with pytest.raises(perdure.StateMismatch, match="loader: samples was 22, and is 5"):
+            ckpt.restore(perdure.State(loader=DataLoader(TensorDataset(torch.arange(5)), batch_size=4)))
+
+
+def test_batches_in_any_order_are_refused() -> None:
+    with pytest.raises(perdure.InvalidInput, match="in_order"):
+        perdure.State(loader=DataLoader(data(), num_workers=1, in_order=False))

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+from perdure.errors import SaveFailed
+from perdure.io.digest import CHUNK
+from perdure.state.staging import Spill, Staging
+
+
+def staging(budget: int) -> Staging:
+    spill = Spill(budget)
+    spill.prepare(budget)
+    return Staging(spill)
+
+
+def content(extent: object, nbytes: int) -> bytes:
+    out = bytearray(nbytes)
+    extent.read_into(0, memoryview(out))  # type: ignore[attr-defined]
+    return bytes(out)
+
+
+TENSORS = {
+    "plain": lambda: torch.arange(1000, dtype=torch.float32),
+    "empty": lambda: torch.empty(0, 3),
+    "scalar": lambda: torch.tensor(3.5, dtype=torch.bfloat16),
+    "transposed": lambda: torch.arange(12.0).reshape(3, 4).t(),
+    "channels last": lambda: torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
+    "conjugate": lambda: torch.view_as_complex(torch.rand(5, 2)).conj(),
+    "several chunks": lambda: torch.arange(CHUNK // 4 + 1000, dtype=torch.int32).repeat(2),
+}
+
+
+@pytest.mark.parametrize("drained", [False, True])
+@pytest.mark.parametrize("name", TENSORS)
+def test_bytes_are_of_the_moment_of_the_save(name: str, drained: bool) -> None:
+    tensor = TENSORS[name]()
+    expected = tensor.resolve_conj().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    here = staging(len(expected) + 4096)
+    extent = here.extent(name, tensor, live=True)
+    if drained:
+        here.drain()
+        tensor.zero_()
+    assert extent.nbytes == len(expected)
+    assert content(extent, len(expected)) == expected
+    here.drain()
+    here.check()
+    assert here.free_at is not None or not expected
+
+
+def test_what_does_not_fit_is_waited_for() -> None:
+    tensor = torch.arange(CHUNK // 4 * 3, dtype=torch.int32)
+    expected = tensor.numpy().tobytes()
+    here = staging(CHUNK)
+    extent = here.extent("w", tensor, live=True)
+    written = bytearray(len(expected))
+    begin = threading.Event()
+
+    def write() -> None:
+        begin.wait(10)
+        for start in range(0, len(expected), CHUNK):
+            extent.read_into(start, memoryview(written)[start : start + CHUNK])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    threading.Timer(0.05, begin.set).start()
+    here.drain()
+    tensor.zero_()
+    writer.join()
+    assert bytes(written) == expected
+    here.check()
+
+
+def test_a_writer_that_gives_up_lets_training_go_on() -> None:
+    here = staging(0)
+    here.extent("w", torch.zeros(10), live=True)
+    threading.Timer(0.05, here.stop).start()
+    assert here.drain() > 0
+
+
+def test_a_change_that_was_not_held_back_fails_the_save() -> None:
+    tensor = torch.zeros(10)
+    here = staging(0)
+    extent = here.extent("layer.weight", tensor, live=True)
+    tensor.add_(1)
+    content(extent, 40)
+    with pytest.raises(SaveFailed, match=r"layer\.weight was changed"):
+        here.check()
+
+
+def test_a_change_before_the_step_fails_the_save_too() -> None:
+    tensor = torch.zeros(10)
+    here = staging(4096)
+    here.extent("layer.weight", tensor, live=True)
+    tensor.add_(1)
+    here.drain()
+    with pytest.raises(SaveFailed, match=r"layer\.weight was changed"):
+        here.check()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_bytes_of_a_device_are_of_the_moment_of_the_save() -> None:
+    tensor = torch.arange(CHUNK, dtype=torch.int32, device="cuda")
+    expected = tensor.cpu().numpy().tobytes()
+    here = staging(2 * len(expected))
+    extent = here.extent("w", tensor, live=True)
+    here.drain()
+    tensor.zero_()
+    assert content(extent, len(expected)) == expected
+    here.check()
