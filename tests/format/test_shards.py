@@ -20,7 +20,10 @@ def test_the_plan_is_the_ecosystems(sizes: list[int], limit: int) -> None:
     theirs = split_torch_state_dict_into_shards(state, filename_pattern=SUFFIX, max_shard_size=limit)
     items = [Item(name, size.numel(), None if size.numel() else "empty") for name, size in state.items()]
     ours = plan_shards(items, limit, "model.safetensors")
-    assert {file: list(names) for file, names in ours.files.items()} == theirs.filename_to_tensors
+    # As sets: within a file the header's own order counts, not the plan's.
+    assert {file: set(names) for file, names in ours.files.items()} == {
+        file: set(names) for file, names in theirs.filename_to_tensors.items()
+    }
     assert ours.total_size == theirs.metadata["total_size"]
 
 
