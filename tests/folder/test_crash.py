@@ -16,7 +16,7 @@ from perdure.folder import amend, is_interrupted, recover
 from perdure.io import durable
 
 # Each is a moment at which the disk changes.
-POINTS = ("write", "fsync", "rename", "mkdir", "unlink", "rmdir")
+POINTS = ("write", "pwrite", "fsync", "rename", "mkdir", "unlink", "rmdir")
 
 
 def run_until(kill_at: int, action: Callable[[], object]) -> bool:

@@ -102,6 +102,11 @@ def test_an_error_before_the_commit_changes_nothing(out: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
+def test_an_error_of_ours_keeps_its_own_words(out: Path) -> None:
+    with pytest.raises(NotFound, match="no such thing"), stage(out):
+        raise NotFound("There is no such thing.")
+
+
 def test_a_folder_in_the_way_of_a_file(out: Path) -> None:
     put(out, {"model.safetensors/notes": b"mine"})
     with pytest.raises(InvalidInput, match="nothing was replaced"):

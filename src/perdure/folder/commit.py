@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from perdure.errors import Corrupt, InvalidInput, NotFound, SaveFailed, UnsupportedFormat
+from perdure.errors import Corrupt, InvalidInput, NotFound, PerdureError, SaveFailed, UnsupportedFormat
 from perdure.folder import replace
 from perdure.folder import staging as staging_folders
 from perdure.format.header import Header
@@ -230,6 +230,8 @@ def stage(target: Path, *, inside: bool = False) -> Iterator[Stage]:
     try:
         here.path.mkdir()
         yield here
+    except PerdureError:  # some are OSErrors, too (NotFound), and say what they have to say themselves
+        raise
     except OSError as error:
         raise save_failed(target, error) from error
     finally:
