@@ -58,6 +58,15 @@ def test_sft_leaves_a_model_that_loads_stops_and_is_described(sft, model, tokeni
     assert "train_loss" in json.loads((folder / "train_results.json").read_text())
 
 
+def test_the_folder_is_the_one_behind_links_and_the_home(sft, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    done = finish(sft(model, train=False), output_dir="~/link")
+    assert done.saved is not None and done.path == done.saved.path == (tmp_path / "real").resolve()
+    assert verify("~/link").ok
+
+
 def test_finishing_twice_leaves_what_one_call_leaves(sft, model):
     trainer = sft(model)
     first = finish(trainer)
@@ -204,7 +213,11 @@ def test_a_plain_trainer_beside_checkpoints_notes_and_an_old_card(model, tokeniz
 
 def test_an_evaluation_that_fails_costs_nothing(sft, model, monkeypatch, caplog):
     trainer = sft(model, eval_set=True)
-    monkeypatch.setattr(trainer, "evaluation_loop", lambda *_, **__: exec("raise MemoryError('no room')"))
+
+    def run_out_of_memory(*_: Any, **__: Any) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(trainer, "evaluation_loop", run_out_of_memory)
     done = finish(trainer)
     assert done.metrics == {} and "MemoryError: no room" in done.problems[0]
     assert verify(done.path).ok and "no room" in caplog.text

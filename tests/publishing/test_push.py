@@ -56,6 +56,11 @@ def test_progress_is_silent_off_a_terminal(hub: Hub, saved: Path) -> None:
     assert hub.push(saved, "me/quiet").messages == ""
 
 
+def test_a_folder_in_the_home_is_found(hub: Hub, saved: Path) -> None:
+    pushed = hub.push(Path("~") / saved.name, "me/from-home", HOME=str(saved.parent))
+    assert pushed.code == 0 and pushed.document["changed"], pushed.messages
+
+
 def test_a_bare_name_is_the_users_own(hub: Hub, saved: Path) -> None:
     assert hub.push(saved, "bare").document["repo"] == "me/bare"
 

@@ -15,6 +15,7 @@ from perdure.card.document import kept_by_hand, refresh
 from perdure.card.render import render
 from perdure.errors import InvalidInput
 from perdure.folder import amend
+from perdure.folder.commit import resolve
 from perdure.format.hub_id import is_hub_id
 from perdure.integrations import gather
 from perdure.integrations.push import Push, push
@@ -119,7 +120,7 @@ def finish(
     """
     _require_trainer(trainer)
     _refuse_sharded(trainer)
-    folder = Path(output_dir if output_dir is not None else trainer.args.output_dir).absolute()
+    folder = resolve(Path(output_dir if output_dir is not None else trainer.args.output_dir))
     pushing = Push.wanted(
         trainer, folder, want=push_to_hub, repo=repo, tag=tag, private=private, token=token, endpoint=endpoint
     )

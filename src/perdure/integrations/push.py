@@ -6,28 +6,31 @@ import logging
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from perdure.errors import InvalidInput, PerdureError
 from perdure.format.hub_id import is_hub_id
-
-if TYPE_CHECKING:
-    from perdure.publishing.publish import Receipt
+from perdure.publishing.publish import Receipt, publish_to
+from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
 _log = logging.getLogger("perdure")
-_MAIN = "main"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
-    """Where to publish, and as whom. The token is in no text made from this."""
+    """Where to publish, and as whom. The token is in no text made from this.
+
+    Attributes:
+        repo: The repository's name, as it was asked for.
+        target: Where that is; or why it is nowhere, which is told once the model is saved.
+        private: Whether a new repository is private.
+        token: Of the Hub; None for what the environment has.
+    """
 
     repo: str
-    revision: str = _MAIN
-    tag: str | None = None
+    target: Target | InvalidInput
     private: bool | None = None
     token: str | None = field(default=None, repr=False)
-    endpoint: str | None = None
 
     @classmethod
     def wanted(
@@ -50,20 +53,34 @@ class Push:
         args = trainer.args
         if not (want if want is not None else repo is not None or args.push_to_hub):
             return None
+        # The trainer's own attribute has the namespace that the Hub resolved, where it made the repository.
+        repo = str(repo or getattr(trainer, "hub_model_id", None) or args.hub_model_id or folder.name)
         return cls(
-            # The trainer's own attribute has the namespace that the Hub resolved, where it made the repository.
-            repo=repo or getattr(trainer, "hub_model_id", None) or args.hub_model_id or folder.name,
-            revision=args.hub_revision or _MAIN,
-            tag=tag,
+            repo=repo,
+            target=_target(repo, revision=args.hub_revision or MAIN, tag=tag, endpoint=endpoint_in_force(endpoint)),
             private=private if private is not None else args.hub_private_repo,
             token=token or args.hub_token,
-            endpoint=endpoint,
         )
 
     @property
     def address(self) -> str | None:
         """The id to load the model by once it is published; None where that is not certain beforehand."""
-        return self.repo if "/" in self.repo and is_hub_id(self.repo) and self.revision == _MAIN else None
+        if isinstance(self.target, InvalidInput) or self.target.revision != MAIN:
+            return None
+        return self.repo if "/" in self.repo and is_hub_id(self.repo) else None
+
+    def command(self, folder: Path) -> str:
+        """The shell command that does this push later."""
+        if isinstance(self.target, InvalidInput):
+            return shlex.join(["perdure", "push", str(folder), "NAMESPACE/NAME"])
+        return self.target.push_command(folder, private=self.private)
+
+
+def _target(repo: str, *, revision: str, tag: str | None, endpoint: str) -> Target | InvalidInput:
+    try:
+        return Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint)
+    except InvalidInput as error:  # a name that is none must cost a trained model nothing but the push
+        return error
 
 
 def push(wanted: Push, folder: Path, *, method: str | None, steps: int) -> tuple[Receipt | None, str | None]:
@@ -74,18 +91,9 @@ def push(wanted: Push, folder: Path, *, method: str | None, steps: int) -> tuple
     """
     message = f"End of training ({f'{method}, ' if method else ''}{steps} steps)"
     try:
-        from perdure.publishing.publish import publish
-
-        receipt = publish(
-            folder,
-            wanted.repo,
-            revision=wanted.revision,
-            tag=wanted.tag,
-            private=wanted.private,
-            message=message,
-            token=wanted.token,
-            endpoint=wanted.endpoint,
-        )
+        if isinstance(wanted.target, InvalidInput):
+            raise wanted.target
+        receipt = publish_to(wanted.target, folder, private=wanted.private, message=message, token=wanted.token)
     except Exception as error:  # a finished run must not end in a traceback for the network's sake
         failure = _explain(error, wanted, folder)
         _log.warning("%s", failure, exc_info=None if isinstance(error, PerdureError) else error)
@@ -95,29 +103,13 @@ def push(wanted: Push, folder: Path, *, method: str | None, steps: int) -> tuple
 
 
 def _explain(error: Exception, wanted: Push, folder: Path) -> str:
-    later = _command(wanted, folder)
     reason = error.message if isinstance(error, PerdureError) else f"{type(error).__name__}: {error}"
     hint = error.hint if isinstance(error, PerdureError) else ""
     lines = [
         f"The model is saved in {folder}, but it was not published to {wanted.repo}:",
         f"  {reason}",
-        *(f"  {line.strip()}" for line in hint.splitlines() if "perdure push" not in line),
+        *(f"  {line.strip()}" for line in hint.splitlines()),
         "Publish it later with:",
-        f"  {later}",
+        f"  {wanted.command(folder)}",
     ]
     return "\n".join(lines)
-
-
-def _command(wanted: Push, folder: Path) -> str:
-    from perdure.publishing.target import Target, endpoint_in_force
-
-    try:
-        target = Target(
-            repo=wanted.repo,
-            revision=wanted.revision,
-            tag=wanted.tag,
-            endpoint=endpoint_in_force(wanted.endpoint),
-        )
-        return target.push_command(folder, private=wanted.private)
-    except InvalidInput:  # a name in it is what was wrong
-        return shlex.join(["perdure", "push", str(folder), "NAMESPACE/NAME"])

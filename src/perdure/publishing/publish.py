@@ -10,6 +10,7 @@ from pathlib import Path
 from perdure.checks import verify as check
 from perdure.errors import Conflict, Corrupt, Rejected, Unauthorized, Unavailable, UnsupportedFormat
 from perdure.folder import amend, is_interrupted
+from perdure.folder.commit import resolve
 from perdure.format.manifest import decode, read_manifest
 from perdure.format.names import MANIFEST
 from perdure.io.digest import as_text, digest_bytes
@@ -101,18 +102,31 @@ def publish(
     print(receipt.commit_url)
     ```
     """
-    folder = Path(folder)
+    folder = resolve(Path(folder))
     target = Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint_in_force(endpoint))
-    remote = Remote(target.endpoint, token)
-    selection = _prepare(folder, verify=verify)
     try:
-        return _push(remote, target, selection, private=private, message=message)
+        return publish_to(target, folder, private=private, message=message, token=token, verify=verify)
     except Unavailable as error:
-        command = target.push_command(folder.absolute(), private=private, message=message)
+        command = target.push_command(folder, private=private, message=message)
         raise Unavailable(
-            f"{error.message} Nothing was lost: everything lies in {folder.absolute()}.",
+            f"{error.message} Nothing was lost: everything lies in {folder}.",
             hint="\n  ".join(filter(None, [error.hint, f"Push it later with: {command}"])),
         ) from error
+
+
+def publish_to(
+    target: Target,
+    folder: Path,
+    *,
+    private: bool | None = None,
+    message: str | None = None,
+    token: str | None = None,
+    verify: bool = True,
+) -> Receipt:
+    """`publish`, for callers that have a checked target already and tell in their own words how to push later."""
+    remote = Remote(target.endpoint, token)
+    selection = _prepare(folder, verify=verify)
+    return _push(remote, target, selection, private=private, message=message)
 
 
 def _prepare(folder: Path, *, verify: bool) -> Selection:
@@ -133,7 +147,7 @@ def _prepare(folder: Path, *, verify: bool) -> Selection:
 
 
 def _take_over_card(folder: Path) -> None:
-    """A card that a person edited is what he wants to say, so the manifest follows it."""
+    """A card that a person edited is what they want to say, so the manifest follows it."""
     entry = read_manifest(folder).files.get(CARD)
     card = (folder / CARD).read_bytes()
     if entry is None or entry.digest != as_text(digest_bytes(card)):
