@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from perdure import Receipt, publish
+from perdure.cli.common import human_bytes, json_option
 
 _EXAMPLES = """\b
 Examples:
@@ -31,7 +32,7 @@ Examples:
 @click.option("-m", "--message", help="The commit's message.")
 @click.option("--endpoint", help="The Hub's address. [default: HF_ENDPOINT, or https://huggingface.co]")
 @click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored]")
-@click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")
+@json_option
 def command(
     *,
     folder: Path,
@@ -61,7 +62,7 @@ def command(
         endpoint=endpoint,
     )
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(receipt)))
+        click.echo(json.dumps(dataclasses.asdict(receipt), indent=2))
     else:
         _show(receipt)
     if receipt.left_out:
@@ -75,7 +76,7 @@ def _show(receipt: Receipt) -> None:
     tagged = f", tagged {receipt.tag}" if receipt.tag else ""
     if receipt.changed:
         click.echo(
-            f"Published {len(receipt.files)} files ({_human(receipt.bytes_sent)}) to {receipt.repo} "
+            f"Published {len(receipt.files)} files ({human_bytes(receipt.bytes_sent)}) to {receipt.repo} "
             f"({visibility}, {receipt.revision}{tagged})"
         )
     else:
@@ -83,11 +84,3 @@ def _show(receipt: Receipt) -> None:
     if receipt.deleted:
         click.echo(f"Deleted there, as files of an earlier save: {', '.join(receipt.deleted)}")
     click.echo(receipt.commit_url)
-
-
-def _human(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
