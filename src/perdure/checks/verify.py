@@ -147,7 +147,7 @@ def _verify(folder: Path, progress: Progress) -> Verification:
         problems += _compare(folder, path, entry, progress)
     unknown = sorted(path for path in files_of(folder) if path not in manifest.files and path != MANIFEST)
     problems += [
-        Problem("extra", path, detail="a loader may read it, and no save wrote it")
+        Problem("extra", path, detail="a loader may read it, and no save wrote it: move it away")
         for path in unknown
         if is_read_by_loaders(path)
     ]

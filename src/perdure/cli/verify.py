@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,19 @@ Examples:
   perdure verify out --json | jq .problems
   perdure verify out --accept README.md    record an edit that you meant to make
 """
+
+
+def _hints(folder: Path, found: perdure.Verification) -> list[str]:
+    kinds = {problem.kind for problem in found.problems}
+    where = shlex.quote(str(folder))
+    hints = []
+    if any(problem.path == "README.md" and problem.kind == "changed" for problem in found.problems):
+        hints.append(f"If you meant to edit README.md: perdure verify {where} --accept README.md")
+    if "interrupted" in kinds:
+        hints.append(f"Complete the save that was interrupted: perdure verify {where} --recover")
+    if kinds & {"missing", "changed", "unreadable"} and any(p.path != "README.md" for p in found.problems):
+        hints.append("Use another copy of this folder (an earlier checkpoint, the Hub), or save the model again.")
+    return hints
 
 
 def _top(path: str) -> str:
@@ -54,7 +68,6 @@ def command(folder: Path, strict: bool, accept: tuple[str, ...], recover: bool, 
             )
         verdict = "whole" if whole else "NOT what was saved"
         click.echo(f"{found.path}: {verdict} ({found.files} files, {human_bytes(found.nbytes)} compared)")
-        edited = [problem.path for problem in found.problems if problem.path == "README.md"]
-        if edited:
-            click.echo(f"If you meant to edit README.md: perdure verify {folder} --accept README.md", err=True)
+        for hint in _hints(folder, found):
+            click.echo(hint, err=True)
     sys.exit(0 if whole else 1)

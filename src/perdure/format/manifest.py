@@ -128,7 +128,7 @@ def read_manifest(folder: Path) -> Manifest:
         there = "has no perdure.json: perdure did not save it, or the save was never finished."
         raise NotFound(
             f"{folder} {there if folder.is_dir() else 'is not a folder.'}",
-            hint="Name a folder that perdure saved; other folders have nothing to compare with.",
+            hint="Name a folder that perdure saved. Of another model folder, `perdure export FOLDER OUT` makes one.",
         ) from None
 
 
