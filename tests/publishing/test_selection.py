@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from perdure.checks.verify import verify
 from perdure.errors import Corrupt, InvalidInput, NotFound
+from perdure.format.manifest import Manifest
+from perdure.format.names import MANIFEST
+from perdure.model.source import other_files
 from perdure.publishing.selection import git_blob_id, select, sha256
 
 
@@ -43,6 +47,20 @@ def test_without_a_manifest_the_models_own_files_go(tmp_path: Path) -> None:
     assert sorted(selection.files) == sorted(model)
     assert "training_args.bin" in selection.left_out
     assert ".env" not in selection.left_out
+
+
+def test_publish_export_and_verify_agree_on_what_is_a_model_s(tmp_path: Path) -> None:
+    weights = ["model.safetensors", "model-q4.gguf", "model.onnx"]
+    others = ["config.json", "tokenizer.json", "modeling_mine.py", "README.md", "loss.png", "notes.yaml", "LICENSE",
+              "additional_chat_templates/tools.jinja"]  # fmt: skip
+    state = ["optimizer_0.bin", "scheduler.safetensors", "events.out.tfevents.1.txt", "training_args.bin"]
+    fill(tmp_path, *weights, *others, *state, "data.pkl", ".env", "checkpoint-5/model.safetensors")
+    assert list(select(tmp_path).files) == sorted(weights + others)
+    assert other_files(tmp_path) == sorted(others)
+    (tmp_path / MANIFEST).write_bytes(Manifest(kind="model", files={}).encode())
+    found = verify(tmp_path)
+    assert set(state) <= set(found.extra)
+    assert {problem.path for problem in found.problems} <= {*weights, *others}
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 
 MANIFEST = "perdure.json"
+CARD = "README.md"
+TEMPLATES = "additional_chat_templates"
 STAGING_PREFIX = ".perdure-"
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+PICKLED_WEIGHTS = "pytorch_model.bin"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PICKLED_ADAPTER_WEIGHTS = "adapter_model.bin"
 ADAPTER_CONFIG = "adapter_config.json"
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -23,9 +27,16 @@ _TOKENIZER = frozenset({
     "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja",
     "chat_template.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
 })  # fmt: skip
-# Servers take every file of these endings for weights or vocabulary, but for a Trainer's own state.
+_TEMPLATE = re.compile(rf"{TEMPLATES}/[^/]+\.jinja")
+# Servers take every file of these endings for weights or vocabulary.
 _BY_ENDING = re.compile(r".*\.(safetensors|bin|pt|model|jinja)|.*\.index\.json")
-_TRAINER_STATE = re.compile(r"(training_args|optimizer|scheduler|scaler)\.(bin|pt)")
+_WEIGHTS_BY_ENDING = re.compile(r".*\.(safetensors|gguf|onnx)|.*\.(safetensors|bin)\.index\.json")
+# What a training run leaves beside a model: pickles, some with a token in clear, and state no reader of it needs.
+_TRAINING_STATE = re.compile(
+    r"training_args\.(bin|pt)|trainer_state\.json|(optimizer|scheduler|scaler|rng_state)[\w.-]*|events\.out\.tfevents.*"
+)
+_MODEL_SUFFIXES = (".json", ".jinja", ".model", ".tiktoken", ".txt", ".md", ".py", ".yaml", ".png", ".jpg", ".svg")
+_MODEL_NAMES = frozenset({"LICENSE", "NOTICE", "USE_POLICY"})
 
 
 def is_weights(name: str) -> bool:
@@ -37,21 +48,50 @@ def is_weights(name: str) -> bool:
     return _WEIGHTS.fullmatch(name) is not None
 
 
+def holds_weights(name: str) -> bool:
+    """Whether a top-level file of this name is weights, or their index, for whichever program.
+
+    >>> holds_weights("model-Q4_K_M.gguf"), is_weights("model-Q4_K_M.gguf")
+    (True, False)
+    """
+    return not is_training_state(name) and (is_weights(name) or _WEIGHTS_BY_ENDING.fullmatch(name) is not None)
+
+
 def is_tokenizer(name: str) -> bool:
     """Whether a loader would read this path as part of a tokenizer or processor."""
-    return name in _TOKENIZER or name.startswith("additional_chat_templates/")
+    return name in _TOKENIZER or _TEMPLATE.fullmatch(name) is not None
+
+
+def is_training_state(name: str) -> bool:
+    """Whether a top-level file of this name is a training run's own state, which no reader of the model needs.
+
+    >>> is_training_state("optimizer_0.bin"), is_training_state("tokenizer.json")
+    (True, False)
+    """
+    return _TRAINING_STATE.fullmatch(name) is not None
 
 
 def is_read_by_loaders(name: str) -> bool:
     """Whether a loader of models might read a file at this path of a model folder."""
+    if is_weights(name) or is_tokenizer(name) or name in (CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG):
+        return True
+    return "/" not in name and not is_training_state(name) and _BY_ENDING.fullmatch(name) is not None
+
+
+def belongs_to_model(name: str) -> bool:
+    """Whether a file at this path of a folder that no manifest describes is part of the model in it.
+
+    Never hidden files, training state, pickles other than weights, or what lies in folders, but for chat templates.
+
+    >>> [name for name in ("model.safetensors", "vocab.txt", "data.pkl", "checkpoint-5/model.safetensors")
+    ...  if belongs_to_model(name)]
+    ['model.safetensors', 'vocab.txt']
+    """
     if "/" in name:
-        return name.startswith("additional_chat_templates/")
-    return (
-        is_weights(name)
-        or is_tokenizer(name)
-        or name in (CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG)
-        or (_BY_ENDING.fullmatch(name) is not None and _TRAINER_STATE.fullmatch(name) is None)
-    )
+        return _TEMPLATE.fullmatch(name) is not None
+    if name.startswith(".") or is_training_state(name):
+        return False
+    return holds_weights(name) or name.endswith(_MODEL_SUFFIXES) or name in _MODEL_NAMES
 
 
 def check_name(name: str) -> str:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from perdure.errors import Corrupt, InvalidInput, NotFound
+from perdure.folder.commit import files_of
 from perdure.format.header import Header
-from perdure.format.names import ADAPTER_WEIGHTS, MANIFEST, WEIGHTS, is_weights
+from perdure.format.names import (
+    ADAPTER_WEIGHTS,
+    MANIFEST,
+    PICKLED_ADAPTER_WEIGHTS,
+    PICKLED_WEIGHTS,
+    WEIGHTS,
+    belongs_to_model,
+    holds_weights,
+    is_weights,
+)
 
 _MAX_INDEX = 256 * 2**20
-_SMALL_FILES = frozenset({".json", ".jinja", ".model", ".tiktoken", ".txt", ".md", ".py"})
-_NAMES = frozenset({"LICENSE", "NOTICE", "USE_POLICY"})
-_TRAINING = re.compile(r"trainer_state\.json|(optimizer|scheduler|scaler|rng_state)[\w.-]*")
-_TEMPLATES = "additional_chat_templates"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +62,7 @@ def find_weights(folder: Path) -> WeightFiles:
     """
     if not folder.is_dir():
         raise NotFound(f"{folder} is not a folder.")
-    for name in (WEIGHTS, "pytorch_model.bin", ADAPTER_WEIGHTS, "adapter_model.bin"):
+    for name in (WEIGHTS, PICKLED_WEIGHTS, ADAPTER_WEIGHTS, PICKLED_ADAPTER_WEIGHTS):
         single, index = folder / name, folder / f"{name}.index.json"
         if single.exists() and index.exists():
             raise InvalidInput(
@@ -115,20 +120,12 @@ def homes_of(folder: Path, found: WeightFiles, headers: Mapping[str, Header]) ->
 
 
 def other_files(folder: Path) -> list[str]:
-    """Paths of a model's small files: configurations, tokenizer, templates, code, card; no training state."""
-    templates = (f"{_TEMPLATES}/{path.name}" for path in _files(folder / _TEMPLATES) if path.suffix == ".jinja")
-    tops = (path.name for path in _files(folder) if _belongs(path.name))
-    return sorted((*tops, *templates))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else iter(())
-
-
-def _belongs(name: str) -> bool:
-    if name.startswith(".") or name == MANIFEST or is_weights(name) or _TRAINING.fullmatch(name):
-        return False
-    return Path(name).suffix in _SMALL_FILES or name in _NAMES
+    """Paths of the model's other files: configurations, tokenizer, templates, code, card; no training state."""
+    return sorted(
+        path
+        for path in files_of(folder)
+        if belongs_to_model(path) and not holds_weights(path) and path != MANIFEST and (folder / path).is_file()
+    )
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from perdure.errors import InvalidInput, NotFound
+from perdure.folder.commit import files_of
 from perdure.format.manifest import read_manifest
-from perdure.format.names import MANIFEST, is_weights
-from perdure.publishing.plan import CARD
-
-_TEMPLATES = "additional_chat_templates"
-_SUFFIXES = frozenset({
-    ".safetensors", ".gguf", ".onnx", ".json", ".jinja", ".model", ".tiktoken", ".txt", ".md", ".py", ".yaml",
-    ".png", ".jpg", ".svg",
-})  # fmt: skip
-_NAMES = frozenset({"LICENSE", "NOTICE", "USE_POLICY"})
-# What a training run leaves beside a model: pickles, some with a token in clear, and state no reader of it needs.
-_TRAINING = re.compile(
-    r"training_args\.bin|trainer_state\.json|(optimizer|scheduler|scaler|rng_state)[\w.-]*|events\.out\.tfevents.*"
-)
+from perdure.format.names import CARD, MANIFEST, belongs_to_model, holds_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,24 +63,13 @@ def _named(folder: Path) -> set[str]:
 
 
 def _recognised(folder: Path) -> set[str]:
-    chosen = {entry.name for entry in folder.iterdir() if entry.is_file() and _belongs(entry.name)}
-    if not any(is_weights(name) or name.endswith((".gguf", ".onnx")) for name in chosen):
+    chosen = {path for path in files_of(folder) if belongs_to_model(path) and (folder / path).is_file()}
+    if not any(map(holds_weights, chosen)):
         raise InvalidInput(
             f"{folder} holds no model: no weights were found at its top level. Nothing was sent.",
             hint="Name the folder that save_model or save_pretrained wrote.",
         )
-    return chosen | set(_templates(folder / _TEMPLATES))
-
-
-def _belongs(name: str) -> bool:
-    if name.startswith(".") or _TRAINING.fullmatch(name):
-        return False
-    return is_weights(name) or Path(name).suffix in _SUFFIXES or name in _NAMES
-
-
-def _templates(folder: Path) -> Iterator[str]:
-    entries: Iterable[Path] = folder.iterdir() if folder.is_dir() else ()
-    return (f"{_TEMPLATES}/{entry.name}" for entry in entries if entry.suffix == ".jinja" and entry.is_file())
+    return chosen
 
 
 def _inside(folder: Path, path: str) -> Path:
