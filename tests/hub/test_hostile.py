@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -30,6 +32,13 @@ def repo(server: HubServer) -> str:
 
 def _files(server: HubServer) -> set[Path]:
     return {path for path in server._folder.rglob("*") if "hub.sqlite3" not in path.name}
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("path", _HOSTILE)
@@ -180,8 +189,9 @@ def test_a_body_that_breaks_off_leaves_nothing(server: HubServer) -> None:
             f"Authorization: Bearer {TOKEN}\r\nContent-Length: 100000\r\n\r\n"
         )
         raw.sendall(head.encode() + b'{"key": "header", "value": {"summary": "cut off"}}\n')
+        _wait_until(lambda: _files(server) > before)  # it is being taken in
+    _wait_until(lambda: _files(server) == before)
     assert ask(server.url, "GET", "/api/models/me/target").status == 200
-    assert _files(server) >= before
     history = ask(server.url, "GET", "/api/models/me/target/commits/main").json()
     assert [commit["title"] for commit in history] == ["initial commit"]
 
