@@ -16,21 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from perdure.io.durable import fsync_folder
+from perdure.io.durable import fsync_folder, make_folders, write_all
 
 CHUNK: Final = 1024 * 1024
 """Bytes moved at once between disk, digest and network."""
-
-
-def make_folders(folder: Path) -> None:
-    """Make `folder` and its parents, each one's name durable."""
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        fsync_folder(path.parent)
 
 
 class Staged:
@@ -53,8 +42,7 @@ class Staged:
         if self._sha256 is not None:
             self._sha256.update(view)
         self.size += len(view)
-        while view:
-            view = view[self._file.write(view) :]
+        write_all(self._file.fileno(), view)
 
     def sha256(self) -> str:
         """The digest of what was written, in hex; only for a file staged with `digest=True`."""

@@ -17,7 +17,7 @@ from perdure.hub import limits, tree
 from perdure.hub.attributes import Attributes, Ignore
 from perdure.hub.core import Call
 from perdure.hub.git import GitRepo, Writable, revision_not_found, written
-from perdure.hub.http import ApiError, bad_request, field, message_field, too_large
+from perdure.hub.http import ApiError, bad_request, branch_moved, field, message_field, too_large
 from perdure.hub.paths import check_oid, check_path, check_ref
 
 
@@ -91,7 +91,7 @@ def create_commit(call: Call) -> Response:
             raise revision_not_found(branch)
         head = git.resolve(f"refs/heads/{branch}")
         if header.parent and not head.id.startswith(header.parent.encode()):
-            raise ApiError(412, "A commit has happened since. Please refresh and try again.")
+            raise branch_moved()
         editor = tree.TreeEditor(git, head.tree)
         blobs: dict[ObjectID, Writable] = {}
         for operation in operations:
@@ -105,7 +105,7 @@ def create_commit(call: Call) -> Response:
         if root != head.tree:
             new = git.commit([*blobs.values(), *trees], root, [head.id], call.user.name, header.message)
             if not git.move_branch(branch, head.id, new):
-                raise ApiError(412, "A commit has happened since. Please refresh and try again.")
+                raise branch_moved()
     oid = new.decode()
     return JSONResponse(
         {"success": True, "commitOid": oid, "commitUrl": f"{call.repo_url()}/commit/{oid}", "hookOutput": ""}

@@ -19,10 +19,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from perdure.hub import auth, limits
-from perdure.hub.blobs import CHUNK, ContentStore, Staged, Staging, make_folders
+from perdure.hub.blobs import CHUNK, ContentStore, Staged, Staging
 from perdure.hub.db import Database, Repo
 from perdure.hub.git import GitRepo, GitRepos
-from perdure.hub.http import ApiError, bad_request, parse_json, too_large
+from perdure.hub.http import ApiError, bad_request, parse_json, repo_not_found, too_large
+from perdure.io.durable import make_folders
 
 T = TypeVar("T")
 
@@ -44,7 +45,6 @@ class Hub:
 
     @classmethod
     def open(cls, folder: Path) -> Hub:
-        make_folders(folder)
         db = Database(folder / "hub.sqlite3")
         staging = Staging(folder / "staging")
         epoch = db.epoch()
@@ -184,11 +184,7 @@ class Call:
             path = self.request.url.path.replace(f"/{namespace}/{name}", f"/{moved.full_name}", 1)
             query = f"?{self.request.url.query}" if self.request.url.query else ""
             raise ApiError(307, f"Moved to {moved.full_name}.", headers={"Location": path + query})
-        raise repo_not_found(self.caller)
-
-
-def repo_not_found(caller: auth.Caller | None) -> ApiError:
-    return ApiError(401 if caller is None else 404, "Repository not found", code="RepoNotFound")
+        raise repo_not_found(anonymous=self.caller is None)
 
 
 def forbidden(caller: auth.Caller, what: str) -> ApiError:

@@ -21,10 +21,9 @@ from dulwich.pack import full_unpacked_object
 from dulwich.refs import Ref
 from dulwich.repo import Repo as DulwichRepo
 
-from perdure.hub.blobs import make_folders
-from perdure.hub.http import ApiError
+from perdure.hub.http import ApiError, repo_not_found
 from perdure.hub.paths import is_sha
-from perdure.io.durable import fsync_file, fsync_folder
+from perdure.io.durable import fsync_folder, fsync_tree, make_folders
 
 T = TypeVar("T")
 
@@ -248,7 +247,7 @@ class GitRepos:
         if len(self._facts) > _FACTS:
             self._facts = {}
         if not folder.is_dir():  # deleted a moment ago
-            raise ApiError(404, "Repository not found", code="RepoNotFound")
+            raise repo_not_found()
         with DulwichRepo(str(folder)) as repo:
             yield GitRepo(repo, folder, lock, self._facts)
 
@@ -264,7 +263,7 @@ class GitRepos:
                 tree.add(name.encode(), 0o100644, blob.id)
             objects = [written(blob) for blob in blobs.values()] + [written(tree)]
             git.add_branch(MAIN, git.commit(objects, tree.id, [], author, "initial commit"))
-        _fsync_tree(draft)
+        fsync_tree(draft)
         draft.rename(self._folder / draft.name)
         fsync_folder(self._folder)
 
@@ -277,10 +276,3 @@ class GitRepos:
     def _lock(self, repo_id: str) -> threading.RLock:
         with self._guard:
             return self._locks.setdefault(repo_id, threading.RLock())
-
-
-def _fsync_tree(root: Path) -> None:
-    for folder, _, names in os.walk(root):
-        for name in names:
-            fsync_file(Path(folder, name))
-        fsync_folder(Path(folder))

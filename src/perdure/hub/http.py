@@ -52,6 +52,16 @@ def bad_request(message: str) -> ApiError:
     return ApiError(400, message)
 
 
+def repo_not_found(*, anonymous: bool = False) -> ApiError:
+    """The same answer for a repository that is absent and for one the caller may not see."""
+    return ApiError(401 if anonymous else 404, "Repository not found", code="RepoNotFound")
+
+
+def branch_moved() -> ApiError:
+    """The answer to a write that was based on a commit which is no longer the branch's newest."""
+    return ApiError(412, "A commit has happened since. Please refresh and try again.")
+
+
 def too_large(what: str, limit: int) -> ApiError:
     return ApiError(413, f"{what} is larger than this hub accepts ({limit} bytes).")
 

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from perdure.hub import limits
 from perdure.hub.core import Call
-from perdure.hub.http import ApiError, bad_request, field, too_large
+from perdure.hub.http import ApiError, bad_request, field, repo_not_found, too_large
 from perdure.hub.paths import check_oid
 
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
@@ -59,7 +59,7 @@ def check_link(call: Call) -> None:
         raise bad_request(f"This link is for {claims['size']} bytes, not {declared}.")
     call.admitted = call.hub.db.repo_by_id(claims["repo"])
     if call.admitted is None:
-        raise ApiError(404, "Repository not found", code="RepoNotFound")
+        raise repo_not_found()
 
 
 def upload(call: Call) -> Response:

@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse, Response
 
 from perdure.hub import attributes, auth
 from perdure.hub.card import check_metadata
-from perdure.hub.core import PREFIX, Call, forbidden, repo_not_found
+from perdure.hub.core import PREFIX, Call, forbidden
 from perdure.hub.db import Repo
-from perdure.hub.http import ApiError, bad_request, field
+from perdure.hub.http import ApiError, bad_request, field, repo_not_found
 from perdure.hub.paths import check_name, check_namespace
 
 
@@ -102,7 +102,7 @@ def validate_yaml(call: Call) -> Response:
 
 
 def no_such_repo(call: Call) -> Response:
-    raise repo_not_found(call.caller)
+    raise repo_not_found(anonymous=call.caller is None)
 
 
 def _kind(body: dict[str, Any]) -> str:

@@ -10,10 +10,10 @@ from typing import Final
 
 from dulwich.refs import check_ref_format
 
+from perdure.format.hub_id import why_no_repo
 from perdure.hub import limits
 from perdure.hub.http import ApiError, bad_request
 
-_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _SHA: Final = re.compile(r"[0-9a-f]{40}")
 _OID: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -30,11 +30,9 @@ def check_name(name: str, what: str = "repository name") -> str:
     Raises:
         ApiError: 400, when it is not one.
     """
-    if not _NAME.fullmatch(name) or ".." in name or "--" in name or name.lower().endswith((".git", ".ipynb")):
-        raise bad_request(
-            f"Not a {what}: use 1 to 96 of the characters A-Z a-z 0-9 . _ -, without '--' and '..', "
-            "not starting or ending with '.' or '-', not ending with '.git'."
-        )
+    why = "it has a slash" if "/" in name else why_no_repo(name.lower())  # ".GIT" is refused, too
+    if why is not None:
+        raise bad_request(f"Not a valid {what}: {why}.")
     return name
 
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from perdure.hub.core import Call
 from perdure.hub.git import MAIN, revision_not_found
-from perdure.hub.http import ApiError, field, message_field
+from perdure.hub.http import ApiError, branch_moved, field, message_field
 from perdure.hub.paths import check_ref
 
 
@@ -79,7 +79,7 @@ def squash(call: Call) -> Response:
         head = git.resolve(f"refs/heads/{branch}")
         new = git.commit([], head.tree, [], call.user.name, message)
         if not git.move_branch(branch, head.id, new):
-            raise ApiError(412, "The branch has moved meanwhile; nothing was changed.")
+            raise branch_moved()
     return JSONResponse({"success": True, "commitOid": new.decode()})
 
 

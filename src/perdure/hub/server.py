@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import logging
 import os
@@ -24,7 +23,8 @@ from perdure.hub.core import Hub
 from perdure.hub.db import Database, User
 from perdure.hub.http import ApiError
 from perdure.hub.paths import check_namespace
-from perdure.io.locks import Lock, hold
+from perdure.io.durable import make_folders
+from perdure.io.locks import Lock, hold, release
 
 log = logging.getLogger("perdure.hub")
 
@@ -40,7 +40,6 @@ class Account:
 
     user: str
     token: str | None
-    is_new: bool
 
 
 class HubServer:
@@ -118,7 +117,7 @@ class HubServer:
     def _open(self) -> None:
         _check_account(*self._wanted)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folders(self._folder)
             self._lock = _lock(self._folder)
             # the socket first: a token made for a server that then cannot listen would never be shown
             listener = _listen(self._host, self._port)
@@ -173,7 +172,7 @@ class HubServer:
             self._hub.close()
             self._hub = None
         if finished and self._lock is not None:
-            _unlock(self._lock)
+            release(self._lock)
             self._lock = None
         return finished
 
@@ -202,11 +201,6 @@ def _lock(folder: Path) -> int:
         f"{folder} is on a filesystem without locks, where two hubs could write to one store.",
         hint="Give the hub a folder on a local disk with --dir.",
     )
-
-
-def _unlock(descriptor: int) -> None:
-    fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would leave it to children forked meanwhile
-    os.close(descriptor)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -244,8 +238,8 @@ def _account(db: Database, user: str | None, token: str | None) -> Account:
     """Find or make the administrator, and give them the token that was asked for."""
     existing = db.user(user) if user else db.first_admin()
     if existing is not None and token is None:
-        return Account(user=existing.name, token=None, is_new=False)
+        return Account(user=existing.name, token=None)
     owner: User = existing or db.add_user(user or "admin", admin=True)
     token = token or auth.new_token()
     db.add_token(owner, auth.token_digest(token), role="write", label="perdure serve")
-    return Account(user=owner.name, token=token, is_new=existing is None)
+    return Account(user=owner.name, token=token)

@@ -46,7 +46,7 @@ def write_file(path: Path, parts: Iterable[bytes | memoryview]) -> Written:
             for start in range(0, len(view), _WRITE_SIZE):
                 piece = view[start : start + _WRITE_SIZE]
                 hasher.update(piece)
-                _write_all(descriptor, piece)
+                write_all(descriptor, piece)
             digests.append(hasher.digest())
             size += len(view)
         os.fsync(descriptor)
@@ -55,7 +55,8 @@ def write_file(path: Path, parts: Iterable[bytes | memoryview]) -> Written:
     return Written(size, tuple(digests))
 
 
-def _write_all(descriptor: int, view: memoryview) -> None:
+def write_all(descriptor: int, view: memoryview) -> None:
+    """Write all of `view`, a contiguous buffer of bytes."""
     while len(view):
         view = view[os.write(descriptor, view) :]  # a write may be short: at 2 GiB, or near a full disk
 
@@ -68,6 +69,25 @@ def fsync_file(path: Path) -> None:
 def fsync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     _fsync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def fsync_tree(root: Path) -> None:
+    """Make a folder and all that is in it durable, except its own name."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            fsync_file(Path(folder, name))
+        fsync_folder(Path(folder))
+
+
+def make_folders(folder: Path) -> None:
+    """Make `folder` and the parents it lacks, and the name of each one made durable."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        fsync_folder(path.parent)
 
 
 def _fsync(path: Path, flags: int) -> None:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from perdure.hub import limits
 from perdure.hub.core import Call, Hub
-from perdure.hub.http import ApiError, bad_request
+from perdure.hub.http import ApiError, bad_request, repo_not_found
 from perdure.hub.xet.shard import File, read_files, read_xorbs
 from perdure.hub.xet.xorb import XetError, Xorb, check_xorb
 
@@ -49,7 +49,7 @@ def check_access(call: Call) -> None:
         raise ApiError(404, "This address belongs to an earlier store; ask for a new write token.")
     call.admitted = call.hub.db.repo_by_id(claims["repo"])
     if call.admitted is None:
-        raise ApiError(404, "Repository not found", code="RepoNotFound")
+        raise repo_not_found()
 
 
 def not_known(call: Call) -> Response:
@@ -114,9 +114,9 @@ def _store(hub: Hub, file: File) -> None:
                 for chunk in opened(term.xorb).read(term.start, term.stop):
                     staged.write(chunk)
                 if staged.size - before != term.size:
-                    raise XetError("a term has not the size it says")
+                    raise XetError("a term does not have the size it says")
             if staged.sha256() != file.sha256:
-                raise XetError(f"a file put together from it has not the sha256 {file.sha256}")
+                raise XetError(f"a file put together from it does not have the sha256 {file.sha256}")
             hub.blobs.put(file.sha256, staged)
 
 

@@ -88,7 +88,7 @@ def _unpack(data: bytes, chunk: _Chunk, index: int) -> bytes:
     else:
         raise XetError(f"chunk {index} has the unknown compression scheme {chunk.scheme}")
     if len(plain) != chunk.unpacked:
-        raise XetError(f"chunk {index} has not the length its header says")
+        raise XetError(f"chunk {index} does not have the length its header says")
     return _ungroup(plain) if chunk.scheme == _BYTE_GROUPED_LZ4 else plain
 
 
