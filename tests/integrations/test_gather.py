@@ -42,6 +42,21 @@ def test_steps_stand_for_epochs_where_they_decide(tmp_path):
     assert shown["max_steps"] == 3 and "num_train_epochs" not in shown
 
 
+@pytest.mark.parametrize(
+    ("steps", "shown_as"), [(0.05, {"warmup_ratio": 0.05}), (3, {"warmup_steps": 3}), (0, {"warmup_steps": 0})]
+)
+def test_a_warm_up_reads_as_the_share_or_the_steps_that_it_is(steps, shown_as, tmp_path):
+    args = TrainingArguments(output_dir=str(tmp_path), warmup_steps=steps, use_cpu=True, report_to="none")
+    shown = hyperparameters(args)
+    assert {name: value for name, value in shown.items() if "warmup" in name} == shown_as
+
+
+def test_a_setting_with_two_names_is_shown_once(tmp_path):
+    args = TrainingArguments(output_dir=str(tmp_path), gradient_checkpointing=True, use_cpu=True, report_to="none")
+    shown = hyperparameters(args)
+    assert [value for name, value in shown.items() if name.endswith("_checkpointing")] == [True]
+
+
 def test_a_base_in_the_hubs_cache_is_named_with_its_commit_and_licence(sft, model, tmp_path):
     commit = "0123456789abcdef0123456789abcdef01234567"
     base = tmp_path / "models--org--base" / "snapshots" / commit

@@ -22,6 +22,7 @@ _NOT_TRAINING = re.compile(
     r"|project|debug|disable_tqdm|local_rank|use_cpu|use_cache|trust_remote_code|label_names|remove_unused_columns"
     r"|deepspeed|fsdp|num_completions_to_print"
 )
+_RENAMED = {"gradient_checkpointing": "activation_checkpointing"}  # old → new; transformers 5.23 has both
 _NOT_ADAPTER = frozenset({
     "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
     "megatron_config", "megatron_core", "loftq_config", "tokenizer_name_or_path",
@@ -34,6 +35,9 @@ def hyperparameters(args: Any) -> dict[str, Scalar]:
     """Hyperparameters: those every reader asks for first, then all that differ from the defaults of their class."""
     defaults = _defaults(args)
     every = {field.name: getattr(args, field.name) for field in dataclasses.fields(args)}
+    for old, new in _RENAMED.items():
+        if new in every:
+            every.pop(old, None)
     if (every.get("max_steps") or -1) > 0:
         every.pop("num_train_epochs", None)  # steps decide, then
     else:
@@ -44,7 +48,7 @@ def hyperparameters(args: Any) -> dict[str, Scalar]:
         for name, value in every.items()
         if name not in names and not _NOT_TRAINING.fullmatch(name) and _plain(value) != _plain(defaults.get(name))
     ]
-    found = _shown((name, every[name]) for name in names)
+    found = _shown((_known_as(name, every[name]), every[name]) for name in names)
     if args.world_size > 1:
         found["world_size"] = args.world_size
     return found
@@ -61,6 +65,12 @@ def adapter_settings(model: Any) -> dict[str, Scalar]:
         for name, value in values.items()
         if name not in _NOT_ADAPTER and (name in kept or _plain(value) != _plain(defaults.get(name)))
     )
+
+
+def _known_as(name: str, value: Any) -> str:
+    """What a reader takes the value for: a Trainer's `warmup_steps` below one is a share of all steps."""
+    is_share = name == "warmup_steps" and isinstance(value, float) and 0 < value < 1
+    return "warmup_ratio" if is_share else name
 
 
 def _shown(items: Any) -> dict[str, Scalar]:
