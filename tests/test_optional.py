@@ -31,7 +31,7 @@ def run_without(absent: set[str], code: str) -> subprocess.CompletedProcess[str]
     [
         ({"torch"}, "perdure.save_model(object(), 'out')", "perdure[torch]"),
         ({"huggingface_hub"}, "perdure.publish('.', 'me/model')", "perdure[hf]"),
-        ({"transformers", "trl"}, "perdure.cli.app.run(['demo'])", "perdure[hf]"),
+        ({"transformers", "trl"}, "perdure.cli.app.run(['demo'])", "perdure[all]"),
         ({"starlette"}, "perdure.cli.app.run(['serve', '--dir', 'hub'])", "perdure[hub]"),
     ],
 )

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import perdure
-from perdure._optional import require
 from perdure.demo.folder import DemoFolder, demo_folder
 from perdure.demo.isolation import isolated
 from perdure.demo.model import END, answers, build_model, build_tokenizer
@@ -91,7 +90,10 @@ def check_dependencies() -> None:
         except ModuleNotFoundError:
             found = False
         if not found:
-            require(name, "`perdure demo`")
+            raise perdure.MissingDependency(
+                f"`perdure demo` needs {name}, which is not installed. Nothing was made.",
+                hint="Install all it needs with: pip install 'perdure[all]'",
+            )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,8 +161,7 @@ class _Demo:
             trainer, repo=REPO, tag=TAG, private=True, token=self.token, endpoint=self.endpoint, tags=["perdure-demo"]
         )
         checked = perdure.verify(done.path)
-        if not checked.ok:
-            raise perdure.Corrupt(f"{done.path} is not what was saved: {checked.problems[0]}", path=done.path)
+        checked.raise_for_problems()
         if done.receipt is None:
             raise perdure.HubError(f"The model is saved in {done.path}, but was not published: {done.push_error}")
         self.report.say(f"saved and verified: {checked.files} files, {checked.nbytes / 1e6:.1f} MB, card included")
