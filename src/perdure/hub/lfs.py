@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from perdure.hub import limits
 from perdure.hub.core import Call
-from perdure.hub.http import ApiError, bad_request, field, repo_not_found, too_large
+from perdure.hub.http import ApiError, bad_request, field, repo_not_found
 from perdure.hub.paths import check_oid
 
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
@@ -25,7 +25,7 @@ def batch(call: Call) -> Response:
         raise ApiError(409, "Objects are named by sha256 here.")
     objects = field(body, "objects", list)
     if len(objects) > _MAX_OBJECTS:
-        raise too_large("The list of objects", _MAX_OBJECTS)
+        raise ApiError(413, f"A batch may have at most {_MAX_OBJECTS} objects.")
     return JSONResponse(
         {"transfer": "basic", "hash_algo": "sha256", "objects": [_answer(call, item) for item in objects]},
         media_type=_MEDIA_TYPE,
@@ -73,6 +73,7 @@ def upload(call: Call) -> Response:
 
 
 def verify(call: Call) -> Response:
+    """Confirm that an object is stored with the size the client believes it has, or answer 404."""
     body = call.json()
     oid, size = check_oid(field(body, "oid", str)), field(body, "size", int)
     if not call.hub.holds_for(call.user, call.repo, oid) or call.hub.blobs.size(oid) != size:
