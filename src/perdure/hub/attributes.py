@@ -70,6 +70,7 @@ class Attributes:
                     self._rules.append((pattern, attribute == "filter=lfs"))
 
     def is_large(self, path: str) -> bool:
+        """Whether the file at `path` belongs in the blob store; small when no pattern matches."""
         return next((large for pattern, large in reversed(self._rules) if matches(pattern, path)), False)
 
 
@@ -89,6 +90,7 @@ class Ignore:
         ]
 
     def ignores(self, path: str) -> bool:
+        """Whether the file at `path`, or a folder it is in, is to be left out."""
         segments = path.split("/")
         folders = ["/".join(segments[: i + 1]) for i in range(len(segments) - 1)]
         if any(self._decide(folder, is_folder=True) for folder in folders):

@@ -30,10 +30,12 @@ class Caller:
 
     @property
     def name(self) -> str:
+        """The user's name."""
         return self.user.name
 
 
 def new_token() -> str:
+    """A random token of 256 bits, with a prefix by which people and secret scanners recognise it."""
     return "pdr_" + secrets.token_urlsafe(32)
 
 
@@ -83,14 +85,17 @@ def authenticate(db: Database, authorization: str | None) -> Caller | None:
 
 
 def may_read(caller: Caller | None, repo: Repo) -> bool:
+    """Whether `caller` (None: somebody without a token) may see `repo` and download from it."""
     return not repo.private or (caller is not None and owns(caller, repo.namespace))
 
 
 def may_write(caller: Caller | None, repo: Repo) -> bool:
+    """Whether `caller` may change `repo`; a token with the role `read` may not, whoever's it is."""
     return caller is not None and caller.role != "read" and owns(caller, repo.namespace)
 
 
 def owns(caller: Caller, namespace: str) -> bool:
+    """Whether everything in `namespace` is the caller's: it is their own, or they are an administrator."""
     return caller.user.admin or caller.name.lower() == namespace.lower()
 
 

@@ -38,6 +38,7 @@ class Staged:
         self._file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb", buffering=0)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append `data`, all of it. It is durable only after `sync`."""
         view = memoryview(data)
         if self._sha256 is not None:
             self._sha256.update(view)
@@ -76,6 +77,7 @@ class Staging:
         self.folder = folder
 
     def new(self, *, digest: bool = True) -> Staged:
+        """A new, empty file to write to; without `digest` its sha256 is not computed."""
         return Staged(self.folder / secrets.token_hex(16), digest=digest)
 
 
@@ -90,6 +92,7 @@ class ContentStore:
         self.folder = folder
 
     def path(self, name: str) -> Path:
+        """Where the file of that name is, or would be."""
         return self.folder / name[:2] / name[2:4] / name
 
     def size(self, name: str) -> int | None:

@@ -59,6 +59,8 @@ def _attributes(git: GitRepo, commit: Commit) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
+    """A commit's first line: its message, and the commit (or the start of its id) it must come right after."""
+
     message: str
     parent: str | None
 
@@ -73,6 +75,8 @@ class Put:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
+    """A file to remove, or a folder with all that is in it."""
+
     path: str
     folder: bool
 

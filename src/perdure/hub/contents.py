@@ -20,6 +20,7 @@ _MAX_PATHS = 10_000
 
 
 def list_tree(call: Call) -> Response:
+    """What is in a folder of a revision: its direct members, or with `recursive` everything below it."""
     path = call.request.path_params.get("path", "").strip("/")
     if path:
         check_path(path)
@@ -33,6 +34,7 @@ def list_tree(call: Call) -> Response:
 
 
 def paths_info(call: Call) -> Response:
+    """Facts about the paths asked for; one that is not there is left out of the answer."""
     paths, expand = _wanted(call)
     with call.git() as git:
         commit = git.resolve(call.param("revision"))

@@ -45,6 +45,7 @@ class Hub:
 
     @classmethod
     def open(cls, folder: Path) -> Hub:
+        """Open the store in an existing folder; what it lacks is made, and uploads that never finished are removed."""
         db = Database(folder / "hub.sqlite3")
         staging = Staging(folder / "staging")
         epoch = db.epoch()
@@ -64,6 +65,7 @@ class Hub:
         )
 
     def close(self) -> None:
+        """Close the database. No request may be under way."""
         self.db.close()
 
     def holds_for(self, caller: auth.Caller, repo: Repo, oid: str) -> bool:
@@ -105,16 +107,19 @@ class Call:
 
     @property
     def user(self) -> auth.Caller:
+        """The caller, on routes that admit nobody without a token."""
         assert self.caller is not None
         return self.caller
 
     @property
     def repo(self) -> Repo:
+        """The repository the route, link or token names."""
         assert self.admitted is not None
         return self.admitted
 
     @property
     def received(self) -> Staged:
+        """The request's body, in a staged file; only in handlers of an `upload_endpoint`."""
         assert self.upload is not None
         return self.upload
 
@@ -124,15 +129,19 @@ class Call:
         return str(self.request.base_url).rstrip("/")
 
     def param(self, name: str) -> str:
+        """A part of the path, by its name in the route."""
         return str(self.request.path_params[name])
 
     def query(self, name: str, default: str = "") -> str:
+        """A parameter of the query string."""
         return self.request.query_params.get(name, default)
 
     def flag(self, name: str) -> bool:
+        """Whether a parameter of the query string is `1` or `true`."""
         return self.query(name).lower() in {"1", "true"}
 
     def count(self, name: str, default: int, most: int) -> int:
+        """A parameter that is a number: `default` when absent, never above `most`; 400 when it is something else."""
         text = self.query(name)
         if not text:
             return default
@@ -141,14 +150,17 @@ class Call:
         return min(int(text), most)
 
     def json(self) -> dict[str, Any]:
+        """The body as a JSON object; 400 when it is something else."""
         return parse_json(self.body)
 
     @contextmanager
     def git(self) -> Iterator[GitRepo]:
+        """The repository's git side, open for the length of the block."""
         with self.hub.git.open(self.repo.id) as git:
             yield git
 
     def repo_url(self, repo: Repo | None = None) -> str:
+        """The address of a repository's page; of this call's own unless told."""
         repo = repo or self.repo
         return f"{self.base}/{PREFIX[repo.kind]}{repo.full_name}"
 
@@ -188,6 +200,7 @@ class Call:
 
 
 def forbidden(caller: auth.Caller, what: str) -> ApiError:
+    """The answer to a caller who may not write to `what`, or whose token may only read."""
     if caller.role == "read":
         return ApiError(403, "This token may only read; use one that may write.")
     return ApiError(403, f"{caller.name} may not write to {what}.")

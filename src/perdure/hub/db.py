@@ -46,6 +46,8 @@ CREATE TABLE holdings (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
+    """A user's row."""
+
     id: int
     name: str
     admin: bool
@@ -64,6 +66,7 @@ class Repo:
 
     @property
     def full_name(self) -> str:
+        """The id people and clients use: `namespace/name`."""
         return f"{self.namespace}/{self.name}"
 
 
@@ -98,6 +101,7 @@ class Database:
                 db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def close(self) -> None:
+        """Close the file; no call may follow."""
         with self._lock:
             self._db.close()
 
@@ -134,14 +138,17 @@ class Database:
     # ── users and tokens ──
 
     def first_admin(self) -> User | None:
+        """The administrator who was made first, or None in a new store."""
         rows = self._rows("SELECT id, name, admin FROM users WHERE admin ORDER BY id LIMIT 1")
         return _user(rows[0]) if rows else None
 
     def user(self, name: str) -> User | None:
+        """The user of that name, whatever the case of its letters."""
         rows = self._rows("SELECT id, name, admin FROM users WHERE name = ?", name)
         return _user(rows[0]) if rows else None
 
     def add_user(self, name: str, *, admin: bool) -> User:
+        """Enter a user; `sqlite3.IntegrityError` when the name is taken."""
         with self._write() as db:
             db.execute("INSERT INTO users (name, admin, created) VALUES (?, ?, ?)", (name, admin, time.time()))
         user = self.user(name)
@@ -149,6 +156,7 @@ class Database:
         return user
 
     def add_token(self, user: User, digest: bytes, *, role: str, label: str) -> None:
+        """Let `user` in with the token of that digest; one entered before gets the new role, label and user."""
         with self._write() as db:
             db.execute(
                 "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?)", (digest, user.id, role, label, time.time())
@@ -175,6 +183,7 @@ class Database:
         return _repo(rows[0]) if rows else None
 
     def repo_by_id(self, repo_id: str) -> Repo | None:
+        """The repository with that id, or None when there is none (any more)."""
         rows = self._rows(f"{_REPO} WHERE id = ?", repo_id)
         return _repo(rows[0]) if rows else None
 
@@ -189,6 +198,7 @@ class Database:
         return _repo(rows[0]) if rows else None
 
     def repos(self, kind: str) -> list[Repo]:
+        """All repositories of a kind, newest first."""
         return [_repo(row) for row in self._rows(f"{_REPO} WHERE kind = ? ORDER BY created DESC, id", kind)]
 
     def add_repo(self, repo: Repo) -> bool:
@@ -209,6 +219,7 @@ class Database:
         return True
 
     def set_private(self, repo: Repo, private: bool) -> None:
+        """Change who may see a repository."""
         with self._write() as db:
             db.execute("UPDATE repos SET private = ? WHERE id = ?", (private, repo.id))
 
@@ -227,6 +238,7 @@ class Database:
         return True
 
     def delete_repo(self, repo: Repo) -> None:
+        """Remove a repository's row, its former names and what it holds; no file is touched."""
         with self._write() as db:
             db.execute("DELETE FROM repos WHERE id = ?", (repo.id,))
 

@@ -42,10 +42,12 @@ Writable = tuple[ObjectID, Callable[[], ShaFile]]
 
 
 def revision_not_found(revision: str) -> ApiError:
+    """The answer to a branch, tag or commit that the repository does not have."""
     return ApiError(404, f"Invalid rev id: {revision}", code="RevisionNotFound")
 
 
 def written(obj: ShaFile) -> Writable:
+    """An object at hand as one to store."""
     return obj.id, lambda: obj
 
 
@@ -65,6 +67,7 @@ class GitRepo:
     # ── reading ──
 
     def branches(self) -> dict[str, ObjectID]:
+        """Branch name → the commit it points to, sorted by name."""
         return self._refs(_HEADS)
 
     def tags(self) -> dict[str, ObjectID]:
@@ -116,11 +119,13 @@ class GitRepo:
         return (entry.commit for entry in self._repo.get_walker(include=[start.id]))
 
     def tree(self, commit: Commit) -> Tree:
+        """A commit's root folder."""
         tree = self.store[commit.tree]
         assert isinstance(tree, Tree)
         return tree
 
     def blob(self, sha: ObjectID) -> bytes:
+        """The content of a file that is kept in git."""
         blob = self.store[sha]
         assert isinstance(blob, Blob)
         return blob.data
@@ -185,9 +190,11 @@ class GitRepo:
             return added
 
     def remove_branch(self, name: str) -> bool:
+        """False when there is no such branch. Its commits stay, and can still be read by their ids."""
         return self._remove_ref(_HEADS, name)
 
     def remove_tag(self, name: str) -> bool:
+        """False when there is no such tag."""
         return self._remove_ref(_TAGS, name)
 
     def _remove_ref(self, base: bytes, name: str) -> bool:
@@ -242,6 +249,7 @@ class GitRepos:
 
     @contextmanager
     def open(self, repo_id: str) -> Iterator[GitRepo]:
+        """Open a repository for the length of the block; 404 RepoNotFound when it was deleted meanwhile."""
         folder = self._folder / f"{repo_id}.git"
         lock = self._lock(repo_id)
         if len(self._facts) > _FACTS:
@@ -268,6 +276,7 @@ class GitRepos:
         fsync_folder(self._folder)
 
     def delete(self, repo_id: str) -> None:
+        """Remove a repository and its history, after the write that is under way in it."""
         with self._lock(repo_id):  # a commit under way ends first; one that waits finds no branch
             grave = self._staging / f"{repo_id}.deleted"
             (self._folder / f"{repo_id}.git").rename(grave)  # at once: nobody opens half of it

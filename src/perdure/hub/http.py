@@ -42,6 +42,7 @@ class ApiError(Exception):
         self.body = dict(body or {})
 
     def response(self) -> Response:
+        """The answer as it goes out: the message in JSON and, with the code, in the headers."""
         headers = {"X-Error-Message": header_text(self.message), **self.headers}
         if self.code:
             headers["X-Error-Code"] = self.code
@@ -49,6 +50,7 @@ class ApiError(Exception):
 
 
 def bad_request(message: str) -> ApiError:
+    """A 400: the client sent something that cannot be meant."""
     return ApiError(400, message)
 
 
@@ -63,6 +65,7 @@ def branch_moved() -> ApiError:
 
 
 def too_large(what: str, limit: int) -> ApiError:
+    """A 413: `what` has more than `limit` bytes."""
     return ApiError(413, f"{what} is larger than this hub accepts ({limit} bytes).")
 
 

@@ -22,6 +22,7 @@ _CONFIG_KEYS = ("architectures", "model_type", "quantization_config", "auto_map"
 
 
 def repo_info(call: Call) -> Response:
+    """Everything about one revision of a repository; with `blobs`, sizes and ids of its files, too."""
     revision = call.request.path_params.get("revision", MAIN)
     with call.git() as git:
         commit = git.resolve(revision)

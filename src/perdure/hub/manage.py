@@ -17,6 +17,7 @@ from perdure.hub.paths import check_name, check_namespace
 
 
 def whoami(call: Call) -> Response:
+    """The caller's name, and their token's label and role."""
     caller = call.user
     return JSONResponse(
         {
@@ -33,6 +34,7 @@ def whoami(call: Call) -> Response:
 
 
 def create_repo(call: Call) -> Response:
+    """Make a repository, private unless told; 409 with its address when it exists."""
     body = call.json()
     kind, namespace, name = _target(call, body)
     _require_ownership(call, namespace)
@@ -59,6 +61,7 @@ def create_repo(call: Call) -> Response:
 
 
 def delete_repo(call: Call) -> Response:
+    """Remove a repository for good. Its large files stay in the blob store."""
     repo = call.find_repo(*_target(call, call.json()))
     _require_write(call, repo)
     call.hub.db.delete_repo(repo)
@@ -67,6 +70,7 @@ def delete_repo(call: Call) -> Response:
 
 
 def move_repo(call: Call) -> Response:
+    """Give a repository another name or owner; its old address leads to the new one."""
     body = call.json()
     kind = _kind(body)
     repo = call.find_repo(kind, *_split(field(body, "fromRepo", str)))
@@ -79,6 +83,7 @@ def move_repo(call: Call) -> Response:
 
 
 def settings(call: Call) -> Response:
+    """Change a repository's visibility, and say what it is."""
     body = call.json()
     if body.get("gated"):
         raise bad_request("Gated repositories are not supported by this hub.")
@@ -89,10 +94,12 @@ def settings(call: Call) -> Response:
 
 
 def auth_check(call: Call) -> Response:
+    """Answer those whom the route admitted: they may do what they asked about."""
     return JSONResponse({"success": True})
 
 
 def validate_yaml(call: Call) -> Response:
+    """Say what is wrong with a card's metadata; 400 when any of it is an error rather than a warning."""
     errors, warnings = check_metadata(field(call.json(), "content", str))
     report = {
         "errors": [{"message": message} for message in errors],
@@ -102,6 +109,7 @@ def validate_yaml(call: Call) -> Response:
 
 
 def no_such_repo(call: Call) -> Response:
+    """The answer at addresses without a namespace: every repository here has one."""
     raise repo_not_found(anonymous=call.caller is None)
 
 

@@ -16,6 +16,7 @@ from perdure.hub.paths import check_ref
 
 
 def list_refs(call: Call) -> Response:
+    """All branches and tags with the commits they point to."""
     with call.git() as git:
         branches, tags = git.branches(), git.tags()
     return JSONResponse(
@@ -33,6 +34,7 @@ def _ref(name: str, ref: str, sha: bytes) -> dict[str, str]:
 
 
 def create_branch(call: Call) -> Response:
+    """Add a branch at `startingPoint` (main unless told); 409 when the name is taken."""
     name = check_ref(call.param("branch"))
     start = field(call.json(), "startingPoint", str, MAIN)
     with call.git() as git:
@@ -42,6 +44,7 @@ def create_branch(call: Call) -> Response:
 
 
 def delete_branch(call: Call) -> Response:
+    """Remove a branch, except main."""
     name = check_ref(call.param("branch"))
     if name == MAIN:
         raise ApiError(403, f"The branch {MAIN} cannot be deleted.")
@@ -52,6 +55,7 @@ def delete_branch(call: Call) -> Response:
 
 
 def create_tag(call: Call) -> Response:
+    """Tag a revision, with an annotation if there is a message; 409 when the name is taken."""
     body = call.json()
     name = check_ref(field(body, "tag", str))
     with call.git() as git:
@@ -62,6 +66,7 @@ def create_tag(call: Call) -> Response:
 
 
 def delete_tag(call: Call) -> Response:
+    """Remove a tag; 404 when there is none."""
     name = check_ref(call.param("revision"))
     with call.git() as git:
         if not git.remove_tag(name):
@@ -98,6 +103,7 @@ def list_commits(call: Call) -> Response:
 
 
 def commit_facts(commit: Commit) -> dict[str, Any]:
+    """A commit as clients read it: its message's first line apart from the rest."""
     title, _, message = commit.message.decode("utf-8", "replace").partition("\n")
     author = commit.author.decode("utf-8", "replace").partition(" <")[0]
     return {

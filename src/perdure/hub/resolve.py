@@ -21,6 +21,7 @@ _RANGE: Final = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
 
 def resolve(call: Call) -> Response:
+    """A file of a revision: whole or in part, or 304 when the client's copy is the same."""
     path = check_path(call.param("path"))
     with call.git() as git:
         commit = git.resolve(call.param("revision"))

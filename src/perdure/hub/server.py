@@ -89,11 +89,13 @@ class HubServer:
 
     @property
     def user(self) -> str:
+        """The administrator's name, once started."""
         assert self.account is not None, "not started"
         return self.account.user
 
     @property
     def token(self) -> str | None:
+        """Their token, once started; None when an earlier start made it."""
         assert self.account is not None, "not started"
         return self.account.token
 

@@ -47,6 +47,7 @@ class Entry:
 
 
 def entry_not_found(path: str, commit: Commit) -> ApiError:
+    """The answer to a path that the commit does not have."""
     return ApiError(
         404,
         f"Entry not found: {path}",
@@ -108,6 +109,7 @@ def _items(git: GitRepo, oid: ObjectID) -> list[tuple[bytes, int, ObjectID]]:
 
 
 def files(git: GitRepo, commit: Commit) -> list[Entry]:
+    """All files of a commit, in git's order."""
     root = Entry(path="", folder=True, oid=commit.tree)
     return [entry for entry in walk(git, root, recursive=True) if not entry.folder]
 

@@ -19,6 +19,7 @@ _MOST_CHILDREN: Final = 2 * _BRANCHING + 1
 
 
 def chunk_hash(data: bytes) -> bytes:
+    """The hash of one uncompressed chunk."""
     return blake3(data, key=_CHUNK_KEY).digest()
 
 

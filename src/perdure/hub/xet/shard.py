@@ -43,6 +43,7 @@ class File:
 
     @property
     def size(self) -> int:
+        """Bytes of the whole file, as its terms add up."""
         return sum(term.size for term in self.terms)
 
 
