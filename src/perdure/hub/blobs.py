@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -90,6 +91,7 @@ class ContentStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._making = threading.Lock()
 
     def path(self, name: str) -> Path:
         """Where the file of that name is, or would be."""
@@ -106,6 +108,7 @@ class ContentStore:
         """Give a staged file its name. When this returns, file and name are durable."""
         staged.sync()
         target = self.path(name)
-        make_folders(target.parent)
+        with self._making:  # a folder another thread is making is there before its name is durable
+            make_folders(target.parent)
         staged.path.replace(target)
         fsync_folder(target.parent)
