@@ -11,6 +11,7 @@ from typing import Any
 from perdure.card import metadata
 from perdure.card.document import front_matter
 from perdure.format.hub_id import hub_id, is_hub_id, looks_like_hub_id
+from perdure.format.names import CARD
 
 _MAX_CARD = 2**20  # bytes
 
@@ -50,7 +51,7 @@ def origin_of(name_or_path: str, *, revision: str | None = None, exact: bool = F
 
 def _card_metadata(folder: Path) -> dict[str, Any]:
     try:
-        card = folder / "README.md"
+        card = folder / CARD
         if card.stat().st_size > _MAX_CARD:
             return {}
         return metadata.parse(front_matter(card.read_text(encoding="utf-8"))) or {}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from perdure.card.facts import Facts, Method, Scalar, Training, unique
 from perdure.card.markdown import code_cell, fence, link, table, text
 from perdure.card.snippets import usage
+from perdure.format.hub_id import HUB
 
-HUB = "https://huggingface.co"
 _LIBRARIES = {"model": "transformers", "adapter": "peft"}
 _HOMES = {"TRL": "https://github.com/huggingface/trl"}
 _LIBRARY_CITATIONS = {

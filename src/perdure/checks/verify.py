@@ -66,12 +66,13 @@ class Verification:
         return {"path": str(self.path), "ok": self.ok, "files": self.files, "bytes": self.nbytes,
                 "problems": problems, "extra": list(self.extra)}  # fmt: skip
 
-    def raise_for_problems(self) -> None:
-        """Raise `Corrupt` with the first problem, if there is any."""
+    def raise_for_problems(self, *, outcome: str = "") -> None:
+        """Raise `Corrupt` with the first problem, if there is any; `outcome` is what follows from it, a sentence."""
         if self.problems:
             first, others = self.problems[0], len(self.problems) - 1
+            found = f"{first}, and {others} more" if others else str(first)
             raise Corrupt(
-                f"{self.path} is not what was saved: {first}{f', and {others} more' if others else ''}.",
+                f"{self.path} is not what was saved: {found}. {outcome}".rstrip(),
                 path=self.path / first.path,
                 tensor=first.tensor,
                 hint=f"See all of it with: perdure verify {self.path}",

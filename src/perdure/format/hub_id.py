@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import TypeGuard
 
+HUB = "https://huggingface.co"
+
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _CACHE = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]([0-9a-f]{40})(?:[/\\]|$)")
 # Names that are a file, a Trainer's checkpoint, or an absent value that was turned into text.

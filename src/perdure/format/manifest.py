@@ -33,7 +33,7 @@ from perdure.format.names import MANIFEST, check_name
 from perdure.io.digest import as_bytes, as_text, combine, digest_bytes
 
 VERSION = 1
-_MAX_SIZE = 256 * 2**20
+MAX_SIZE = 256 * 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        if path.stat().st_size > _MAX_SIZE:
+        if path.stat().st_size > MAX_SIZE:
             raise Corrupt(f"The manifest {path} is larger than any save could need.", path=path)
         return decode(path.read_bytes(), path)
     except (FileNotFoundError, NotADirectoryError):

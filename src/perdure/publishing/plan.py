@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from perdure.format.names import ADAPTER_CONFIG, MANIFEST, is_weights
-
-CARD = "README.md"
+from perdure.format.names import ADAPTER_CONFIG, CARD, MANIFEST, is_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perdure.checks import verify as check
 from perdure.errors import Conflict, Corrupt, Rejected, Unauthorized, Unavailable, UnsupportedFormat
 from perdure.folder import amend, is_interrupted
 from perdure.folder.commit import resolve
-from perdure.format.manifest import decode, read_manifest
-from perdure.format.names import MANIFEST
+from perdure.format.manifest import MAX_SIZE, decode, read_manifest
+from perdure.format.names import CARD, MANIFEST
 from perdure.io.digest import as_text, digest_bytes
-from perdure.publishing.plan import CARD, Plan, make_plan
+from perdure.publishing.plan import Plan, make_plan
 from perdure.publishing.remote import Remote, RemoteFile, RemoteRepo
 from perdure.publishing.selection import Selection, git_blob_id, select, sha256
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
-
-_MAX_MANIFEST = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,15 +153,9 @@ def _take_over_card(folder: Path) -> None:
 
 
 def _require_whole(folder: Path) -> None:
-    found = check.verify(folder).problems
-    wrong = [problem for problem in found if problem.kind != "extra"]  # what the manifest does not name stays here
-    if wrong:
-        raise Corrupt(
-            f"{folder} is not what was saved: {'; '.join(map(str, wrong))}. Nothing was sent.",
-            path=folder / wrong[0].path,
-            tensor=wrong[0].tensor,
-            hint="Save the model again, or push another folder.",
-        )
+    found = check.verify(folder)
+    wrong = tuple(problem for problem in found.problems if problem.kind != "extra")  # what no manifest names stays here
+    replace(found, problems=wrong).raise_for_problems(outcome="Nothing was sent.")
 
 
 def _push(
@@ -238,7 +230,7 @@ def _is_same(file: Path, size: int, there: RemoteFile) -> bool:
 
 
 def _saved_before(remote: Remote, name: str, base: str, tree: Mapping[str, RemoteFile]) -> frozenset[str]:
-    if MANIFEST not in tree or tree[MANIFEST].size > _MAX_MANIFEST:
+    if MANIFEST not in tree or tree[MANIFEST].size > MAX_SIZE:
         return frozenset()
     try:
         return frozenset(decode(remote.read(name, MANIFEST, base)).files)

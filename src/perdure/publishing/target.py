@@ -10,9 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from perdure.errors import InvalidInput
-from perdure.format.hub_id import why_no_repo
+from perdure.format.hub_id import HUB, why_no_repo
 
-DEFAULT_ENDPOINT = "https://huggingface.co"
 MAIN = "main"
 
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=/-]{0,254}")
@@ -36,7 +35,7 @@ class Target:
     repo: str
     revision: str = MAIN
     tag: str | None = None
-    endpoint: str = DEFAULT_ENDPOINT
+    endpoint: str = HUB
 
     def __post_init__(self) -> None:
         check_repo(self.repo)
@@ -56,13 +55,13 @@ class Target:
         words += ["--tag", self.tag] if self.tag is not None else []
         words += [] if private is None else ["--private" if private else "--public"]
         words += ["--message", message] if message is not None else []
-        words += ["--endpoint", self.endpoint] if self.endpoint != DEFAULT_ENDPOINT else []
+        words += ["--endpoint", self.endpoint] if self.endpoint != HUB else []
         return shlex.join(words)
 
 
 def endpoint_in_force(endpoint: str | None) -> str:
     """The Hub to speak with: `endpoint` if given, else `HF_ENDPOINT`, else huggingface.co."""
-    return (endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+    return (endpoint or os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
 
 
 def check_repo(repo: str) -> None:
@@ -97,7 +96,7 @@ def _check_endpoint(endpoint: str) -> None:
     if not sound or address.query or address.fragment:
         raise InvalidInput(
             f"{endpoint!r} is not the address of a Hub. Nothing was sent.",
-            hint=f"Write it like {DEFAULT_ENDPOINT} or http://localhost:8000",
+            hint=f"Write it like {HUB} or http://localhost:8000",
         )
     if address.username is not None or address.password is not None:  # it would end in messages and logs
         raise InvalidInput("The endpoint must not hold a user name or password. Nothing was sent.")
