@@ -180,6 +180,12 @@ def test_bodies_are_bounded_before_they_are_read(server: HubServer) -> None:
     assert huge.status == 413
 
 
+def test_a_batch_of_too_many_objects_is_refused(server: HubServer) -> None:
+    body = {"operation": "upload", "objects": [{"oid": "0" * 64, "size": 1}] * 1001}
+    answer = ask(server.url, "POST", "/me/target.git/info/lfs/objects/batch", body)
+    assert (answer.status, answer.json()["error"]) == (413, "A batch may have at most 1000 objects.")
+
+
 def test_a_body_that_breaks_off_leaves_nothing(server: HubServer) -> None:
     before = _files(server)
     address = urlsplit(server.url)
