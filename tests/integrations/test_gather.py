@@ -8,7 +8,8 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, TrainingArguments
 
-from perdure.integrations.gather import Told, as_names, gather, method_name, model_name
+from perdure.integrations.finish import as_names, card_name
+from perdure.integrations.gather import Told, gather, method_name
 from perdure.integrations.settings import hyperparameters
 
 SECRET = "hf_" + "a" * 30
@@ -143,7 +144,7 @@ def test_methods_are_told_by_the_trainers_own_class(sft, model):
     ],
 )
 def test_names_are_never_paths(told, repo, name, tmp_path):
-    assert model_name(told, repo, tmp_path / "out") == name
+    assert card_name(told, repo, tmp_path / "out") == name
 
 
 def test_as_names():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +15,9 @@ from perdure.errors import InvalidInput
 from perdure.folder import amend
 from perdure.folder.commit import resolve
 from perdure.format.hub_id import is_hub_id
+from perdure.format.names import CARD
 from perdure.integrations import gather
+from perdure.integrations.metrics import as_json, numbers, parse_metrics, train_metrics
 from perdure.integrations.push import Push, push
 from perdure.integrations.ranks import on_main
 from perdure.model.inference import align_special_tokens
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _log = logging.getLogger("perdure")
-_CARD = "README.md"
 _MAX_FILE = 4 * 2**20  # bytes of a card or a metrics file that is read back
 
 
@@ -125,11 +124,11 @@ def finish(
         trainer, folder, want=push_to_hub, repo=repo, tag=tag, private=private, token=token, endpoint=endpoint
     )
     told = gather.Told(
-        name=gather.model_name(model_name, pushing.repo if pushing else None, folder),
+        name=card_name(model_name, pushing.repo if pushing else None, folder),
         repo=pushing.address if pushing else None,
         base_model=base_model,
-        datasets=gather.as_names(dataset_name),
-        tags=gather.as_names(tags),
+        datasets=as_names(dataset_name),
+        tags=as_names(tags),
     )
     model = unwrap(trainer.accelerator.unwrap_model(trainer.model))
     run = _Run(trainer=trainer, model=model, folder=folder, told=told)
@@ -142,11 +141,11 @@ def finish(
     receipt, push_error = None, None
     if pushing is not None and trainer.is_world_process_zero():
         receipt, push_error = push(pushing, folder, method=gather.method_name(trainer), steps=trainer.state.global_step)
-    card = folder / _CARD
+    card = folder / CARD
     return Finished(
         path=folder,
         saved=saved,
-        card=card if saved is not None and _CARD in run.written else None,
+        card=card if saved is not None and CARD in run.written else None,
         metrics=metrics,
         receipt=receipt,
         push_error=push_error,
@@ -186,7 +185,7 @@ class _Run:
     def evaluate(self, wanted: bool | None) -> dict[str, float]:
         if wanted is False or (wanted is None and self.trainer.eval_dataset is None):
             return {}
-        return gather.numbers(self.attempt("The evaluation failed", self.trainer.evaluate) or {})
+        return numbers(self.attempt("The evaluation failed", self.trainer.evaluate) or {})
 
     def complete(self, metrics: Mapping[str, float]) -> None:
         """Put card and metrics beside a model that is whole without them."""
@@ -210,17 +209,17 @@ class _Run:
             return None
 
     def _card(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
-        existing = _read(self.folder / _CARD)
+        existing = _read(self.folder / CARD)
         rendered = render(gather.gather(self.trainer, self.model, self.told, metrics))
         if existing and (kept := kept_by_hand(existing)):
-            _log.info("%s: left as they were edited: %s", self.folder / _CARD, ", ".join(kept))
-        return {_CARD: refresh(existing, rendered).encode(errors="surrogateescape")}
+            _log.info("%s: left as they were edited: %s", self.folder / CARD, ", ".join(kept))
+        return {CARD: refresh(existing, rendered).encode(errors="surrogateescape")}
 
     def _metrics(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
-        trained = gather.train_metrics(self.trainer)
-        every = {**_parse_metrics(_read(self.folder / "all_results.json")), **trained, **metrics}
+        trained = train_metrics(self.trainer)
+        every = {**parse_metrics(_read(self.folder / "all_results.json")), **trained, **metrics}
         files = {"all_results.json": every, "train_results.json": trained, "eval_results.json": dict(metrics)}
-        return {name: _json(values) for name, values in files.items() if values}
+        return {name: as_json(values) for name, values in files.items() if values}
 
     def problem(self, message: str, error: Exception | None = None) -> None:
         self.problems.append(message)
@@ -265,22 +264,24 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _parse_metrics(source: str | None) -> dict[str, Any]:
-    try:
-        values = json.loads(source or "{}")
-    except (ValueError, RecursionError):  # not what transformers or we write: it cannot be added to
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _json(values: Mapping[str, Any]) -> bytes:
-    # JSON has no NaN: readers other than Python's would refuse the whole file.
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
-    }
-    return (json.dumps(finite, indent=4, sort_keys=True) + "\n").encode()
-
-
 def _summary(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def as_names(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One name, several or none, as a tuple.
+
+    >>> as_names("a"), as_names(["a", "b"]), as_names(None)
+    (('a',), ('a', 'b'), ())
+    """
+    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
+
+
+def card_name(told: str | None, repo: str | None, folder: Path) -> str:
+    """A model's name: the one told, else its repository's, else its folder's; the last part of each."""
+    for candidate in (told, repo):
+        parts = (candidate or "").replace("\\", "/").strip("/ ").split("/")
+        if parts[-1]:
+            return parts[-1]
+    return folder.name

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from perdure.card.facts import BaseModel, Facts, Method, Training, Weights, unique
 from perdure.card.origin import Origin, origin_of
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
+from perdure.integrations.metrics import numbers, train_metrics
 from perdure.integrations.settings import adapter_settings, hyperparameters
 from perdure.model.adapter import base_of, has_adapters, is_peft_model
 from perdure.model.inference import tokenizer_of
@@ -93,23 +93,6 @@ def base_model(model: Any, told: str | None) -> BaseModel | None:
 def is_adapter(model: Any) -> bool:
     """Whether what was trained is an adapter: PEFT wraps the model, or transformers attached one to it."""
     return is_peft_model(model) or has_adapters(model)
-
-
-def train_metrics(trainer: Any) -> dict[str, float]:
-    """The metrics that `trainer.train()` ended with, by the names transformers gives them; empty before training."""
-    last: Mapping[str, Any] = next(
-        (entry for entry in reversed(trainer.state.log_history) if "train_runtime" in entry), {}
-    )
-    return numbers({name: value for name, value in last.items() if name != "step"})
-
-
-def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Those metrics that are numbers."""
-    return {
-        name: value
-        for name, value in metrics.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
 
 
 def method_name(trainer: Any) -> str | None:
@@ -253,21 +236,3 @@ def _versions() -> dict[str, str]:
             except PackageNotFoundError:  # run from a source tree that is not installed
                 continue
     return found
-
-
-def as_names(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    """One name, several or none, as a tuple.
-
-    >>> as_names("a"), as_names(["a", "b"]), as_names(None)
-    (('a',), ('a', 'b'), ())
-    """
-    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
-
-
-def model_name(told: str | None, repo: str | None, folder: Path) -> str:
-    """A model's name: the one told, else its repository's, else its folder's; the last part of each."""
-    for candidate in (told, repo):
-        parts = (candidate or "").replace("\\", "/").strip("/ ").split("/")
-        if parts[-1]:
-            return parts[-1]
-    return folder.absolute().resolve().name or "model"
