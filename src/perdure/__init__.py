@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from perdure.integrations.finish import Finished, finish
     from perdure.model.export import export
     from perdure.model.read import WeightsReader, open_weights
-    from perdure.model.save import SavedModel, save_model
+    from perdure.model.save import save_model
+    from perdure.model.saved import SavedModel
     from perdure.publishing.publish import Receipt, publish
     from perdure.state.state import State
 
@@ -52,7 +53,8 @@ _NAMES = {
     "perdure.integrations.finish": ("Finished", "finish"),
     "perdure.model.export": ("export",),
     "perdure.model.read": ("WeightsReader", "open_weights"),
-    "perdure.model.save": ("SavedModel", "save_model"),
+    "perdure.model.save": ("save_model",),
+    "perdure.model.saved": ("SavedModel",),
     "perdure.publishing.publish": ("Receipt", "publish"),
     "perdure.state.state": ("State",),
 }  # fmt: skip

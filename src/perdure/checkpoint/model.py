@@ -11,7 +11,7 @@ import torch
 
 from perdure.folder import Stage
 from perdure.format.names import ADAPTER_WEIGHTS, CONFIG, INDEX, WEIGHTS
-from perdure.format.shards import Item, encode_index, parse_size, plan_shards
+from perdure.format.shards import encode_index, parse_size, plan_shards
 from perdure.model import adapter, weights
 from perdure.model.configs import module_config, write_transformers_configs
 from perdure.model.tokenizer import write_tokenizer
@@ -77,11 +77,7 @@ def files_of(model: Any, tokenizer: Any) -> ModelFiles:
 
 
 def _weights(kind: str, of_model: weights.Weights, small: dict[str, bytes], warnings: list[str]) -> ModelFiles:
-    items = [
-        Item(name, tensor.untyped_storage().nbytes(), weights.storage_of(tensor))
-        for name, tensor in of_model.tensors.items()
-    ]
-    plan = plan_shards(items, _SHARD, WEIGHTS)
+    plan = plan_shards(of_model.items, _SHARD, WEIGHTS)
     if plan.is_sharded:
         small = {**small, INDEX: encode_index(plan, of_model.total_parameters)}
     shards = {path: {name: of_model.tensors[name] for name in names} for path, names in plan.files.items()}

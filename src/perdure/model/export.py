@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perdure.errors import Corrupt, InvalidInput
 from perdure.folder import Stage, is_interrupted, stage
-from perdure.format.header import DTYPE_BITS, lay_out
 from perdure.format.manifest import FileEntry, Manifest, read_manifest
-from perdure.format.names import ADAPTER_WEIGHTS, CONFIG, INDEX, MANIFEST, WEIGHTS, is_tokenizer, is_weights
-from perdure.format.shards import Item, encode_index, parse_size, plan_shards
+from perdure.format.names import ADAPTER_WEIGHTS, CONFIG, MANIFEST, WEIGHTS, belongs_to_model, is_tokenizer, is_weights
+from perdure.format.shards import parse_size
 from perdure.model import streams
-from perdure.model.configs import is_transformers_config
-from perdure.model.save import SavedModel, stale_in
+from perdure.model.kind import is_kind, kind_in
+from perdure.model.saved import SavedModel, stale_in
 from perdure.model.source import WeightFiles, find_weights, inside, other_files
+from perdure.model.write import NO_LIMIT, write_stream
 
 if TYPE_CHECKING:
     import torch
@@ -67,12 +65,15 @@ def export(
         )
     manifest = _manifest_of(folder, found)
     saved = manifest.files if manifest else {}
-    kind = manifest.kind if manifest else _kind_of(folder, found)
-    names = sorted(name for name in saved if not is_weights(name)) if saved else other_files(folder)
+    kind = kind_in(folder, manifest, is_adapter=found.is_adapter)
+    names = _other_names(manifest) if manifest else other_files(folder)
     with stage(Path(out)) as staged:
         tensors = (streams.from_safetensors if found.is_safe else streams.from_pickles)(folder, found, saved)
         tensors = streams.converted(tensors, to) if to else tensors
-        _write_weights(staged, tensors, limit, found)
+        if found.is_adapter:
+            write_stream(staged, tensors, ADAPTER_WEIGHTS, NO_LIMIT)
+        else:
+            write_stream(staged, tensors, WEIGHTS, limit)
         for name in names:
             _copy(folder, name, staged, saved.get(name))
         if to and CONFIG in names:
@@ -92,12 +93,6 @@ def _dtype(dtype: str | torch.dtype | None) -> str | None:
     return known
 
 
-def _kind_of(folder: Path, found: WeightFiles) -> str:
-    if found.is_adapter:
-        return "adapter"
-    return "model" if is_transformers_config(folder / CONFIG) else "module"
-
-
 def _manifest_of(folder: Path, found: WeightFiles) -> Manifest | None:
     """The manifest, which must name the very weights that are there; None for a folder that perdure did not save."""
     if not (folder / MANIFEST).exists():
@@ -113,18 +108,10 @@ def _manifest_of(folder: Path, found: WeightFiles) -> Manifest | None:
     return manifest
 
 
-def _write_weights(staged: Stage, tensors: streams.TensorStream, limit: int, found: WeightFiles) -> None:
-    shapes = {name: (name, dtype, shape) for name, dtype, shape in tensors.shapes}
-    items = [Item(name, math.prod(shape) * DTYPE_BITS[dtype] // 8) for name, dtype, shape in tensors.shapes]
-    name, limit = (ADAPTER_WEIGHTS, sys.maxsize) if found.is_adapter else (WEIGHTS, limit)  # PEFT reads no shards
-    plan = plan_shards(items, limit, name)
-    for file, names in plan.files.items():
-        head, header = lay_out([shapes[name] for name in names], tensors.metadata)
-        staged.write_tensors(file, head, header, tensors.read)
-    if plan.is_sharded:
-        known = found.metadata.get("total_parameters")
-        total = known if type(known) is int else sum(math.prod(shape) for _, _, shape in tensors.shapes)
-        staged.write(INDEX, encode_index(plan, total))
+def _other_names(manifest: Manifest) -> list[str]:
+    """All that was saved beside the weights; of a checkpoint, no training state."""
+    names = sorted(name for name in manifest.files if not is_weights(name))
+    return names if is_kind(manifest.kind) else [name for name in names if belongs_to_model(name)]
 
 
 def _copy(folder: Path, name: str, staged: Stage, entry: FileEntry | None) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,50 +12,14 @@ from perdure._optional import require
 from perdure.errors import InvalidInput
 from perdure.folder import stage
 from perdure.format.hub_id import is_hub_id
-from perdure.format.manifest import FileEntry
-from perdure.format.names import (
-    ADAPTER_CONFIG,
-    CONFIG,
-    GENERATION_CONFIG,
-    MANIFEST,
-    check_name,
-    is_tokenizer,
-    is_weights,
-)
+from perdure.format.names import MANIFEST, check_name, is_weights
 from perdure.format.shards import parse_size
-from perdure.model.configs import is_transformers_config
+from perdure.model.saved import SavedModel, stale_in
 
 if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger("perdure")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedModel:
-    """What `save_model` left on disk.
-
-    Attributes:
-        path: The folder, absolute.
-        kind: "model" (transformers), "adapter" (PEFT) or "module" (any other).
-        files: Path within the folder → size in bytes, digest, and for safetensors the digest of each tensor.
-        warnings: What is worth knowing: NaN in a tensor, a configuration that had to be repaired.
-    """
-
-    path: Path
-    kind: str
-    files: Mapping[str, FileEntry]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all files together, without the manifest."""
-        return sum(entry.size for entry in self.files.values())
-
-    @property
-    def digests(self) -> Mapping[str, str]:
-        """Path within the folder → digest."""
-        return {path: entry.digest for path, entry in self.files.items()}
 
 
 def save_model(
@@ -100,16 +63,15 @@ def save_model(
     torch = require("torch", "save_model")
     from perdure.model import adapter, weights
     from perdure.model import write as writing
+    from perdure.model.kind import kind_of
+    from perdure.model.tokenizer import write_tokenizer
 
     limit = parse_size(max_shard_size)
     _check(extra_files or {}, base_model)
     if not isinstance(model, torch.nn.Module):
         raise InvalidInput(f"A {type(model).__name__} is not a torch.nn.Module; nothing was written.")
     model = weights.unwrap(model)
-    if adapter.is_peft_model(model) or adapter.has_adapters(model):
-        kind = "adapter"
-    else:
-        kind = "model" if weights.is_transformers_model(model) else "module"
+    kind = kind_of(model)
     with stage(Path(folder)) as staged:
         if kind == "adapter":
             _refuse_base_folder(adapter.base_of(model), staged.target)
@@ -119,7 +81,7 @@ def save_model(
         else:
             warnings = writing.write_module(staged, model, limit, safe_serialization)
         if tokenizer is not None:
-            warnings += writing.write_tokenizer(tokenizer, staged.path)
+            warnings += write_tokenizer(tokenizer, staged.path)
         for name, data in (extra_files or {}).items():
             staged.write(name, data)
         manifest = staged.commit(kind, stale=stale_in(staged.target, kind, tokenizer is not None))
@@ -152,17 +114,3 @@ def _refuse_base_folder(base: object, target: Path) -> None:
             "Nothing was written.",
             hint="Save the adapter into a folder of its own.",
         )
-
-
-def stale_in(target: Path, kind: str, with_tokenizer: bool) -> Callable[[str], bool]:
-    """Which files of an older save, one that left no manifest, must go because a loader would still read them."""
-
-    # Asked now, not when `stale` is called: by then another config.json may have come.
-    configs_are_ours = kind == "model" or is_transformers_config(target / CONFIG)
-
-    def stale(name: str) -> bool:
-        if name in (CONFIG, GENERATION_CONFIG):
-            return configs_are_ours
-        return is_weights(name) or name == ADAPTER_CONFIG or (with_tokenizer and is_tokenizer(name))
-
-    return stale

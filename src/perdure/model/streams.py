@@ -1,37 +1,98 @@
-"""The tensors of a model folder as bytes, one at a time: from safetensors, from `.bin`, converted on the way."""
+"""Tensors as bytes, one at a time: from a live model, from safetensors, from `.bin`, converted on the way."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perdure._optional import require
 from perdure.errors import Corrupt
-from perdure.format.header import Header, read_header
+from perdure.format.header import DTYPE_BITS, Header, read_header
 from perdure.format.manifest import FileEntry, tensors_entry
+from perdure.format.shards import Item
 from perdure.io.digest import as_bytes, as_text, digest_bytes, digest_file
 from perdure.model.source import WeightFiles, homes_of, inside
 
 if TYPE_CHECKING:
     import torch
 
+    from perdure.model.weights import Weights
+
 _TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 _CONVERTIBLE = frozenset(_TORCH_NAMES)
+
+
+Infos = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorStream:
     """Tensors in order, and how to get at the bytes of one.
 
-    `shapes` has name, dtype as safetensors calls it, and shape of each; `warnings` grows as tensors are read.
+    Attributes:
+        infos: Tensor → dtype as safetensors calls it, and shape.
+        items: The same for the plan of shards.
+        metadata: What stands in each file's header.
+        total_parameters: As the index states it.
+        read: Tensor → its bytes. Several threads may call it at once.
+        notes: Tensor → what is worth telling of it; grows as tensors are read.
     """
 
-    shapes: Sequence[tuple[str, str, tuple[int, ...]]]
+    infos: Infos
+    items: Sequence[Item]
     metadata: Mapping[str, str]
+    total_parameters: int
     read: Callable[[str], memoryview]
-    warnings: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The notes as sentences, in the order of the tensors, whichever thread read what first."""
+        return [f"{name} {self.notes[name]}" for name in self.infos if name in self.notes]
+
+
+def from_tensors(of_model: Weights) -> TensorStream:
+    """A model's own tensors; each is searched for NaN and infinity while it is written, not in a pass of its own."""
+    from perdure.model.tensors import as_bytes as bytes_of
+    from perdure.model.tensors import dtype_name, not_finite
+
+    notes: dict[str, str] = {}
+
+    def read(name: str) -> memoryview:
+        tensor = of_model.tensors[name]
+        if found := not_finite(tensor):
+            notes[name] = f"has {found}"
+        return bytes_of(tensor)
+
+    return TensorStream(
+        infos={name: (dtype_name(name, tensor), tuple(tensor.shape)) for name, tensor in of_model.tensors.items()},
+        items=of_model.items,
+        metadata=of_model.metadata,
+        total_parameters=of_model.total_parameters,
+        read=read,
+        notes=notes,
+    )
+
+
+def _of_files(
+    infos: Infos, found: WeightFiles, metadata: Mapping[str, str], read: Callable[[str], memoryview]
+) -> TensorStream:
+    known = found.metadata.get("total_parameters")
+    counted = sum(math.prod(shape) for _, shape in infos.values())
+    return TensorStream(
+        infos=infos,
+        items=_items(infos),
+        metadata=metadata,
+        total_parameters=known if type(known) is int else counted,
+        read=read,
+    )
+
+
+def _items(infos: Infos) -> list[Item]:
+    return [Item(name, math.prod(shape) * DTYPE_BITS[dtype] // 8) for name, (dtype, shape) in infos.items()]
 
 
 def from_safetensors(folder: Path, found: WeightFiles, saved: Mapping[str, FileEntry]) -> TensorStream:
@@ -60,9 +121,9 @@ def from_safetensors(folder: Path, found: WeightFiles, saved: Mapping[str, FileE
             )  # fmt: skip
         return data
 
-    infos = {name: headers[file].tensors[name] for name, file in homes.items()}
-    shapes = [(name, info.dtype, info.shape) for name, info in infos.items()]
-    return TensorStream(shapes=shapes, metadata=metadata, read=read)
+    described = {name: headers[file].tensors[name] for name, file in homes.items()}
+    infos = {name: (info.dtype, info.shape) for name, info in described.items()}
+    return _of_files(infos, found, metadata, read)
 
 
 def _compare_header(path: Path, header: Header, entry: FileEntry) -> None:
@@ -107,11 +168,8 @@ def from_pickles(folder: Path, found: WeightFiles, saved: Mapping[str, FileEntry
             else:
                 tensors[name] = tensor
     check_storable(tensors)
-    return TensorStream(
-        shapes=[(name, dtype_name(name, tensor), tuple(tensor.shape)) for name, tensor in tensors.items()],
-        metadata=metadata,
-        read=lambda name: bytes_of(tensors[name]),
-    )
+    infos = {name: (dtype_name(name, tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    return _of_files(infos, found, metadata, lambda name: bytes_of(tensors[name]))
 
 
 def compare_file(path: Path, entry: FileEntry | None) -> None:
@@ -132,21 +190,20 @@ def converted(stream: TensorStream, to: str) -> TensorStream:
     from perdure.model.tensors import as_bytes as bytes_of
     from perdure.model.tensors import not_finite
 
-    dtypes = {name: dtype for name, dtype, _ in stream.shapes}
-    warnings: list[str] = []
+    notes: dict[str, str] = {}
 
     def read(name: str) -> memoryview:
-        data = stream.read(name)
-        if dtypes[name] not in _CONVERTIBLE or dtypes[name] == to or not len(data):
+        data, (dtype, _) = stream.read(name), stream.infos[name]
+        if dtype not in _CONVERTIBLE or dtype == to or not len(data):
             return data
-        before = torch.frombuffer(data, dtype=getattr(torch, _TORCH_NAMES[dtypes[name]]))
+        before = torch.frombuffer(data, dtype=getattr(torch, _TORCH_NAMES[dtype]))
         after = before.to(getattr(torch, _TORCH_NAMES[to]))
         if (found := not_finite(after)) and not not_finite(before):
-            warnings.append(f"{name} does not fit into {_TORCH_NAMES[to]}: {found}")
+            notes[name] = f"does not fit into {_TORCH_NAMES[to]}: {found}"
         return bytes_of(after)
 
-    shapes = [(name, to if dtype in _CONVERTIBLE else dtype, shape) for name, dtype, shape in stream.shapes]
-    return TensorStream(shapes=shapes, metadata=stream.metadata, read=read, warnings=warnings)
+    infos = {name: (to if dtype in _CONVERTIBLE else dtype, shape) for name, (dtype, shape) in stream.infos.items()}
+    return replace(stream, infos=infos, items=_items(infos), read=read, notes=notes)
 
 
 def torch_name(dtype: str) -> str:

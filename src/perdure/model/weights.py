@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import InvalidInput
+from perdure.format.shards import Item
 from perdure.model.tensors import check_storable
 
 if TYPE_CHECKING:
@@ -23,6 +24,17 @@ class Weights:
     metadata: Mapping[str, str]
     total_parameters: int
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def items(self) -> list[Item]:
+        """The tensors for the plan of shards, by the ecosystem's rule.
+
+        It measures the memory that a tensor is a view of: of experts that were fused, the first stands for all of
+        them, and the others follow it into its shard.
+        """
+        return [
+            Item(name, tensor.untyped_storage().nbytes(), storage_of(tensor)) for name, tensor in self.tensors.items()
+        ]
 
 
 def unwrap(model: Any) -> Any:
