@@ -21,7 +21,8 @@ from perdure.integrations.metrics import as_json, numbers, parse_metrics, train_
 from perdure.integrations.push import Push, push
 from perdure.integrations.ranks import on_main
 from perdure.model.inference import align_special_tokens
-from perdure.model.save import SavedModel, save_model
+from perdure.model.save import save_model
+from perdure.model.saved import SavedModel
 from perdure.model.weights import unwrap
 
 if TYPE_CHECKING:
