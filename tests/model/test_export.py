@@ -15,6 +15,7 @@ from small import contents, leftovers, llama, python, tokenizer
 
 import perdure
 from perdure.cli.export import command
+from perdure.folder import stage
 
 
 def same_weights(folder: Path, model: Any) -> None:
@@ -179,6 +180,23 @@ def test_adapters(tmp_path: Path) -> None:
     again = PeftModel.from_pretrained(llama(), saved.path)
     inputs = torch.arange(8)[None]
     assert torch.equal(again(inputs).logits, model.eval()(inputs).logits)
+
+
+def test_a_checkpoint_gives_its_model_and_keeps_its_training_state(tmp_path: Path) -> None:
+    model = llama()
+    perdure.save_model(model, tmp_path / "model", tokenizer=tokenizer())
+    saved_files = contents(tmp_path / "model")
+    del saved_files["perdure.json"]
+    with stage(tmp_path / "checkpoint-5") as staged:
+        for name, data in saved_files.items():
+            staged.write(name, data)
+        staged.write("training_state/optimizer.json", b"{}")
+        staged.write("trainer_state.json", b"{}")
+        staged.commit("checkpoint", stale=lambda name: False, step=5)
+    saved = perdure.export(tmp_path / "checkpoint-5", tmp_path / "out")
+    assert saved.kind == "model"
+    assert set(contents(tmp_path / "out")) == set(contents(tmp_path / "model"))
+    same_weights(tmp_path / "out", model)
 
 
 def test_wrong_calls(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ Trainer switches the KV cache off, so every generated token would recompute all 
 
 The two are mended differently, because a live model may go on training:
 
-- [`align_special_tokens`][] changes the live model, as the Trainer's own alignment does. It only adds, so doing it
+- `align_special_tokens` changes the live model, as the Trainer's own alignment does. It only adds, so doing it
   twice changes nothing more.
-- [`kv_cache_enabled`][] changes the model for the length of a `with` block, in which it is saved, and then puts
+- `kv_cache_enabled` changes the model for the length of a `with` block, in which it is saved, and then puts
   back what training had set.
 """
 
