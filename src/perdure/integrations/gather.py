@@ -14,8 +14,9 @@ from perdure.card.origin import Origin, origin_of
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.integrations.metrics import numbers, train_metrics
 from perdure.integrations.settings import adapter_settings, hyperparameters
-from perdure.model.adapter import base_of, has_adapters, is_peft_model
+from perdure.model.adapter import base_of, is_peft_model
 from perdure.model.inference import tokenizer_of
+from perdure.model.kind import kind_of
 from perdure.model.weights import is_transformers_model
 
 _LIBRARIES = {
@@ -87,12 +88,7 @@ def gather(trainer: Any, model: Any, told: Told, evaluation: Mapping[str, float]
 
 def base_model(model: Any, told: str | None) -> BaseModel | None:
     """The base to record with an adapter's or model's weights: the caller's, or the one it was loaded from."""
-    return _base(model, told, adapter=is_adapter(model))[0]
-
-
-def is_adapter(model: Any) -> bool:
-    """Whether what was trained is an adapter: PEFT wraps the model, or transformers attached one to it."""
-    return is_peft_model(model) or has_adapters(model)
+    return _base(model, told, adapter=kind_of(model) == "adapter")[0]
 
 
 def method_name(trainer: Any) -> str | None:
@@ -122,7 +118,7 @@ def _tags(trainer: Any, model: Any) -> Iterable[str]:
 
 
 def _weights(model: Any, processor: Any) -> Weights:
-    adapter = is_adapter(model)
+    kind = kind_of(model)
     inner = _inner(model)
     known = type(inner).__module__.startswith("transformers.")
     is_model = is_transformers_model(inner)
@@ -130,11 +126,11 @@ def _weights(model: Any, processor: Any) -> Weights:
     task = next((tag for ending, tag in _TASKS.items() if is_model and type(inner).__name__.endswith(ending)), None)
     packed = getattr(inner, "is_quantized", False)  # several weights to a byte: counting elements would be wrong
     return Weights(
-        kind="adapter" if adapter else "model" if is_model else "module",
+        kind=kind,
         architecture=architecture,
         pipeline_tag=task,
         chat=bool(getattr(tokenizer_of(processor), "chat_template", None)),
-        parameters=None if adapter or packed else sum(parameter.numel() for parameter in model.parameters()),
+        parameters=None if kind == "adapter" or packed else sum(parameter.numel() for parameter in model.parameters()),
     )
 
 
@@ -168,7 +164,7 @@ def _training(trainer: Any, model: Any) -> Training:
     return Training(
         method=_method(trainer),
         hyperparameters=hyperparameters(trainer.args),
-        adapter=adapter_settings(model) if is_adapter(model) else {},
+        adapter=adapter_settings(model) if kind_of(model) == "adapter" else {},
         results=_results(trainer),
         hardware=_hardware(trainer.args),
         logs=_logs(),
