@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,54 @@ def test_record_takes_an_edit_into_the_manifest(out: Path) -> None:
         record(out, ["model.safetensors"])
     with pytest.raises(NotFound):
         record(out, ["missing.md"])
+    (out / "notes.md").write_bytes(b"mine")
+    with pytest.raises(NotFound, match="it is yours"):
+        record(out, ["notes.md"])
+
+
+def test_a_persons_words_outlive_the_next_save(out: Path) -> None:
+    save(out, {**ONE_FILE, "README.md": b"# generated", "results.json": b"{}", "old.txt": b"generated"})
+    put(out, {"README.md": b"# by hand", "results.json": b'{"mine": 1}', "notes.md": b"mine"})
+    save(out, SHARDS)
+    assert content(out) == {**SHARDS, "README.md": b"# by hand", "results.json": b'{"mine": 1}', "notes.md": b"mine"}
+    save(out, {**ONE_FILE, "README.md": b"# brought"})
+    assert content(out)["README.md"] == b"# brought"
+
+
+def test_a_persons_folder_with_a_name_like_ours_stays(out: Path) -> None:
+    save(out, ONE_FILE)
+    put(out, {".perdure-notes/todo.md": b"mine"})
+    put(out.parent, {".out.perdure-backup/model.safetensors": b"mine"})
+    save(out, SHARDS)
+    assert (out / ".perdure-notes/todo.md").read_bytes() == b"mine"
+    assert (out.parent / ".out.perdure-backup/model.safetensors").read_bytes() == b"mine"
+
+
+def test_the_group_is_kept(out: Path) -> None:
+    groups = [group for group in (*os.getgroups(), *((1234,) if os.geteuid() == 0 else ())) if group != os.getegid()]
+    if not groups:
+        pytest.skip("needs a second group to belong to")
+    save(out, ONE_FILE)
+    os.chown(out, -1, groups[0])
+    out.chmod(0o2775)
+    save(out, SHARDS)
+    assert {path.stat().st_gid for path in (out, *out.rglob("*"))} == {groups[0]}
+    assert out.stat().st_mode & 0o7777 == 0o2775
+
+
+@pytest.mark.parametrize("name", ["perdure.json", "config.json"])
+def test_pipes_and_devices_are_not_waited_for(out: Path, name: str) -> None:
+    save(out, ONE_FILE)
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()):
+        (out / name).unlink()
+        make(out / name)
+        try:
+            assert not perdure.verify(out).ok
+        except perdure.Corrupt as error:
+            assert name in str(error)
+        if (out / name).is_dir():
+            (out / name).rmdir()
+            (out / name).touch()
 
 
 def test_savers_at_once_leave_one_whole_model(out: Path) -> None:

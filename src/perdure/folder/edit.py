@@ -35,15 +35,18 @@ def amend(folder: Path, files: Mapping[str, bytes]) -> Manifest:
 
 
 def record(folder: Path, names: Iterable[str]) -> Manifest:
-    """Take files of a saved folder into its manifest as they are now: a person edited or added them, and meant to.
+    """Take files of a saved folder into its manifest as they are now: a person edited them, and meant to.
 
     Raises:
-        NotFound: There is no such file.
+        NotFound: There is no such file, or it is none of the save's: what a person added stays theirs.
         InvalidInput: A name is that of weights, which nobody edits by hand; or leads out of the folder.
     """
+    known = read_manifest(resolve(folder)).files
     contents: dict[str, bytes] = {}
     for name in names:
         _check(name)
+        if name not in known:
+            raise NotFound(f"{name} is no file of the save in {folder}; it is yours, and stays as it is.")
         path = folder / name
         if not path.is_file() or path.is_symlink():
             raise NotFound(f"There is no file {name!r} in {folder}.")

@@ -2,8 +2,9 @@
 
 Where perdure owns a folder alone, old and new folder are exchanged in one step (`perdure.folder.commit`). Elsewhere
 everything new lies durable in `.perdure-…/new/` inside the folder first, and a journal says what leaves and what comes.
-Then what loaders begin with (index, config) leaves, the old weights leave, the new weights come, and index, config
-and at last the manifest come. So a reader meets the old model, the new one, or for a moment none; never a mixture.
+Then index and weights leave; configurations and other files are each exchanged for their successor in one step, so that
+none is ever absent (a loader that finds no config may make one up); then the new weights come, their index, and at last
+the manifest. So whenever weights can be found, the config beside them is theirs.
 
 Each step is one rename between folders of one filesystem, and what left is kept in `old/` until the end. So after an
 interruption the same journal is simply carried out again (`recover`), and after an error it is undone.
@@ -16,18 +17,11 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from perdure.errors import Corrupt, SaveFailed
 from perdure.folder import staging as staging_folders
-from perdure.format.names import (
-    ADAPTER_CONFIG,
-    CONFIG,
-    GENERATION_CONFIG,
-    MANIFEST,
-    check_name,
-    is_weights,
-)
+from perdure.format.names import MANIFEST, check_name, is_weights
 from perdure.io import locks
 from perdure.io.durable import fsync_folder, write_file
 
@@ -121,7 +115,8 @@ def _carry_out(folder: Path, staging: Path, leave: Sequence[str], come: Sequence
     for name in leave:
         in_place = name in come and not os.path.lexists(new / name)
         if not in_place and not os.path.lexists(old / name) and os.path.lexists(folder / name):
-            _move(folder / name, old / name)
+            set_aside = _move if is_weights(PurePosixPath(name).name) or name not in come else _link
+            set_aside(folder / name, old / name)
     for name in come:
         if os.path.lexists(new / name):
             _move(new / name, folder / name)
@@ -149,6 +144,15 @@ def _move(source: Path, target: Path) -> None:
     source.rename(target)
 
 
+def _link(source: Path, target: Path) -> None:
+    """Give `source` a second name, to be replaced in one step later; where there are no links it moves away."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        source.rename(target)
+
+
 def _read_journal(path: Path) -> tuple[list[str], list[str]]:
     try:
         if path.stat().st_size > _MAX_JOURNAL:
@@ -168,16 +172,12 @@ def _leaving_order(name: str) -> tuple[int, str]:
         return 0, name
     if name.endswith(".index.json"):
         return 1, name
-    if name in (CONFIG, ADAPTER_CONFIG):
-        return 2, name
-    return (3 if is_weights(name) else 4), name
+    return (2 if is_weights(PurePosixPath(name).name) else 3), name
 
 
 def _coming_order(name: str) -> tuple[int, str]:
     if name == MANIFEST:
-        return 4, name
-    if name in (CONFIG, ADAPTER_CONFIG, GENERATION_CONFIG):
         return 3, name
     if name.endswith(".index.json"):
         return 2, name
-    return (0 if is_weights(name) else 1), name
+    return (1 if is_weights(PurePosixPath(name).name) else 0), name

@@ -15,6 +15,7 @@ from pathlib import Path
 from perdure.format.names import STAGING_PREFIX
 from perdure.io.locks import Lock, hold
 
+CONTENTS = {"new", "old", "journal.json", "journal.json.part"}
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -47,7 +48,8 @@ def abandoned(target: Path) -> Iterator[Path]:
             except OSError:  # a file or link of that name is nobody's staging folder, and one just gone is no leftover
                 continue
             try:
-                if hold(descriptor) is Lock.TAKEN and _names(staging, descriptor):
+                ours = {path.name for path in staging.iterdir()} <= CONTENTS  # a person's folder may have such a name
+                if ours and hold(descriptor) is Lock.TAKEN and _names(staging, descriptor):
                     yield staging
             finally:
                 os.close(descriptor)

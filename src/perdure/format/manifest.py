@@ -22,6 +22,7 @@ their bytes, so that each byte is hashed once and still every tensor has a diges
 from __future__ import annotations
 
 import json
+import stat
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

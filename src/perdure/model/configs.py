@@ -118,6 +118,8 @@ def module_config(config: object) -> tuple[bytes | None, list[str]]:
 def is_transformers_config(path: Path) -> bool:
     """Whether a `config.json` is a transformers model's, and not a file of somebody else's of the same name."""
     try:
+        if not path.is_file():  # a pipe would be waited for, a device read for ever
+            return False
         document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
