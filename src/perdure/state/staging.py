@@ -84,23 +84,17 @@ class Staging:
         nbytes = tensor.numel() * tensor.element_size()
         if live and nbytes:
             self._versions.append((name, tensor, _version(tensor)))
-        if not tensor.is_contiguous() or tensor.is_conj() or tensor.is_neg():
-            pieces = [_Piece(self, tensor, nbytes, live)]
-        else:
-            flat = tensor.reshape(-1).view(torch.uint8) if nbytes else torch.empty(0, dtype=torch.uint8)
-            pieces = [
-                _Piece(self, flat[start : start + CHUNK], min(CHUNK, nbytes - start), live)
-                for start in range(0, nbytes, CHUNK)
-            ]
+        # Whatever can be left to the writer is: the call holds training up.
+        size = CHUNK if _in_order(tensor) else max(1, nbytes)
+        pieces = [_Piece(self, tensor, start, min(size, nbytes - start), live) for start in range(0, nbytes, size)]
         if live:
             self._pieces += pieces
             self._live += len(pieces)
-        whole = len(pieces) == 1
 
         def read_into(start: int, out: memoryview) -> None:
             done = 0
             while done < len(out):
-                number, begin = (0, start + done) if whole else divmod(start + done, CHUNK)
+                number, begin = divmod(start + done, size)
                 piece = pieces[number]
                 count = min(len(out) - done, piece.nbytes - begin)
                 piece.read(begin, out[done : done + count])
@@ -167,12 +161,13 @@ class Staging:
 class _Piece:
     """Bytes that are taken together: one chunk of a tensor, or a tensor that has to be put in order first."""
 
-    __slots__ = ("_bytes", "_left", "_live", "_lock", "_staging", "_tensor", "nbytes")
+    __slots__ = ("_bytes", "_left", "_live", "_lock", "_staging", "_start", "_tensor", "nbytes")
 
-    def __init__(self, staging: Staging, tensor: torch.Tensor, nbytes: int, live: bool) -> None:
+    def __init__(self, staging: Staging, tensor: torch.Tensor, start: int, nbytes: int, live: bool) -> None:
         self.nbytes = nbytes
         self._staging = staging
         self._tensor: torch.Tensor | None = tensor
+        self._start = start
         self._bytes: memoryview | None = None
         self._left = nbytes
         self._live = live
@@ -181,10 +176,8 @@ class _Piece:
     def read(self, start: int, out: memoryview) -> None:
         with self._lock:
             if self._bytes is None:
-                assert self._tensor is not None
-                self._bytes = _host_bytes(self._tensor)
-                if self._bytes is None:
-                    self._bytes = self._staging.fetch(self._tensor)
+                self._bytes, own = self._fetch()
+                if own:
                     self._leave()
             copy(out, self._bytes[start : start + len(out)])
             self._left -= len(out)
@@ -200,8 +193,7 @@ class _Piece:
             target = room.take(self.nbytes)
             if target is None:
                 return False
-            source = self._bytes or _host_bytes(self._tensor) or self._staging.fetch(self._tensor)
-            copy(target, source)
+            copy(target, self._bytes or self._fetch()[0])
             self._bytes = target
             self._leave()
         return True
@@ -209,6 +201,15 @@ class _Piece:
     def close(self) -> None:
         with self._lock:
             self._tensor = self._bytes = None
+
+    def _fetch(self) -> tuple[memoryview, bool]:
+        """The bytes in host memory, and whether that is a copy of our own."""
+        tensor = self._tensor
+        assert tensor is not None, "asked for a byte twice"
+        if not _in_order(tensor):
+            return self._staging.fetch(tensor), True
+        flat = tensor.reshape(-1).view(torch.uint8)[self._start : self._start + self.nbytes]
+        return (flat.numpy().data, False) if tensor.device.type == "cpu" else (self._staging.fetch(flat), True)
 
     def _leave(self) -> None:
         self._tensor = None
@@ -221,11 +222,9 @@ def _rounded(nbytes: int) -> int:
     return nbytes + -nbytes % _ROUND
 
 
-def _host_bytes(tensor: torch.Tensor) -> memoryview | None:
-    """A tensor's own memory, if it is plain memory of the host in the order of the file."""
-    if tensor.device.type != "cpu" or not tensor.is_contiguous() or tensor.is_conj() or tensor.is_neg():
-        return None
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
+def _in_order(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's memory is what a file holds, byte for byte."""
+    return tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg()
 
 
 def _version(tensor: torch.Tensor) -> int:
