@@ -76,6 +76,23 @@ def test_a_wrong_token_costs_only_the_push(sft, model, hub, caplog):
     assert "hf_wrong" not in done.push_error + caplog.text
 
 
+@pytest.mark.parametrize("end", ["\r\nX-Evil: 1", " x", "é"])
+def test_a_token_that_is_none_is_told_nowhere(sft, model, hub, caplog, end):
+    trainer = sft(model, train=False)
+    trainer.args.hub_token = TOKEN + end
+    done = finish(trainer, repo="me/odd-token", endpoint=hub.url)
+    assert done.receipt is None and done.push_error is not None and "token" in done.push_error
+    assert TOKEN not in done.push_error + caplog.text + repr(done)
+
+
+def test_a_token_with_a_line_break_is_that_token(sft, model, hub, caplog):
+    trainer = sft(model, train=False)
+    trainer.args.hub_token = TOKEN + "\n"
+    done = finish(trainer, repo="me/line-break", endpoint=hub.url)
+    assert done.problems == () and done.receipt is not None
+    assert TOKEN not in caplog.text + repr(done)
+
+
 def test_a_tag_that_is_taken_costs_only_the_push(sft, model, hub):
     first = finish(sft(model, train=False), repo="me/third", tag="v1", token=TOKEN, endpoint=hub.url)
     assert first.push_error is None

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 import time
+import traceback
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 _PURPOSE = "Publishing to a Hub"
 _XET_ATTEMPTS = "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"
+_TOKEN = re.compile(r"[!-~]+")  # printable ASCII without spaces: what a header can carry as it is
 _SHORTEST_TOKEN = 8  # anything shorter is no secret, and would be cut out of ordinary words
 _CONNECT_SECONDS = 10.0
 
@@ -72,16 +75,23 @@ class Remote:
 
     Args:
         endpoint: The Hub's address.
-        token: A token for it; by default `HF_TOKEN`, or what `hf auth login` stored.
+        token: A token for it; by default `HF_TOKEN`, or what `hf auth login` stored. White space around it, as from
+            a file that ends with a line break, is no part of it.
     """
 
     def __init__(self, endpoint: str, token: str | None = None) -> None:
         hub = require("huggingface_hub", _PURPOSE)
         self.endpoint = endpoint
-        self._token: str | None = token or hub.get_token()
+        self._token: str = (token or hub.get_token() or "").strip()
         if not self._token:
             raise Unauthorized(
                 f"There is no token for {endpoint}. Nothing was sent.", hint=_how_to_authenticate(endpoint)
+            )
+        if not _TOKEN.fullmatch(self._token):  # the client would repeat it, whole, in its complaint about the header
+            raise Unauthorized(
+                f"The token for {endpoint} has a space, line break or other character that no token has. "
+                "Nothing was sent.",
+                hint=_how_to_authenticate(endpoint),
             )
         self._api = hub.HfApi(endpoint=endpoint, token=self._token, library_name="perdure")
 
@@ -198,6 +208,9 @@ class Remote:
             raise
         except Exception as error:  # the client raises nearly everything; what is not the Hub's goes on as it is
             translated = self._translated(error, doing)
+            if self._is_token_in(error):  # then the chain, which tracebacks and logs show, must not hold it either
+                words = self._without_token(str(error))
+                raise translated or Rejected(f"{self.endpoint} could not {doing}: {words}") from None
             if translated is None:
                 raise
             raise translated from error
@@ -241,7 +254,11 @@ class Remote:
         return Rejected(f"Could not {doing}. {said}")
 
     def _without_token(self, text: str) -> str:
-        return text.replace(self._token, "***") if self._token and len(self._token) >= _SHORTEST_TOKEN else text
+        return text.replace(self._token, "***") if len(self._token) >= _SHORTEST_TOKEN else text
+
+    def _is_token_in(self, error: BaseException) -> bool:
+        shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        return self._without_token(shown) != shown
 
 
 def _how_to_authenticate(endpoint: str) -> str:
