@@ -129,6 +129,35 @@ def test_listening_to_the_network_without_tls_warns(tmp_path: Path) -> None:
         assert "without TLS" in process.communicate(timeout=30)[1]
 
 
+def test_a_folder_of_other_files_is_not_mixed_with_the_hubs(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InvalidInput, match="is no hub's folder") as caught:
+        HubServer(tmp_path).start()
+    assert "--dir" in str(caught.value.hint)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)
+    with HubServer(tmp_path / "disk"):
+        pass
+    with HubServer(tmp_path / "disk") as again:
+        assert ask(again.url, "GET", "/", token=None).status == 200
+
+
+def test_other_users_of_the_machine_cannot_enter_the_store(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        (tmp_path / "given").mkdir()
+        for folder in (tmp_path / "made", tmp_path / "given"):
+            with HubServer(folder, user="me", token=TOKEN) as hub:
+                _upload(hub.url, b"some bytes")
+                modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+            folders = dict.fromkeys(("blobs", "repos", "staging", "xorbs"), 0o700)
+            database = dict.fromkeys(("hub.sqlite3", "hub.sqlite3-shm", "hub.sqlite3-wal"), 0o600)
+            assert modes == folders | database
+        assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("made", "given")] == [0o700, 0o755]
+    finally:
+        os.umask(before)
+
+
 def test_stored_files_are_readable_as_the_umask_says(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

@@ -13,6 +13,8 @@ import lz4.frame
 import pytest
 from hubs import TOKEN, Answer, Client, ask, ndjson
 
+from perdure.hub.auth import token_digest
+from perdure.hub.db import Database
 from perdure.hub.server import HubServer
 from perdure.hub.xet.hashing import chunk_hash, hash_text, xorb_hash
 from perdure.hub.xet.xorb import XetError, Xorb, check_xorb
@@ -174,25 +176,76 @@ def test_a_wiped_store_with_a_warm_client_loses_no_bytes(tmp_path: Path, lost: l
         assert _push(client, file).read_bytes() == file.read_bytes()
 
 
-def test_a_shard_naming_a_xorb_that_vanished_fails_at_the_client(tmp_path: Path) -> None:
-    """Even if the xorbs go while the address stays, the push fails; it never seems to succeed without bytes."""
-    store, file = tmp_path / "store", tmp_path / "w.bin"
-    file.write_bytes(os.urandom(1_000_000))
+@pytest.mark.parametrize("lost", ["emptied", "restored"])
+def test_after_xorbs_vanished_the_second_push_succeeds(tmp_path: Path, lost: str) -> None:
+    """A push that builds on what is gone fails; it makes the client forget, so that the next one sends it again."""
+    store, backup = tmp_path / "store", tmp_path / "backup"
+    one, two = tmp_path / "one.bin", tmp_path / "two.bin"
+    for file in (one, two):
+        file.write_bytes(os.urandom(1_000_000))
     with HubServer(store, user="me", token=TOKEN) as hub:
         client = Client(hub.url, TOKEN, tmp_path / "home")
-        _push(client, file)
-        for path in [*(store / "xorbs").rglob("*"), *(store / "blobs").rglob("*")]:
-            if path.is_file():
-                path.unlink()
-        said = client.fail(
-            """
-            api.create_repo("me/n")
-            api.upload_file(repo_id="me/n", path_or_fileobj=args[0], path_in_repo="w.bin")
-            """,
-            file,
-        )
-        assert said
+        _push(client, one)
+        port = int(hub.url.rpartition(":")[2])
+    shutil.copytree(store, backup)
+    with HubServer(store, user="me", token=TOKEN, port=port):
+        _push(client, two)
+    if lost == "restored":
+        shutil.rmtree(store)
+        backup.rename(store)
+    else:
+        for path in [*(store / "xorbs").iterdir(), *(store / "blobs").iterdir()]:
+            shutil.rmtree(path)
+    shutil.rmtree(f"{two}-cache")
+    script = """
+        api.create_repo("me/n", exist_ok=True)
+        api.upload_file(repo_id="me/n", path_or_fileobj=args[0], path_in_repo="w.bin")
+        print(json.dumps(hf_hub_download("me/n", "w.bin", cache_dir=args[0] + "-cache")))
+    """
+    with HubServer(store, user="me", token=TOKEN, port=port) as hub:
+        assert client.fail(script, two)
         assert ask(hub.url, "GET", "/api/models/me/n/commits/main").json()[0]["title"] == "initial commit"
+        assert Path(client.run(script, two)).read_bytes() == two.read_bytes()
+
+
+def test_a_renewed_address_does_not_disturb_uploads_under_way(post: Post, server: HubServer) -> None:
+    data = os.urandom(1000)
+    name = _name(data)
+    assert post(f"xorbs/default/{name}", _chunk(data)).status == 200
+    before = ask(server.url, "GET", "/api/models/me/xet/xet-write-token/main").json()["casUrl"]
+    for _ in range(2):
+        assert b"Upload again" in post("shards", _shard(_sha(data), ("ab" * 32, 1000, 0, 1))).body
+    after = ask(server.url, "GET", "/api/models/me/xet/xet-write-token/main").json()["casUrl"]
+    assert after != before
+    assert post("shards", _shard(_sha(data), (name, 1000, 0, 1))).status == 200
+
+
+def test_knowing_a_sha256_opens_nobody_elses_file(tmp_path: Path) -> None:
+    secret, other, thief = os.urandom(5000), os.urandom(5000), "token-of-somebody-else"
+    wanted = _sha(secret)
+    commit = ndjson(("lfsFile", {"path": "w.bin", "algo": "sha256", "oid": wanted, "size": len(secret)}))
+
+    def give(url: str, repo: str, token: str, shard: bytes, data: bytes) -> int:
+        ask(url, "POST", "/api/repos/create", {"name": repo.partition("/")[2]}, token=token)
+        access = ask(url, "GET", f"/api/models/{repo}/xet-write-token/main", token=token).json()
+        cas, key = f"{access['casUrl'].removeprefix(url)}/v1", access["accessToken"]
+        assert ask(url, "POST", f"{cas}/xorbs/default/{_name(data)}", _chunk(data), token=key).status == 200
+        return ask(url, "POST", f"{cas}/shards", shard, token=key).status
+
+    with HubServer(tmp_path, user="me", token=TOKEN) as hub:
+        db = Database(tmp_path / "hub.sqlite3")
+        db.add_token(db.add_user("you", admin=False), token_digest(thief), role="write", label="test")
+        db.close()
+        honest = _shard(wanted, (_name(secret), 5000, 0, 1))
+        assert give(hub.url, "me/mine", TOKEN, honest, secret) == 200
+        assert ask(hub.url, "POST", "/api/models/me/mine/commit/main", commit).status == 200
+        for forged in (_shard(wanted), _shard(wanted, (_name(other), 5000, 0, 1))):
+            assert give(hub.url, "you/loot", thief, forged, other) == 400
+            assert ask(hub.url, "POST", "/api/models/you/loot/commit/main", commit, token=thief).status == 400
+        # whoever has the same bytes may of course store them, too
+        assert give(hub.url, "you/loot", thief, honest, secret) == 200
+        assert ask(hub.url, "POST", "/api/models/you/loot/commit/main", commit, token=thief).status == 200
+        assert ask(hub.url, "GET", "/you/loot/resolve/main/w.bin", token=thief).body == secret
 
 
 def test_a_second_version_sends_only_what_changed(server: HubServer, client: Client, tmp_path: Path) -> None:

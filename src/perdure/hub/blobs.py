@@ -23,6 +23,14 @@ CHUNK: Final = 1024 * 1024
 """Bytes moved at once between disk, digest and network."""
 
 
+def make_private_folder(folder: Path) -> None:
+    """Make a folder that only its owner may enter, its name made durable; one that is there stays as it is."""
+    make_folders(folder.parent)
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700)
+        fsync_folder(folder.parent)
+
+
 class Staged:
     """A file on its way into the store. As a context manager it removes what was not put in place.
 
@@ -35,7 +43,7 @@ class Staged:
         self.path = path
         self.size = 0
         self._sha256 = hashlib.sha256() if digest else None
-        # 0666 and the umask decide who may read it, as for any file a person saves
+        # 0666 and the umask, as for any file a person saves; who may come to it at all, its folders decide
         self._file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb", buffering=0)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -74,7 +82,7 @@ class Staging:
 
     def __init__(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        make_folders(folder)
+        make_private_folder(folder)
         self.folder = folder
 
     def new(self, *, digest: bool = True) -> Staged:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import anyio
 import anyio.to_thread
@@ -19,13 +20,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from perdure.hub import auth, limits
-from perdure.hub.blobs import CHUNK, ContentStore, Staged, Staging
+from perdure.hub.blobs import CHUNK, ContentStore, Staged, Staging, make_private_folder
 from perdure.hub.db import Database, Repo
 from perdure.hub.git import GitRepo, GitRepos
 from perdure.hub.http import ApiError, bad_request, parse_json, repo_not_found, too_large
-from perdure.io.durable import make_folders
 
 T = TypeVar("T")
+
+DATABASE = "hub.sqlite3"
+"""The first file in a store: a folder without it is none."""
 
 PREFIX = {"model": "", "dataset": "datasets/"}
 """Kind of repository → what comes before its id in the addresses people see."""
@@ -41,27 +44,25 @@ class Hub:
     xorbs: ContentStore
     staging: Staging
     signer: auth.Signer
-    epoch: str
 
     @classmethod
     def open(cls, folder: Path) -> Hub:
         """Open the store in an existing folder; what it lacks is made, and uploads that never finished are removed."""
-        db = Database(folder / "hub.sqlite3")
-        staging = Staging(folder / "staging")
-        epoch = db.epoch()
+        db = Database(folder / DATABASE)
         # Clients remember which xorbs they sent to which CAS address and never send them twice. When the xorbs
-        # are gone the address has to change, or every later upload of the same bytes would be refused.
-        if not (folder / "xorbs" / epoch).is_dir():
-            epoch = db.epoch(renew=True)
-            make_folders(folder / "xorbs" / epoch)
+        # are gone the address has to change, or the next upload of the same bytes would be refused.
+        if not (folder / "xorbs").is_dir():
+            db.renew_epoch(db.epoch())
+        for name in ("blobs", "repos", "xorbs"):
+            make_private_folder(folder / name)
+        staging = Staging(folder / "staging")
         return cls(
             db=db,
             git=GitRepos(folder / "repos", staging.folder),
             blobs=ContentStore(folder / "blobs"),
-            xorbs=ContentStore(folder / "xorbs" / epoch),
+            xorbs=ContentStore(folder / "xorbs"),
             staging=staging,
             signer=auth.Signer(db.secret()),
-            epoch=epoch,
         )
 
     def close(self) -> None:
@@ -186,17 +187,29 @@ class Call:
 
         Raises:
             ApiError: RepoNotFound (401 without a token, 404 with one, the same whether it is absent or
-                private), or 307 to its new name.
+                private), or 307 to its new name where the address has the old one.
         """
         repo = self.hub.db.repo(kind, namespace, name)
         if repo is not None and auth.may_read(self.caller, repo):
             return repo
         moved = self.hub.db.moved(kind, namespace, name) if repo is None else None
         if moved is not None and auth.may_read(self.caller, moved):
-            path = self.request.url.path.replace(f"/{namespace}/{name}", f"/{moved.full_name}", 1)
-            query = f"?{self.request.url.query}" if self.request.url.query else ""
-            raise ApiError(307, f"Moved to {moved.full_name}.", headers={"Location": path + query})
+            path = _renamed(self.request.url.path, (namespace, name), moved)
+            if path is not None:
+                query = f"?{self.request.url.query}" if self.request.url.query else ""
+                raise ApiError(307, f"Moved to {moved.full_name}.", headers={"Location": path + query})
         raise repo_not_found(anonymous=self.caller is None)
+
+
+def _renamed(path: str, old: tuple[str, str], moved: Repo) -> str | None:
+    """A raw path with a repository's new name for its old one, however that is encoded; None where it has none."""
+    segments = path.split("/")
+    for i in range(len(segments) - 1):
+        name = segments[i + 1].removesuffix(".git")  # no repository's name ends so, but git-lfs's addresses do
+        if (unquote(segments[i]), unquote(name)) == old:
+            end = segments[i + 1][len(name) :]
+            return "/".join([*segments[:i], moved.namespace, moved.name + end, *segments[i + 2 :]])
+    return None
 
 
 def forbidden(caller: auth.Caller, what: str) -> ApiError:

@@ -128,12 +128,16 @@ class Database:
             db.execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_bytes(32),))
             return bytes(db.execute("SELECT value FROM meta WHERE key = 'secret'").fetchone()[0])
 
-    def epoch(self, *, renew: bool = False) -> str:
-        """Names this generation of stored xorbs; `renew` starts another one."""
+    def epoch(self) -> str:
+        """The part of the CAS address by which Xet clients remember what they sent."""
         with self._write() as db:
-            verb = "REPLACE" if renew else "IGNORE"
-            db.execute(f"INSERT OR {verb} INTO meta VALUES ('epoch', ?)", (secrets.token_hex(8),))
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (secrets.token_hex(8),))
             return str(db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
+
+    def renew_epoch(self, current: str) -> None:
+        """Make clients forget what they sent; nothing happens when `current` was replaced already."""
+        with self._write() as db:
+            db.execute("UPDATE meta SET value = ? WHERE key = 'epoch' AND value = ?", (secrets.token_hex(8), current))
 
     # ── users and tokens ──
 

@@ -19,11 +19,11 @@ import uvicorn
 from perdure.errors import InvalidInput, Unavailable
 from perdure.hub import auth
 from perdure.hub.app import create_app
-from perdure.hub.core import Hub
+from perdure.hub.blobs import make_private_folder
+from perdure.hub.core import DATABASE, Hub
 from perdure.hub.db import Database, User
 from perdure.hub.http import ApiError
 from perdure.hub.paths import check_namespace
-from perdure.io.durable import make_folders
 from perdure.io.locks import Lock, hold, release
 
 log = logging.getLogger("perdure.hub")
@@ -46,7 +46,8 @@ class HubServer:
     """The embedded hub on a port of its own, as a context manager.
 
     Args:
-        dir: The store; made when it is not there. One server at a time may have it.
+        dir: The store: a folder that a hub made, or an empty one; made, for its owner's eyes only, when it is
+            not there. One server at a time may have it.
         user: The administrator's name; made when there is no such user. `admin` in a new store unless told.
         token: A token for that user, added to those it has. A new user without one is given one.
         host: Address to listen on.
@@ -58,7 +59,8 @@ class HubServer:
         token: Their token, or None when it was made by an earlier start (only its digest is stored).
 
     Raises:
-        InvalidInput: The name or token cannot be used, the store is in use, or the address cannot be listened on.
+        InvalidInput: The name or token cannot be used, the store is in use or is some other folder with files in
+            it, or the address cannot be listened on.
 
     Example:
         ```python
@@ -119,8 +121,9 @@ class HubServer:
     def _open(self) -> None:
         _check_account(*self._wanted)
         try:
-            make_folders(self._folder)
+            make_private_folder(self._folder)
             self._lock = _lock(self._folder)
+            _require_store(self._folder)
             # the socket first: a token made for a server that then cannot listen would never be shown
             listener = _listen(self._host, self._port)
             with listener:
@@ -203,6 +206,16 @@ def _lock(folder: Path) -> int:
         f"{folder} is on a filesystem without locks, where two hubs could write to one store.",
         hint="Give the hub a folder on a local disk with --dir.",
     )
+
+
+def _require_store(folder: Path) -> None:
+    """Refuse to mix the hub's files with others; a file system of its own has a `lost+found` from the start."""
+    names = {path.name for path in folder.iterdir()} - {"lost+found"}
+    if names and DATABASE not in names:
+        raise InvalidInput(
+            f"{folder} has files in it and is no hub's folder; nothing was written there.",
+            hint="Give the hub an empty or a new folder with --dir.",
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:

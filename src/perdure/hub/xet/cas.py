@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import threading
@@ -27,7 +28,7 @@ def write_token(call: Call) -> Response:
     """A short-lived token for uploads to this repository, and the address to upload to."""
     expires = int(time.time()) + limits.XET_TOKEN_SECONDS
     token = call.hub.signer.sign(_PURPOSE, limits.XET_TOKEN_SECONDS, repo=call.repo.id)
-    url = f"{call.base}/cas-{call.hub.epoch}"
+    url = f"{call.base}/cas-{call.hub.db.epoch()}"
     return JSONResponse(
         {"casUrl": url, "exp": expires, "accessToken": token},
         headers={
@@ -40,13 +41,14 @@ def write_token(call: Call) -> Response:
 
 
 def check_access(call: Call) -> None:
-    """Refuse what has no write token of ours, before any of the body is read."""
+    """Refuse what has no write token of ours, before any of the body is read.
+
+    The epoch in the address is for clients alone: uploads under way while it is renewed go on as they were.
+    """
     scheme, _, token = call.request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise ApiError(401, "This needs the token that xet-write-token gives.")
     claims = call.hub.signer.open(token, _PURPOSE)
-    if call.param("epoch") != call.hub.epoch:
-        raise ApiError(404, "This address belongs to an earlier store; ask for a new write token.")
     call.admitted = call.hub.db.repo_by_id(claims["repo"])
     if call.admitted is None:
         raise repo_not_found()
@@ -76,7 +78,8 @@ def put_shard(call: Call) -> Response:
     """Put together and store every file a shard describes.
 
     All xorbs are looked for before the first byte is written: a client that believes it sent one to a store
-    that no longer has it must hear so now, not when somebody downloads.
+    that no longer has it must hear so now, not when somebody downloads. It would believe so for ever, so the next
+    write token names another address, to which it has sent nothing yet.
     """
     try:
         with call.received.path.open("rb") as file:
@@ -87,37 +90,74 @@ def put_shard(call: Call) -> Response:
             _require_xorbs(call.hub, read_xorbs(file))
             file.seek(0)
             for described in read_files(file):
-                _store(call.hub, described)
-                call.hub.db.hold(call.repo, described.sha256)
+                _take(call, described)
+    except _Absent as error:
+        call.hub.db.renew_epoch(call.param("epoch"))
+        raise bad_request(f"This shard cannot be taken: {error}. Upload again, and every xorb is sent.") from error
     except XetError as error:
         raise bad_request(f"This shard cannot be taken: {error}.") from error
     return JSONResponse({"result": 1})
 
 
+class _Absent(XetError):
+    """A shard builds on a xorb that is not stored."""
+
+
 def _require_xorbs(hub: Hub, names: Iterable[str]) -> None:
     for name in names:
         if hub.xorbs.size(name) is None:
-            raise XetError(f"the xorb {name} is not stored here")
+            raise _Absent(f"the xorb {name} is not stored here")
+
+
+def _take(call: Call, file: File) -> None:
+    """Let the repository hold a file, once its terms proved to be that file.
+
+    That its bytes are stored is no proof: whoever knows a sha256 could then open other people's files.
+    """
+    hub = call.hub
+    with _assembling(file.sha256):
+        stored = hub.blobs.size(file.sha256) is not None
+        if stored and any(holder.id == call.repo.id for holder in hub.db.holders(file.sha256)):
+            return
+        if stored:
+            _verify(hub, file)
+        else:
+            _store(hub, file)
+        hub.db.hold(call.repo, file.sha256)
+
+
+def _verify(hub: Hub, file: File) -> None:
+    digest = hashlib.sha256()
+    for chunk in _join(hub, file):
+        digest.update(chunk)
+    _require_digest(file, digest.hexdigest())
 
 
 def _store(hub: Hub, file: File) -> None:
-    with _assembling(file.sha256):
-        if hub.blobs.size(file.sha256) is not None:
-            return
-        if file.size > shutil.disk_usage(hub.staging.folder).free:
-            raise ApiError(507, "The hub's disk has no room for this file; nothing was stored.")
-        # a file of many small terms comes back to the same xorbs again and again
-        opened = lru_cache(maxsize=16)(lambda name: Xorb(hub.xorbs.path(name)))
-        with hub.staging.new() as staged:
-            for term in file.terms:
-                before = staged.size
-                for chunk in opened(term.xorb).read(term.start, term.stop):
-                    staged.write(chunk)
-                if staged.size - before != term.size:
-                    raise XetError("a term does not have the size it says")
-            if staged.sha256() != file.sha256:
-                raise XetError(f"a file put together from it does not have the sha256 {file.sha256}")
-            hub.blobs.put(file.sha256, staged)
+    if file.size > shutil.disk_usage(hub.staging.folder).free:
+        raise ApiError(507, "The hub's disk has no room for this file; nothing was stored.")
+    with hub.staging.new() as staged:
+        for chunk in _join(hub, file):
+            staged.write(chunk)
+        _require_digest(file, staged.sha256())
+        hub.blobs.put(file.sha256, staged)
+
+
+def _join(hub: Hub, file: File) -> Iterator[bytes]:
+    # a file of many small terms comes back to the same xorbs again and again
+    opened = lru_cache(maxsize=16)(lambda name: Xorb(hub.xorbs.path(name)))
+    for term in file.terms:
+        size = 0
+        for chunk in opened(term.xorb).read(term.start, term.stop):
+            size += len(chunk)
+            yield chunk
+        if size != term.size:
+            raise XetError("a term does not have the size it says")
+
+
+def _require_digest(file: File, sha256: str) -> None:
+    if sha256 != file.sha256:
+        raise XetError(f"a file put together from it does not have the sha256 {file.sha256}")
 
 
 _running: dict[str, tuple[threading.Lock, int]] = {}
