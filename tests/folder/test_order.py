@@ -45,7 +45,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
 
 
 def at(events: list[Event], matches: Callable[[Event], bool]) -> int:
-    return next(number for number, event in enumerate(events) if matches(event))
+    return next((number for number, event in enumerate(events) if matches(event)), len(events))
 
 
 def synced(events: list[Event]) -> set[Path]:

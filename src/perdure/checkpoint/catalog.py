@@ -123,7 +123,7 @@ def delete(path: Path) -> bool:
         if locks.hold(descriptor) is locks.Lock.BUSY:
             return False
         grave = Path(tempfile.mkdtemp(prefix=f".{path.name}{STAGING_PREFIX}", dir=path.parent))
-        path.rename(grave)  # an empty folder makes way
+        path.rename(grave / "old")  # as what a save replaced, so that `collect` knows it
         fsync_folder(path.parent)
         shutil.rmtree(grave, ignore_errors=True)
     except OSError as error:

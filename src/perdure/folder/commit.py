@@ -322,7 +322,11 @@ def files_of(folder: Path) -> Iterator[str]:
     """Paths within `folder` of its files, links and empty folders; staging folders are passed over."""
     for parent, folders, files in os.walk(folder):
         relative = Path(parent).relative_to(folder)
-        folders[:] = [name for name in folders if not name.startswith(STAGING_PREFIX)]
+        folders[:] = [
+            name
+            for name in folders
+            if not (name.startswith(STAGING_PREFIX) and staging_folders.is_staging(Path(parent) / name))
+        ]
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         if not (folders or files) and relative != Path():
             yield relative.as_posix()

@@ -15,7 +15,7 @@ from pathlib import Path
 from perdure.format.names import STAGING_PREFIX
 from perdure.io.locks import Lock, hold
 
-CONTENTS = {"new", "old", "journal.json", "journal.json.part"}
+_CONTENTS = {"new", "old", "journal.json", "journal.json.part"}
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -48,11 +48,18 @@ def abandoned(target: Path) -> Iterator[Path]:
             except OSError:  # a file or link of that name is nobody's staging folder, and one just gone is no leftover
                 continue
             try:
-                ours = {path.name for path in staging.iterdir()} <= CONTENTS  # a person's folder may have such a name
-                if ours and hold(descriptor) is Lock.TAKEN and _names(staging, descriptor):
+                if is_staging(staging) and hold(descriptor) is Lock.TAKEN and _names(staging, descriptor):
                     yield staging
             finally:
                 os.close(descriptor)
+
+
+def is_staging(path: Path) -> bool:
+    """Whether a folder of such a name is one of ours: a person may have called a folder of theirs so."""
+    try:
+        return {entry.name for entry in path.iterdir()} <= _CONTENTS
+    except OSError:
+        return False
 
 
 def _names(path: Path, descriptor: int) -> bool:

@@ -22,8 +22,8 @@ their bytes, so that each byte is hashed once and still every tensor has a diges
 from __future__ import annotations
 
 import json
-import stat
 import math
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,8 +122,9 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        if path.stat().st_size > MAX_SIZE:
-            raise Corrupt(f"The manifest {path} is larger than any save could need.", path=path)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SIZE:
+            raise Corrupt(f"The manifest {path} is no file, or larger than any save could need.", path=path)
         return decode(path.read_bytes(), path)
     except (FileNotFoundError, NotADirectoryError):
         there = "has no perdure.json: perdure did not save it, or the save was never finished."
