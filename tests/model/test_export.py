@@ -34,7 +34,8 @@ def same_weights(folder: Path, model: Any) -> None:
 def test_round_trip(safe: bool, sharded: bool, manifest: bool, tmp_path: Path) -> None:
     model = llama(tie_word_embeddings=True)
     source = tmp_path / "source"
-    extra = {"README.md": b"# card", "modeling_mine.py": b"pass", "additional_chat_templates/tools.jinja": b"x"}
+    extra = {"README.md": b"# card", "modeling_mine.py": b"pass", "additional_chat_templates/tools.jinja": b"x",
+             "mine_config.json": b'{"auto_map": {"AutoModel": "modeling_mine.Mine"}}'}  # fmt: skip
     limit = "8KB" if sharded else "5GB"
     perdure.save_model(
         model, source, tokenizer=tokenizer(), safe_serialization=safe, max_shard_size=limit, extra_files=extra
@@ -230,7 +231,7 @@ def test_links_out_of_the_folder_are_refused_and_the_hub_s_cache_is_not(tmp_path
         (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
     assert perdure.verify(perdure.export(snapshot, tmp_path / "out").path).ok
     (tmp_path / "secret").write_text("key")
-    (snapshot / "notes.txt").symlink_to(tmp_path / "secret")
+    (snapshot / "LICENSE").symlink_to(tmp_path / "secret")
     with pytest.raises(perdure.InvalidInput, match="leads out of its folder"):
         perdure.export(snapshot, tmp_path / "out")
 

@@ -43,6 +43,7 @@ def test_without_a_manifest_the_models_own_files_go(tmp_path: Path) -> None:
               "trainer_state.json", "checkpoint-5/model.safetensors", ".git/config", ".env", ".netrc", "data.pkl",
               "runs/events.out.tfevents.1", "global_step5/x.pt", "additional_chat_templates/x.pkl"]  # fmt: skip
     fill(tmp_path, *model, *others)
+    (tmp_path / "config.json").write_text('{"auto_map": {"AutoModel": "modeling_mine.MyModel"}}')
     selection = select(tmp_path)
     assert sorted(selection.files) == sorted(model)
     assert "training_args.bin" in selection.left_out
@@ -51,16 +52,57 @@ def test_without_a_manifest_the_models_own_files_go(tmp_path: Path) -> None:
 
 def test_publish_export_and_verify_agree_on_what_is_a_model_s(tmp_path: Path) -> None:
     weights = ["model.safetensors", "model-q4.gguf", "model.onnx"]
-    others = ["config.json", "tokenizer.json", "modeling_mine.py", "README.md", "loss.png", "notes.yaml", "LICENSE",
+    others = ["config.json", "tokenizer.json", "README.md", "LICENSE.md", "source.spm", "quantize_config.json",
               "additional_chat_templates/tools.jinja"]  # fmt: skip
     state = ["optimizer_0.bin", "scheduler.safetensors", "events.out.tfevents.1.txt", "training_args.bin"]
-    fill(tmp_path, *weights, *others, *state, "data.pkl", ".env", "checkpoint-5/model.safetensors")
+    fill(tmp_path, *weights, *others, *state, "data.pkl", ".env", "checkpoint-5/model.safetensors", "notes.yaml")
     assert list(select(tmp_path).files) == sorted(weights + others)
     assert other_files(tmp_path) == sorted(others)
     (tmp_path / MANIFEST).write_bytes(Manifest(kind="model", files={}).encode())
     found = verify(tmp_path)
     assert set(state) <= set(found.extra)
     assert {problem.path for problem in found.problems} <= {*weights, *others}
+
+
+def test_a_persons_own_files_stay_whatever_their_ending(tmp_path: Path) -> None:
+    own = ["secrets.json", "hf_token.txt", "credentials.txt", "service_account.json", "wandb_key.yaml", "passwords.md",
+           "train.py", "id_rsa", "tokens.json", "photo.png", "keys.pt", "notes.txt"]  # fmt: skip
+    fill(tmp_path, "model.safetensors", "config.json", "README.md", *own)
+    selection = select(tmp_path)
+    assert list(selection.files) == ["README.md", "config.json", "model.safetensors"]
+    assert selection.left_out == tuple(sorted(own))
+
+
+def test_code_goes_if_a_configuration_names_it_and_images_if_the_card_shows_them(tmp_path: Path) -> None:
+    fill(tmp_path, "model.safetensors", "modeling_mine.py", "configuration_mine.py", "layers.py", "tokens_mine.py",
+         "train.py", "other.py", "loss.png", "photo.png", "secrets.json")  # fmt: skip
+    (tmp_path / "config.json").write_text(
+        '{"auto_map": {"AutoModel": "modeling_mine.A", "AutoConfig": "configuration_mine.B",'
+        ' "AutoModelForCausalLM": "them/there--other.C", "AutoX": "../train.D", "AutoY": 5}}'
+    )
+    (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["tokens_mine.T", null]}}')
+    (tmp_path / "modeling_mine.py").write_text("import train\nfrom .layers import Layer\nfrom .gone import x\n")
+    (tmp_path / "layers.py").write_text("from .modeling_mine import A  # in a circle\n")
+    (tmp_path / "README.md").write_text("![loss](loss.png)")
+    code = ["configuration_mine.py", "layers.py", "modeling_mine.py", "tokens_mine.py"]
+    assert list(select(tmp_path).files) == sorted(
+        ["README.md", "config.json", "loss.png", "model.safetensors", "tokenizer_config.json", *code]
+    )
+    assert set(code) < set(other_files(tmp_path)) == select(tmp_path).files.keys() - {"model.safetensors"}
+
+
+@pytest.mark.parametrize("config", ["", "[]", '{"auto_map": 3}', "[" * 100_000])
+def test_a_configuration_that_is_none_names_no_code(tmp_path: Path, config: str) -> None:
+    fill(tmp_path, "model.safetensors", "train.py")
+    (tmp_path / "config.json").write_text(config)
+    assert list(select(tmp_path).files) == ["config.json", "model.safetensors"]
+
+
+def test_a_symlink_in_a_circle_is_refused(saved: Path) -> None:
+    (saved / "config.json").unlink()
+    (saved / "config.json").symlink_to("config.json")
+    with pytest.raises(InvalidInput, match="circle"):
+        select(saved)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

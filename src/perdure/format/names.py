@@ -35,6 +35,13 @@ _WEIGHTS_BY_ENDING = re.compile(r".*\.(safetensors|gguf|onnx)|.*\.(safetensors|b
 _TRAINING_STATE = re.compile(
     r"training_args\.(bin|pt)|trainer_state\.json|(optimizer|scheduler|scaler|rng_state)[\w.-]*|events\.out\.tfevents.*"
 )
+# All that model repositories hold besides weights and what is listed above, by the names their programs gave it.
+_WELL_KNOWN = re.compile(
+    r"[\w-]+_config\.json|[\w.-]+\.(jinja|tiktoken|spm|model)|([\w-]+[_-])?vocab([_-][\w-]+)?\.(json|txt|bpe)"
+    r"|(normalizer|tekken|params|modules|model_index|config_sentence_transformers)\.json|dict\.txt|bpe\.codes"
+    r"|(all|train|eval)_results\.json|[\w.-]+\.onnx[._]data"
+    r"|README\.md|(LICEN[SC]E|NOTICE|COPYING|USE_POLICY)(\.(md|txt))?|CITATION\.cff"
+)
 _MODEL_SUFFIXES = (".json", ".jinja", ".model", ".tiktoken", ".txt", ".md", ".py", ".yaml", ".png", ".jpg", ".svg")
 _MODEL_NAMES = frozenset({"LICENSE", "NOTICE", "USE_POLICY"})
 
@@ -78,8 +85,22 @@ def is_read_by_loaders(name: str) -> bool:
     return "/" not in name and not is_training_state(name) and _BY_ENDING.fullmatch(name) is not None
 
 
+def is_well_known(name: str) -> bool:
+    """Whether the ecosystem knows a file of this name as part of a model; no person calls notes or a key so.
+
+    >>> [name for name in ("qwen.tiktoken", "generation_config.json", "secrets.json", "hf_token.txt", "train.py")
+    ...  if is_well_known(name)]
+    ['qwen.tiktoken', 'generation_config.json']
+    """
+    if name.startswith(".") or is_training_state(name):
+        return False
+    if name == CONFIG or is_tokenizer(name):
+        return True
+    return "/" not in name and (holds_weights(name) or _WELL_KNOWN.fullmatch(name) is not None)
+
+
 def belongs_to_model(name: str) -> bool:
-    """Whether a file at this path of a folder that no manifest describes is part of the model in it.
+    """Whether a file that a save wrote at this path, beside training state perhaps, is part of the model.
 
     Never hidden files, training state, pickles other than weights, or what lies in folders, but for chat templates.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure.errors import Corrupt, InvalidInput, NotFound
-from perdure.folder.commit import files_of
+from perdure.folder.recognise import model_files
 from perdure.format.header import Header
 from perdure.format.names import (
     ADAPTER_WEIGHTS,
@@ -17,7 +17,6 @@ from perdure.format.names import (
     PICKLED_ADAPTER_WEIGHTS,
     PICKLED_WEIGHTS,
     WEIGHTS,
-    belongs_to_model,
     holds_weights,
     is_weights,
 )
@@ -121,11 +120,7 @@ def homes_of(folder: Path, found: WeightFiles, headers: Mapping[str, Header]) ->
 
 def other_files(folder: Path) -> list[str]:
     """Paths of the model's other files: configurations, tokenizer, templates, code, card; no training state."""
-    return sorted(
-        path
-        for path in files_of(folder)
-        if belongs_to_model(path) and not holds_weights(path) and path != MANIFEST and (folder / path).is_file()
-    )
+    return sorted(path for path in model_files(folder) if not holds_weights(path) and path != MANIFEST)
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perdure.errors import InvalidInput, NotFound
-from perdure.folder.commit import files_of
+from perdure.folder.recognise import model_files
 from perdure.format.manifest import read_manifest
-from perdure.format.names import CARD, MANIFEST, belongs_to_model, holds_weights
+from perdure.format.names import CARD, MANIFEST, holds_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,8 @@ def select(folder: Path) -> Selection:
     """The files of `folder` that belong to the model in it.
 
     With a manifest these are exactly the files that it names, the manifest, and the card. Without one they are the
-    top-level files of a model folder: never checkpoints, hidden files, pickled training state or `training_args.bin`.
+    files that the ecosystem knows by name as a model's (see `perdure.folder.recognise`): nothing else leaves the
+    machine, whatever its ending.
 
     Raises:
         NotFound: There is no such folder.
@@ -63,7 +64,7 @@ def _named(folder: Path) -> set[str]:
 
 
 def _recognised(folder: Path) -> set[str]:
-    chosen = {path for path in files_of(folder) if belongs_to_model(path) and (folder / path).is_file()}
+    chosen = model_files(folder)
     if not any(map(holds_weights, chosen)):
         raise InvalidInput(
             f"{folder} holds no model: no weights were found at its top level. Nothing was sent.",
@@ -74,7 +75,11 @@ def _recognised(folder: Path) -> set[str]:
 
 def _inside(folder: Path, path: str) -> Path:
     file = folder / path
-    if not file.resolve().is_relative_to(folder.resolve()):
+    try:
+        leads_out = not file.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # RuntimeError before Python 3.13
+        raise InvalidInput(f"{file} is a symlink that leads round in a circle. Nothing was sent.") from error
+    if leads_out:
         raise InvalidInput(
             f"{file} is a symlink that leads out of its folder, to {file.resolve()}. Nothing was sent.",
             hint=f"If it belongs to the model, copy it: cp --remove-destination {file.resolve()} {file}",
