@@ -17,7 +17,9 @@ from threading import Thread
 
 import pytest
 
+from perdure.errors import Corrupt
 from perdure.hub.server import HubServer
+from perdure.publishing.publish import publish
 from publishing import GUEST, READER, Hub, push, save_folder, weights
 
 XET = {"xet": {}, "lfs": {"HF_HUB_DISABLE_XET": "1"}}
@@ -131,6 +133,51 @@ def test_a_tag_never_moves(hub: Hub, saved: Path) -> None:
     assert hub.commits("me/tagged")[0] == tagged and tags(hub, "me/tagged") == {"v1": tagged}
     assert hub.push(saved, "me/tagged", "--tag", "v2").code == 0
     assert tags(hub, "me/tagged").keys() == {"v1", "v2"}
+
+
+def test_a_tag_or_branch_that_git_cannot_hold_beside_another_is_refused_before_the_commit(
+    hub: Hub, saved: Path
+) -> None:
+    head = hub.push(saved, "me/beside", "--tag", "v1").document["commit"]
+    save_folder(saved, {**model_files(saved), "config.json": b'{"new": 1}'})
+    for options in (("--tag", "v1/x"), ("--revision", "main/x")):
+        refused = hub.push(saved, "me/beside", *options).error
+        assert refused["kind"] == "conflict" and "beside it. Nothing was sent" in refused["message"]
+        assert hub.commits("me/beside") == hub.commits("me/beside", head) and tags(hub, "me/beside") == {"v1": head}
+
+
+def test_a_tag_that_the_hub_refuses_after_the_commit(hub: Hub, saved: Path) -> None:
+    refusing = f"""
+from perdure.errors import Rejected
+from perdure.publishing.publish import publish
+from perdure.publishing.remote import Remote
+
+def refuse(self, repo, tag, *, commit):
+    raise Rejected("No tags today.")
+Remote.create_tag = refuse
+try:
+    publish({str(saved)!r}, "me/untagged", tag="v1", endpoint={hub.url!r}, token={hub.token!r})
+except Rejected as error:
+    print(error.message)
+    print(error.hint)
+"""
+    environment = {"HF_HOME": str(hub.home), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", refusing], env=environment, capture_output=True, text=True, check=False
+    )
+    said, hint = done.stdout.splitlines()
+    head = hub.commits("me/untagged")[0]
+    assert said == f"me/untagged is published as {head}; the tag v1 is missing. No tags today."
+    command = shlex.split(hint.removeprefix("Tag it with: "))
+    again = subprocess.run([sys.executable, "-m", *command], env={**environment, "HF_TOKEN": hub.token}, check=False)
+    assert again.returncode == 0 and tags(hub, "me/untagged") == {"v1": head}
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_missing_file_is_told_as_what_it_is(saved: Path, verify: bool) -> None:
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(Corrupt, match=r"missing.*model\.safetensors"):
+        publish(saved, "me/x", token="hf_someToken", endpoint="http://127.0.0.1:9", verify=verify)
 
 
 def test_another_branch_is_created_from_main(hub: Hub, saved: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,25 +20,45 @@ def test_good_names(repo: str) -> None:
 @pytest.mark.parametrize(
     "repo",
     ["", "/", "me/", "/model", "a/b/c", "datasets/me/x", "me/-x", "me/x.", ".me/x", "me/a--b", "me/a..b", "me/x.git",
-     "me/my model", "me/x\n", "me/../x", "https://huggingface.co/me/x", "n" * 97, "m" * 60 + "/" + "n" * 60, "mé/x"],
+     "me/my model", "me/x\n", "me/../x", "https://huggingface.co/me/x", "n" * 97, "m" * 60 + "/" + "n" * 60, "mé/x",
+     None, 5],
 )  # fmt: skip
-def test_bad_names(repo: str) -> None:
+def test_bad_names(repo: Any) -> None:
     with pytest.raises(InvalidInput, match="not the name of a repository") as caught:
         Target(repo=repo)
     assert "NAMESPACE/NAME" in caught.value.hint
 
 
 @pytest.mark.parametrize(
-    "ref", ["", "a b", "-a", "a..b", "a/", "a//b", "a.lock", "a@{1}", "a.", "refs/pr/1", "0" * 40, "x~1"]
+    "ref",
+    [
+        "",
+        "a b",
+        "-a",
+        "a..b",
+        "a/",
+        "a//b",
+        "a.lock",
+        "a@{1}",
+        "a.",
+        "refs/pr/1",
+        "0" * 40,
+        "x~1",
+        "HEAD",
+        "@",
+        "v" * 241,
+        "v/" + "x" * 241,
+        1,
+    ],
 )
-def test_bad_branches_and_tags(ref: str) -> None:
+def test_bad_branches_and_tags(ref: Any) -> None:
     with pytest.raises(InvalidInput, match="cannot be the branch"):
         Target(repo="me/x", revision=ref)
     with pytest.raises(InvalidInput, match="cannot be the tag"):
         Target(repo="me/x", tag=ref)
 
 
-@pytest.mark.parametrize("ref", ["main", "v1.0", "run-step-000000200", "feature/a", "v1.0+cu12"])
+@pytest.mark.parametrize("ref", ["main", "v1.0", "run-step-000000200", "feature/a", "v1.0+cu12", "v" * 240])
 def test_good_branches_and_tags(ref: str) -> None:
     assert Target(repo="me/x", revision=ref, tag=ref).tag == ref
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perdure.checks import verify as check
-from perdure.errors import Conflict, Corrupt, Rejected, Unauthorized, Unavailable, UnsupportedFormat
+from perdure.errors import Conflict, Corrupt, HubError, Rejected, Unauthorized, Unavailable, UnsupportedFormat
 from perdure.folder import amend, is_interrupted
 from perdure.folder.commit import resolve
 from perdure.format.manifest import MAX_SIZE, decode, read_manifest
@@ -93,6 +93,7 @@ def publish(
         Unauthorized: No token, a wrong one, or one that may not do this.
         Rejected: The Hub refused for good, in its own words.
         Conflict: The tag exists elsewhere, or somebody else committed in between.
+        HubError: Also where the commit was made and the tag was refused; the message says so and names the commit.
         Unavailable: The Hub is away. Nothing is lost; the hint is the command that pushes later.
 
     ```python
@@ -124,7 +125,8 @@ def publish_to(
     """`publish`, for callers that have a checked target already and tell in their own words how to push later."""
     remote = Remote(target.endpoint, token)
     selection = _prepare(folder, verify=verify)
-    return _push(remote, target, selection, private=private, message=message)
+    again = target.push_command(folder, private=private, message=message)
+    return _push(remote, target, selection, private=private, message=message, again=again)
 
 
 def _prepare(folder: Path, *, verify: bool) -> Selection:
@@ -141,6 +143,9 @@ def _prepare(folder: Path, *, verify: bool) -> Selection:
         _take_over_card(folder)
     if verify:
         _require_whole(folder)
+    for path, file in selection.files.items():
+        if not file.is_file():
+            raise Corrupt(f"{file} is missing: the manifest names {path}. Nothing was sent.", path=file)
     return selection
 
 
@@ -159,7 +164,7 @@ def _require_whole(folder: Path) -> None:
 
 
 def _push(
-    remote: Remote, target: Target, selection: Selection, *, private: bool | None, message: str | None
+    remote: Remote, target: Target, selection: Selection, *, private: bool | None, message: str | None, again: str
 ) -> Receipt:
     name = target.repo if "/" in target.repo else f"{remote.user()}/{target.repo}"
     found, created = _find_or_create(remote, name, private=private)
@@ -167,13 +172,15 @@ def _push(
     base = head or found.branches.get(MAIN)
     plan = _compare(remote, found.name, base, selection)
     _refuse_to_move_tag(found, target, base if plan.empty else None)
+    _refuse_name_beside(target.revision, found.branches, "branch")
+    _refuse_name_beside(target.tag, found.tags, "tag")
     if head is None and base is not None:
         remote.create_branch(found.name, target.revision, start=base)
     commit = base
     if commit is None or not plan.empty:
         commit = _commit(remote, found.name, target.revision, plan, selection, message=message, parent=base)
     if target.tag is not None and target.tag not in found.tags:
-        remote.create_tag(found.name, target.tag, commit=commit)
+        _tag(remote, found.name, target.tag, commit, again=again)
     page = f"{target.endpoint}/{found.name}"
     return Receipt(
         repo=found.name,
@@ -246,6 +253,24 @@ def _refuse_to_move_tag(found: RemoteRepo, target: Target, unchanged_head: str |
             "Nothing was sent.",
             hint="Choose a new tag, or push without one.",
         )
+
+
+def _refuse_name_beside(name: str | None, there: Collection[str], what: str) -> None:
+    """Git cannot hold `v1` and `v1/x` both; told here, before the commit, and in words that are true."""
+    for other in there:
+        if name is not None and (other.startswith(f"{name}/") or name.startswith(f"{other}/")):
+            raise Conflict(
+                f"There is a {what} {other}, and git allows no {what} {name} beside it. Nothing was sent.",
+                hint=f"Choose another name for the {what}.",
+            )
+
+
+def _tag(remote: Remote, name: str, tag: str, commit: str, *, again: str) -> None:
+    try:
+        remote.create_tag(name, tag, commit=commit)
+    except HubError as error:
+        words = f"{name} is published as {commit}; the tag {tag} is missing. {error.message}"
+        raise type(error)(words, hint="\n  ".join(filter(None, [error.hint, f"Tag it with: {again}"]))) from error
 
 
 def _commit(

@@ -15,6 +15,7 @@ from perdure.format.hub_id import HUB, why_no_repo
 MAIN = "main"
 
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=/-]{0,254}")
+_MAX_PART = 240  # bytes between slashes: git makes a file of each, and a lock beside it
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -64,22 +65,26 @@ def endpoint_in_force(endpoint: str | None) -> str:
     return (endpoint or os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
 
 
-def check_repo(repo: str) -> None:
+def check_repo(repo: object) -> None:
     """Check a repository's name by the rules of the Hub.
 
     Raises:
         InvalidInput: It is not `NAME` or `NAMESPACE/NAME`.
     """
-    if reason := why_no_repo(repo):
+    if reason := why_no_repo(repo) if isinstance(repo, str) else "a name is text":
         raise InvalidInput(
             f"{repo!r} is not the name of a repository: {reason}. Nothing was sent.",
             hint="Write NAMESPACE/NAME, for example: me/my-model",
         )
 
 
-def _check_ref(name: str, what: str) -> None:
-    if name.startswith("refs/") or _COMMIT.fullmatch(name):
+def _check_ref(name: object, what: str) -> None:
+    if not isinstance(name, str):
+        reason = "a name is text"
+    elif name.startswith("refs/") or _COMMIT.fullmatch(name):
         reason = f"name a {what}, not a commit or a full reference"
+    elif name == "HEAD" or any(len(part) > _MAX_PART for part in name.split("/")):
+        reason = "git keeps this name for itself" if name == "HEAD" else "it is too long"
     elif not _REF.fullmatch(name) or re.search(r"\.\.|@\{|//|/\.|/$|\.$|\.lock(/|$)", name):
         reason = "git does not allow such a name"
     else:
