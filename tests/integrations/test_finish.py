@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, PeftModelForCausalLM
 from tiny_models import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, Trainer, TrainingArguments
 
@@ -140,8 +140,23 @@ def test_the_adapter_snippet_on_the_card_runs(sft, tokenizer, tmp_path, monkeypa
         loader, "from_pretrained", lambda name, *args, **kwargs: load(base if name == "org/base" else name)
     )
     monkeypatch.chdir(done.path)
-    exec(compile(card_of(done.path)[1].split("```python\n")[1].split("```")[0], "README.md", "exec"), {})
+    snippet = card_of(done.path)[1].split("```python\n")[1].split("```")[0]
+    exec(compile(snippet, "README.md", "exec"), {})
     assert capsys.readouterr().out
+
+    generate, eos = PeftModelForCausalLM.generate, tokenizer.eos_token_id
+
+    def generate_eos(model, **inputs):  # a model that learned to end its turn, on a base that ends with another token
+        def say_eos(ids, scores):
+            return torch.full_like(scores, -torch.inf).index_fill_(1, torch.tensor([eos]), 0.0)
+
+        assert model.generation_config.eos_token_id not in (eos, [eos])
+        return generate(model, **inputs, logits_processor=[say_eos])
+
+    monkeypatch.setattr(PeftModelForCausalLM, "generate", generate_eos)
+    seen: dict[str, Any] = {}
+    exec(compile(snippet, "README.md", "exec"), seen)
+    assert seen["output"][0, seen["ids"].shape[1] :].tolist() == [eos]
 
 
 def test_dpo(model, tokenizer, questions, arguments):
@@ -250,16 +265,34 @@ def test_a_hub_that_is_away_costs_only_the_push(sft, model, caplog):
     assert "hf_secret" not in repr(done)
 
 
-@pytest.mark.parametrize(("repo", "word"), [("not a name!", "NAMESPACE/NAME"), ("a/b/c", "NAMESPACE/NAME")])
+@pytest.mark.parametrize(
+    ("repo", "word"), [("not a name!", "NAMESPACE/NAME"), ("a/b/c", "NAMESPACE/NAME"), ("", "NAMESPACE/NAME")]
+)
 def test_a_repository_name_that_is_none_costs_only_the_push(sft, model, repo, word):
     done = finish(sft(model, train=False), repo=repo)
-    assert done.push_error is not None and word in done.push_error and verify(done.path).ok
+    assert done.receipt is None and done.push_error is not None and word in done.push_error and verify(done.path).ok
 
 
 def test_the_base_a_caller_gives_is_never_a_path(sft, model, tmp_path):
     done = finish(sft(model, train=False), base_model=str(tmp_path))
     assert "base_model" in done.problems[0]
     assert "base_model" not in card_of(done.path)[0]
+
+
+def test_what_the_card_cannot_name_is_a_problem(sft, tokenizer, tmp_path):
+    make_model(tokenizer).save_pretrained(tmp_path / "base")
+    trainer = sft(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), train=False)
+    done = finish(trainer, dataset_name=["openai/gsm8k", "./my data"])
+    assert len(done.problems) == 2 and "dataset_name='./my data'" in done.problems[0]
+    assert "base_model=" in done.problems[1] and str(tmp_path) not in done.problems[1]
+    assert finish(trainer, base_model="org/base").problems == ()
+
+
+def test_what_was_done_is_one_line(sft, model, caplog):
+    with caplog.at_level(logging.INFO, logger="perdure"):
+        done = finish(sft(model, train=False))
+    assert str(done) == f"saved {done.path}" and repr(done) == f"<Finished: {done}>"
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.INFO] == [str(done)]
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(sft, model, tmp_path):

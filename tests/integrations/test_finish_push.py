@@ -39,6 +39,7 @@ def test_published_once_privately_with_card_and_results(sft, model, hub, tmp_pat
     done = finish(trainer, repo="me/first", tag="v0.1.0", token=TOKEN, endpoint=hub.url)
     assert done.problems == () and done.receipt is not None
     assert (done.receipt.repo, done.receipt.private, done.receipt.tag) == ("me/first", True, "v0.1.0")
+    assert str(done) == f"saved {done.path} · published {done.receipt.commit_url} (tag v0.1.0)"
 
     api = HfApi(endpoint=hub.url, token=TOKEN)
     assert api.list_repo_commits("me/first")[0].title == "End of training (SFT, 2 steps)"

@@ -14,7 +14,7 @@ from perdure.card.render import render
 from perdure.errors import InvalidInput
 from perdure.folder import amend
 from perdure.folder.commit import resolve
-from perdure.format.hub_id import is_hub_id
+from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.format.names import CARD
 from perdure.integrations import gather
 from perdure.integrations.metrics import as_json, numbers, parse_metrics, train_metrics
@@ -34,7 +34,7 @@ _log = logging.getLogger("perdure")
 _MAX_FILE = 4 * 2**20  # bytes of a card or a metrics file that is read back
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Finished:
     """What `finish` did. In a distributed run, `saved`, `card` and `receipt` are None on all but the main process.
 
@@ -55,6 +55,19 @@ class Finished:
     receipt: Receipt | None
     push_error: str | None
     problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One line that says what lies where."""
+        parts = [f"saved {self.path}"] if self.saved is not None else []
+        if self.receipt is not None:
+            tagged = f" (tag {self.receipt.tag})" if self.receipt.tag else ""
+            parts.append(f"published {self.receipt.commit_url}{tagged}")
+        if self.problems:
+            parts.append(f"problems: {len(self.problems)}")
+        return " · ".join(parts)
+
+    def __repr__(self) -> str:
+        return f"<Finished: {self}>"
 
 
 def finish(
@@ -133,8 +146,7 @@ def finish(
     )
     model = unwrap(trainer.accelerator.unwrap_model(trainer.model))
     run = _Run(trainer=trainer, model=model, folder=folder, told=told)
-    if base_model is not None and not is_hub_id(base_model):
-        run.problem(f"base_model={base_model!r} is not a Hub id, so neither card nor adapter names it")
+    run.check_told()
     run.attempt("EOS could not be aligned", lambda: align_special_tokens(model, trainer.processing_class))
     saved = on_main(trainer, lambda: run.save(max_shard_size))
     metrics = run.evaluate(evaluate)
@@ -143,7 +155,7 @@ def finish(
     if pushing is not None and trainer.is_world_process_zero():
         receipt, push_error = push(pushing, folder, method=gather.method_name(trainer), steps=trainer.state.global_step)
     card = folder / CARD
-    return Finished(
+    done = Finished(
         path=folder,
         saved=saved,
         card=card if saved is not None and CARD in run.written else None,
@@ -152,6 +164,9 @@ def finish(
         push_error=push_error,
         problems=(*run.problems, *([push_error] if push_error else [])),
     )
+    if saved is not None:
+        _log.info("%s", done)
+    return done
 
 
 @dataclass(slots=True, kw_only=True)
@@ -165,10 +180,20 @@ class _Run:
     problems: list[str] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
 
+    def check_told(self) -> None:
+        """Tell of names that the caller gave and the card cannot."""
+        if self.told.base_model is not None and not is_hub_id(self.told.base_model):
+            self.problem(f"base_model={self.told.base_model!r} is not a Hub id, so neither card nor adapter names it")
+        for name in self.told.datasets:
+            if not looks_like_hub_id(name):
+                self.problem(f"dataset_name={name!r} is not a Hub id, so the card does not name it")
+
     def save(self, max_shard_size: int | str) -> SavedModel:
         base = self.attempt(
             "The base model could not be traced", lambda: gather.base_model(self.model, self.told.base_model)
         )
+        if base is None and self.told.base_model is None and gather.has_base(self.model):
+            self.problem("The base model was loaded from a folder, so the card does not name it: say base_model=...")
         files = self.documents({})
         saved = save_model(
             self.model,

@@ -91,6 +91,11 @@ def base_model(model: Any, told: str | None) -> BaseModel | None:
     return _base(model, told, adapter=kind_of(model) == "adapter")[0]
 
 
+def has_base(model: Any) -> bool:
+    """Whether the model, or what its adapter is for, was loaded from somewhere and not made new."""
+    return bool(_loaded_from(model))
+
+
 def method_name(trainer: Any) -> str | None:
     """`SFT`, `DPO`, `GRPO` …, as TRL's trainers and their subclasses call themselves; None for a plain Trainer."""
     name = getattr(trainer, "_name", None)
@@ -139,16 +144,19 @@ def _inner(model: Any) -> Any:
 
 
 def _base(model: Any, told: str | None, *, adapter: bool) -> tuple[BaseModel | None, str | None]:
-    config = getattr(_inner(model), "config", None)
-    loaded_by = base_of(model) if adapter else getattr(config, "_name_or_path", None)
-    commit = getattr(config, "_commit_hash", None)
-    found = origin_of(str(loaded_by or ""), revision=commit, exact=adapter)
+    commit = getattr(getattr(_inner(model), "config", None), "_commit_hash", None)
+    found = origin_of(_loaded_from(model), revision=commit, exact=adapter)
     if is_hub_id(told) and told != found.id:
         found = origin_of(told) if looks_like_hub_id(told) else Origin(id=told, license=found.license)
     if found.id is None or not is_hub_id(found.id):
         return None, found.license
     relation = BaseModel(id=found.id, revision=found.revision, relation="adapter" if adapter else "finetune")
     return relation, found.license
+
+
+def _loaded_from(model: Any) -> str:
+    config = getattr(_inner(model), "config", None)
+    return str((base_of(model) if is_peft_model(model) else getattr(config, "_name_or_path", None)) or "")
 
 
 def _datasets(dataset: Any) -> tuple[str, ...]:

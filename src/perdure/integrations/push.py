@@ -54,7 +54,11 @@ class Push:
         if not (want if want is not None else repo is not None or args.push_to_hub):
             return None
         # The trainer's own attribute has the namespace that the Hub resolved, where it made the repository.
-        repo = str(repo or getattr(trainer, "hub_model_id", None) or args.hub_model_id or folder.name)
+        repo = (
+            repo
+            if repo is not None
+            else str(getattr(trainer, "hub_model_id", None) or args.hub_model_id or folder.name)
+        )
         return cls(
             repo=repo,
             target=_target(repo, revision=args.hub_revision or MAIN, tag=tag, endpoint=endpoint_in_force(endpoint)),
@@ -98,7 +102,6 @@ def push(wanted: Push, folder: Path, *, method: str | None, steps: int) -> tuple
         failure = _explain(error, wanted, folder)
         _log.warning("%s", failure, exc_info=None if isinstance(error, PerdureError) else error)
         return None, failure
-    _log.info("Published %s at %s", receipt.url, receipt.commit)
     return receipt, None
 
 
@@ -106,7 +109,7 @@ def _explain(error: Exception, wanted: Push, folder: Path) -> str:
     reason = error.message if isinstance(error, PerdureError) else f"{type(error).__name__}: {error}"
     hint = error.hint if isinstance(error, PerdureError) else ""
     lines = [
-        f"The model is saved in {folder}, but it was not published to {wanted.repo}:",
+        f"The model is saved in {folder}, but publishing it to {wanted.repo} failed:",
         f"  {reason}",
         *(f"  {line.strip()}" for line in hint.splitlines()),
         "Publish it later with:",
