@@ -95,3 +95,19 @@ def test_what_has_no_configuration_is_left_alone():
         pass
     align_special_tokens(llama(), None)
     assert tokenizer_of(None) is None and tokenizer_of(SimpleNamespace(tokenizer=TOKENIZER)) is TOKENIZER
+
+
+def test_several_text_configurations_cost_nothing() -> None:
+    from transformers import MusicgenConfig, MusicgenDecoderConfig, T5Config
+    from transformers.models.encodec import EncodecConfig
+
+    config = MusicgenConfig(
+        text_encoder=T5Config(d_model=8).to_dict(),
+        audio_encoder=EncodecConfig().to_dict(),
+        decoder=MusicgenDecoderConfig(hidden_size=8).to_dict(),
+    )
+    model = SimpleNamespace(config=config, generation_config=None, can_generate=lambda: True)
+    align_special_tokens(model, None)
+    with kv_cache_enabled(model):
+        pass
+    assert config.decoder.hidden_size == 8

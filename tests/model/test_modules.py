@@ -186,7 +186,7 @@ class ExtraState(Tied):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"a": torch.zeros(1)}, "A dict is not a torch.nn.Module"),
+        ({"a": torch.zeros(1)}, "a dict, not a torch.nn.Module"),
         (ExtraState(), "_extra_state in the state dict is a dict, not a tensor"),
         (Buffers(value=torch.eye(3).to_sparse()), "value is sparse"),
     ],

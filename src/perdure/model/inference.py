@@ -78,7 +78,10 @@ def _configs(model: Any) -> list[Any]:
     config = getattr(model, "config", None)
     if config is None or isinstance(config, dict):
         return []
-    nested = config.get_text_config() if hasattr(config, "get_text_config") else config
+    try:
+        nested = config.get_text_config() if hasattr(config, "get_text_config") else config
+    except ValueError:  # several text configurations (MusicGen): which one generates is not ours to guess
+        nested = config
     return [config] if nested is config else [config, nested]
 
 

@@ -67,9 +67,12 @@ def save_model(
     from perdure.model.tokenizer import write_tokenizer
 
     limit = parse_size(max_shard_size)
-    _check(extra_files or {}, base_model)
+    _check(extra_files or {}, base_model, tokenizer)
     if not isinstance(model, torch.nn.Module):
-        raise InvalidInput(f"A {type(model).__name__} is not a torch.nn.Module; nothing was written.")
+        raise InvalidInput(
+            f"The model is a {type(model).__name__}, not a torch.nn.Module; nothing was written.",
+            hint="Pass the model itself, not its state dict.",
+        )
     model = weights.unwrap(model)
     kind = kind_of(model)
     with stage(Path(folder)) as staged:
@@ -91,7 +94,12 @@ def save_model(
     return SavedModel(path=target, kind=kind, files=manifest.files, warnings=tuple(warnings))
 
 
-def _check(extra_files: Mapping[str, bytes], base_model: str | None) -> None:
+def _check(extra_files: Mapping[str, bytes], base_model: str | None, tokenizer: Any) -> None:
+    if tokenizer is not None and not callable(getattr(tokenizer, "save_pretrained", None)):
+        raise InvalidInput(
+            f"The tokenizer is a {type(tokenizer).__name__}; nothing was written.",
+            hint="Pass the tokenizer or processor itself, as AutoTokenizer.from_pretrained returns it.",
+        )
     for name in extra_files:
         try:
             check_name(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from perdure.format.manifest import FileEntry
@@ -25,7 +25,7 @@ class SavedModel:
 
     path: Path
     kind: Kind
-    files: Mapping[str, FileEntry]
+    files: Mapping[str, FileEntry] = field(repr=False)  # screens of digests
     warnings: tuple[str, ...] = ()
 
     @property

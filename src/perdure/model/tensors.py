@@ -80,9 +80,9 @@ def check_storable(tensors: Mapping[str, object]) -> None:
         else:
             dtype_name(name, value)
     if without_data:
-        more = f" and {len(without_data) - 1} others" if len(without_data) > 1 else ""
         raise InvalidInput(
-            f"{without_data[0]}{more} have no data: they are on the meta device. Nothing was written.",
+            f"{len(without_data)} tensors are on the meta device and have no data, {without_data[0]} the first. "
+            "Nothing was written.",
             hint="Load or initialise the model for real first, without offloading weights to disk.",
         )
 
