@@ -37,8 +37,9 @@ def save_model(
 
     Tensors are written as the model's own `save_pretrained` writes them (names, dtypes, shapes, bytes, index).
     Configurations are written fit for inference: the tokenizer's EOS ends a generation, the KV cache is on; the live
-    model is not changed. At every instant `folder` holds the old model or the new one (docs/concepts/commit.md
-    says what that cannot promise to readers who open files one by one); files there that belong to no model stay. In a distributed run, call it on the main process only.
+    model is not changed. At every instant `folder` holds the old model or the new one (docs/concepts/commit.md says
+    what that cannot promise to readers who open files one by one); files there that belong to no model stay. In a
+    distributed run, call it on the main process only.
 
     Args:
         model: A transformers model, a PEFT model (its adapters are saved, the base is not), or any `torch.nn.Module`
