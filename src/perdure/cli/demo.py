@@ -18,7 +18,7 @@ from perdure.demo.run import EPOCHS, REPO, TAG, Summary, run_demo
 _EXAMPLES = """\b
 Examples:
   perdure demo                     everything goes into ./perdure-demo
-  perdure demo --dir /tmp/look --port 7999
+  perdure demo --dir look --port 7999
   perdure demo --json | jq .accuracy
 """
 _QUESTION = "What does signal SIGKILL mean?"
