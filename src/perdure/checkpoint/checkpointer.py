@@ -19,7 +19,7 @@ from perdure.checkpoint.restore import restore_from
 from perdure.checkpoint.signals import StopSignals
 from perdure.checkpoint.snapshot import WRITER_BUDGET, Moment, take
 from perdure.errors import Corrupt, InvalidInput, NotFound, PerdureError, SaveFailed, UnsupportedFormat
-from perdure.folder.commit import resolve
+from perdure.folder.paths import resolve
 from perdure.format.manifest import Manifest
 from perdure.state.staging import Spill, Staging
 from perdure.state.state import State

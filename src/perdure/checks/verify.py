@@ -12,7 +12,7 @@ from typing import Any
 from perdure.errors import Corrupt, NotFound
 from perdure.folder import is_interrupted, record
 from perdure.folder import recover as complete_interrupted
-from perdure.folder.commit import files_of, resolve
+from perdure.folder.paths import files_of, resolve
 from perdure.format.header import read_header
 from perdure.format.manifest import FileEntry, read_manifest, tensors_entry
 from perdure.format.names import MANIFEST, is_read_by_loaders

@@ -22,9 +22,10 @@ from pathlib import Path
 from perdure.errors import Corrupt, InvalidInput, NotFound, PerdureError, SaveFailed, UnsupportedFormat
 from perdure.folder import replace
 from perdure.folder import staging as staging_folders
+from perdure.folder.paths import files_of, resolve
 from perdure.format.header import Header
 from perdure.format.manifest import FileEntry, Manifest, read_manifest, tensors_entry
-from perdure.format.names import CARD, MANIFEST, STAGING_PREFIX, check_name, is_read_by_loaders
+from perdure.format.names import CARD, MANIFEST, check_name, is_read_by_loaders
 from perdure.io import direct, locks
 from perdure.io.digest import as_text, digest_file
 from perdure.io.durable import exchange, fsync_file, fsync_folder, write_file
@@ -259,17 +260,6 @@ def save_failed(target: Path, error: OSError) -> SaveFailed:
     )
 
 
-def resolve(target: Path) -> Path:
-    """The absolute folder behind links and `~`, checked as a place to save into."""
-    try:
-        resolved = Path(os.path.realpath(target.expanduser()))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InvalidInput(f"{str(target)[:200]!r} cannot be a folder: {error}.") from error
-    if resolved.parent == resolved:
-        raise InvalidInput("A model cannot be saved into the root folder itself.", hint="Name a folder in it.")
-    return resolved
-
-
 def _must_be_inside(target: Path) -> bool:
     """Whether a staging folder beside `target` is impossible, or of no use since it will be changed file by file."""
     return target.is_dir() and (
@@ -316,19 +306,3 @@ def _sort_out(folder: Path, stale: Callable[[str], bool]) -> tuple[list[str], li
 
 def _is_unchanged(path: Path, entry: FileEntry) -> bool:
     return path.is_file() and path.stat().st_size == entry.size and as_text(digest_file(path)[1]) == entry.digest
-
-
-def files_of(folder: Path) -> Iterator[str]:
-    """Paths within `folder` of its files, links and empty folders; staging folders are passed over."""
-    for parent, folders, files in os.walk(folder):
-        relative = Path(parent).relative_to(folder)
-        folders[:] = [
-            name
-            for name in folders
-            if not (name.startswith(STAGING_PREFIX) and staging_folders.is_staging(Path(parent) / name))
-        ]
-        links = [name for name in folders if (Path(parent) / name).is_symlink()]
-        if not (folders or files) and relative != Path():
-            yield relative.as_posix()
-        for name in (*files, *links):
-            yield (relative / name).as_posix()

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from perdure.errors import InvalidInput, NotFound
-from perdure.folder.commit import resolve, stage
+from perdure.folder.commit import stage
+from perdure.folder.paths import resolve
 from perdure.format.manifest import Manifest, read_manifest
 from perdure.format.names import MANIFEST, check_name, is_weights
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from perdure.folder.commit import files_of
+from perdure.folder.paths import files_of
 from perdure.format.names import CARD, CONFIG, is_well_known
 
 _MAX_TEXT = 4 * 2**20  # bytes of a configuration, module or card that is read to see what it refers to

@@ -13,7 +13,7 @@ from perdure.card.document import kept_by_hand, refresh
 from perdure.card.render import render
 from perdure.errors import InvalidInput
 from perdure.folder import amend
-from perdure.folder.commit import resolve
+from perdure.folder.paths import resolve
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.format.names import CARD
 from perdure.integrations import gather

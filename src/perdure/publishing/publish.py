@@ -10,7 +10,7 @@ from pathlib import Path
 from perdure.checks import verify as check
 from perdure.errors import Conflict, Corrupt, HubError, Rejected, Unauthorized, Unavailable, UnsupportedFormat
 from perdure.folder import amend, is_interrupted
-from perdure.folder.commit import resolve
+from perdure.folder.paths import resolve
 from perdure.format.manifest import MAX_SIZE, decode, read_manifest
 from perdure.format.names import CARD, MANIFEST
 from perdure.io.digest import as_text, digest_bytes

@@ -1,0 +1,36 @@
+"""Where a folder really lies, and what is in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from perdure.errors import InvalidInput
+from perdure.folder.staging import is_staging
+from perdure.format.names import STAGING_PREFIX
+
+
+def resolve(target: Path) -> Path:
+    """The absolute folder behind links and `~`, checked as a place to save into."""
+    try:
+        resolved = Path(os.path.realpath(target.expanduser()))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InvalidInput(f"{str(target)[:200]!r} cannot be a folder: {error}.") from error
+    if resolved.parent == resolved:
+        raise InvalidInput("A model cannot be saved into the root folder itself.", hint="Name a folder in it.")
+    return resolved
+
+
+def files_of(folder: Path) -> Iterator[str]:
+    """Paths within `folder` of its files, links and empty folders; staging folders are passed over."""
+    for parent, folders, files in os.walk(folder):
+        relative = Path(parent).relative_to(folder)
+        folders[:] = [
+            name for name in folders if not (name.startswith(STAGING_PREFIX) and is_staging(Path(parent) / name))
+        ]
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        if not (folders or files) and relative != Path():
+            yield relative.as_posix()
+        for name in (*files, *links):
+            yield (relative / name).as_posix()
