@@ -5,7 +5,8 @@
 ```text
 server    a socket, a lock on the store, start and stop
 app       the table of addresses; request ids, errors as the clients expect them
-core      what holds the parts together: admitting a caller, receiving a body, calling a handler
+endpoints admitting a caller, receiving a body, calling a handler
+core      what holds the parts together
 manage · refs · contents · info · resolve · commits · lfs · xet/       the handlers
 git · tree       one bare git repository for each repo            durable before a branch moves
 blobs            large files by their sha256                       durable before they get their name

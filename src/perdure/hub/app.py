@@ -22,7 +22,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.hub import commits, contents, info, lfs, limits, manage, refs, resolve
-from perdure.hub.core import Access, Call, Handler, Hub, endpoint, upload_endpoint
+from perdure.hub.core import Access, Call, Hub
+from perdure.hub.endpoints import Handler, endpoint, upload_endpoint
 from perdure.hub.http import ApiError
 from perdure.hub.xet import cas
 

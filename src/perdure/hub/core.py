@@ -1,31 +1,22 @@
-"""The hub's parts held together, and the one way in which every request is admitted, read and answered.
-
-A handler is an ordinary function from `Call` to `Response`. It runs in a worker thread, after the caller was
-admitted and the body received within its bounds, so it may block, and holds no event loop up.
-"""
+"""The hub's parts held together, and a request as handlers see it: who calls, and what they mean and may do."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote
 
-import anyio
-import anyio.to_thread
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.requests import Request
 
-from perdure.hub import auth, limits
-from perdure.hub.blobs import CHUNK, ContentStore, Staged, Staging, make_private_folder
+from perdure.hub import auth
+from perdure.hub.blobs import ContentStore, Staged, Staging, make_private_folder
 from perdure.hub.db import Database, Repo
 from perdure.hub.git import GitRepo, GitRepos
-from perdure.hub.http import ApiError, bad_request, parse_json, repo_not_found, too_large
-
-T = TypeVar("T")
+from perdure.hub.http import ApiError, bad_request, parse_json, repo_not_found
 
 DATABASE = "hub.sqlite3"
 """The first file in a store: a folder without it is none."""
@@ -217,87 +208,3 @@ def forbidden(caller: auth.Caller, what: str) -> ApiError:
     if caller.role == "read":
         return ApiError(403, "This token may only read; use one that may write.")
     return ApiError(403, f"{caller.name} may not write to {what}.")
-
-
-Handler = Callable[[Call], Response]
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def endpoint(
-    handler: Handler, *, access: Access, limit: int = limits.JSON_BODY, before: Callable[[Call], None] | None = None
-) -> Endpoint:
-    """Serve a handler that wants the body in memory, at most `limit` bytes.
-
-    `before` runs once the caller is admitted and ahead of the body, for what only the handler can check.
-    """
-
-    async def serve(request: Request) -> Response:
-        call = await _admitted(request, access, before)
-        parts = [chunk async for chunk in _body(request, limit)]
-        call.body = b"".join(parts)
-        return await run(handler, call)
-
-    return serve
-
-
-def upload_endpoint(
-    handler: Handler,
-    *,
-    access: Access,
-    limit: int,
-    digest: bool = False,
-    before: Callable[[Call], None] | None = None,
-) -> Endpoint:
-    """Serve a handler that wants the body in a staged file, digested on the way if it says so."""
-
-    async def serve(request: Request) -> Response:
-        call = await _admitted(request, access, before)
-        with await run(lambda: call.hub.staging.new(digest=digest)) as staged:
-            buffer = bytearray()
-            async for chunk in _body(request, limit):
-                buffer += chunk
-                if len(buffer) >= CHUNK:
-                    await run(staged.write, buffer)
-                    buffer = bytearray()
-            await run(staged.write, buffer)
-            call.upload = staged
-            return await run(handler, call)
-
-    return serve
-
-
-async def run(function: Callable[..., T], *args: object) -> T:
-    """Call a blocking function in a worker thread."""
-    return await anyio.to_thread.run_sync(function, *args)
-
-
-async def _admitted(request: Request, access: Access, before: Callable[[Call], None] | None) -> Call:
-    call = Call(request.app.state.hub, request)
-
-    def admit() -> None:
-        call.admit(access)
-        if before is not None:
-            before(call)
-
-    await run(admit)
-    return call
-
-
-async def _body(request: Request, limit: int) -> AsyncIterator[bytes]:
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise too_large("The request body", limit)
-    received = 0
-    stream = request.stream()
-    try:
-        while True:
-            with anyio.fail_after(limits.BODY_SILENCE_SECONDS):
-                chunk = await anext(stream, None)
-            if chunk is None:
-                return
-            received += len(chunk)
-            if received > limit:
-                raise too_large("The request body", limit)
-            yield chunk
-    except (TimeoutError, ClientDisconnect) as error:
-        raise ApiError(408, "The request body did not arrive whole; nothing was kept of it.") from error

@@ -14,34 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from perdure.errors import UnsupportedFormat
-
-_VERSION: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE users (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE, admin INTEGER NOT NULL, created REAL NOT NULL
-);
-CREATE TABLE tokens (
-    digest BLOB PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users ON DELETE CASCADE, role TEXT NOT NULL,
-    label TEXT NOT NULL, created REAL NOT NULL
-);
-CREATE TABLE repos (
-    id TEXT PRIMARY KEY, kind TEXT NOT NULL, namespace TEXT NOT NULL COLLATE NOCASE,
-    name TEXT NOT NULL COLLATE NOCASE, private INTEGER NOT NULL, created REAL NOT NULL,
-    UNIQUE (kind, namespace, name)
-);
-CREATE TABLE former_names (
-    kind TEXT NOT NULL, namespace TEXT NOT NULL COLLATE NOCASE, name TEXT NOT NULL COLLATE NOCASE,
-    repo_id TEXT NOT NULL REFERENCES repos ON DELETE CASCADE,
-    PRIMARY KEY (kind, namespace, name)
-);
-CREATE TABLE holdings (
-    oid TEXT NOT NULL, repo_id TEXT NOT NULL REFERENCES repos ON DELETE CASCADE, PRIMARY KEY (oid, repo_id)
-) WITHOUT ROWID;
-"""
+from perdure.hub.schema import MIGRATIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,17 +64,17 @@ class Database:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
-        with self._write() as db:
+        with self.write() as db:
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > _VERSION:
+            if version > len(MIGRATIONS):
                 raise UnsupportedFormat(
                     f"{path.parent} was written by a newer perdure (store version {version}); nothing was changed.",
                     hint="Upgrade with: pip install -U 'perdure[hub]'",
                 )
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
+            for migration in MIGRATIONS[version:]:
+                for statement in migration.split(";"):
                     db.execute(statement)
-                db.execute(f"PRAGMA user_version = {_VERSION}")
+            db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def close(self) -> None:
         """Close the file; no call may follow."""
@@ -106,7 +82,8 @@ class Database:
             self._db.close()
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: durable when the block ends, undone when it raises."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -116,7 +93,8 @@ class Database:
                 raise
             self._db.execute("COMMIT")
 
-    def _rows(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """What a query finds."""
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 
@@ -124,36 +102,36 @@ class Database:
 
     def secret(self) -> bytes:
         """The key that signs upload links; it outlives a restart so that running uploads do too."""
-        with self._write() as db:
+        with self.write() as db:
             db.execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_bytes(32),))
             return bytes(db.execute("SELECT value FROM meta WHERE key = 'secret'").fetchone()[0])
 
     def epoch(self) -> str:
         """The part of the CAS address by which Xet clients remember what they sent."""
-        with self._write() as db:
+        with self.write() as db:
             db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (secrets.token_hex(8),))
             return str(db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
 
     def renew_epoch(self, current: str) -> None:
         """Make clients forget what they sent; nothing happens when `current` was replaced already."""
-        with self._write() as db:
+        with self.write() as db:
             db.execute("UPDATE meta SET value = ? WHERE key = 'epoch' AND value = ?", (secrets.token_hex(8), current))
 
     # ── users and tokens ──
 
     def first_admin(self) -> User | None:
         """The administrator who was made first, or None in a new store."""
-        rows = self._rows("SELECT id, name, admin FROM users WHERE admin ORDER BY id LIMIT 1")
+        rows = self.rows("SELECT id, name, admin FROM users WHERE admin ORDER BY id LIMIT 1")
         return _user(rows[0]) if rows else None
 
     def user(self, name: str) -> User | None:
         """The user of that name, whatever the case of its letters."""
-        rows = self._rows("SELECT id, name, admin FROM users WHERE name = ?", name)
+        rows = self.rows("SELECT id, name, admin FROM users WHERE name = ?", name)
         return _user(rows[0]) if rows else None
 
     def add_user(self, name: str, *, admin: bool) -> User:
         """Enter a user; `sqlite3.IntegrityError` when the name is taken."""
-        with self._write() as db:
+        with self.write() as db:
             db.execute("INSERT INTO users (name, admin, created) VALUES (?, ?, ?)", (name, admin, time.time()))
         user = self.user(name)
         assert user is not None
@@ -161,14 +139,14 @@ class Database:
 
     def add_token(self, user: User, digest: bytes, *, role: str, label: str) -> None:
         """Let `user` in with the token of that digest; one entered before gets the new role, label and user."""
-        with self._write() as db:
+        with self.write() as db:
             db.execute(
                 "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?)", (digest, user.id, role, label, time.time())
             )
 
     def token(self, digest: bytes) -> tuple[bytes, str, str, User] | None:
         """The stored digest, role, label and user of a token."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT digest, role, label, users.id, users.name, users.admin"
             " FROM tokens JOIN users ON users.id = user_id WHERE digest = ?",
             digest,
@@ -183,17 +161,17 @@ class Database:
 
     def repo(self, kind: str, namespace: str, name: str) -> Repo | None:
         """The repository of that name, whatever the case of its letters."""
-        rows = self._rows(f"{_REPO} WHERE kind = ? AND namespace = ? AND name = ?", kind, namespace, name)
+        rows = self.rows(f"{_REPO} WHERE kind = ? AND namespace = ? AND name = ?", kind, namespace, name)
         return _repo(rows[0]) if rows else None
 
     def repo_by_id(self, repo_id: str) -> Repo | None:
         """The repository with that id, or None when there is none (any more)."""
-        rows = self._rows(f"{_REPO} WHERE id = ?", repo_id)
+        rows = self.rows(f"{_REPO} WHERE id = ?", repo_id)
         return _repo(rows[0]) if rows else None
 
     def moved(self, kind: str, namespace: str, name: str) -> Repo | None:
         """The repository that had this name before it was moved."""
-        rows = self._rows(
+        rows = self.rows(
             f"{_REPO} WHERE id = (SELECT repo_id FROM former_names WHERE kind = ? AND namespace = ? AND name = ?)",
             kind,
             namespace,
@@ -203,12 +181,12 @@ class Database:
 
     def repos(self, kind: str) -> list[Repo]:
         """All repositories of a kind, newest first."""
-        return [_repo(row) for row in self._rows(f"{_REPO} WHERE kind = ? ORDER BY created DESC, id", kind)]
+        return [_repo(row) for row in self.rows(f"{_REPO} WHERE kind = ? ORDER BY created DESC, id", kind)]
 
     def add_repo(self, repo: Repo) -> bool:
         """Enter a repository; False when the name is taken."""
         try:
-            with self._write() as db:
+            with self.write() as db:
                 # a new repository takes the name back from one that has moved away
                 db.execute(
                     "DELETE FROM former_names WHERE kind = ? AND namespace = ? AND name = ?",
@@ -224,13 +202,13 @@ class Database:
 
     def set_private(self, repo: Repo, private: bool) -> None:
         """Change who may see a repository."""
-        with self._write() as db:
+        with self.write() as db:
             db.execute("UPDATE repos SET private = ? WHERE id = ?", (private, repo.id))
 
     def move_repo(self, repo: Repo, namespace: str, name: str) -> bool:
         """Give a repository another name, and keep the old one as a way to it; False when it is taken."""
         try:
-            with self._write() as db:
+            with self.write() as db:
                 db.execute("UPDATE repos SET namespace = ?, name = ? WHERE id = ?", (namespace, name, repo.id))
                 new = (repo.kind, namespace, name)
                 db.execute("DELETE FROM former_names WHERE kind = ? AND namespace = ? AND name = ?", new)
@@ -243,20 +221,20 @@ class Database:
 
     def delete_repo(self, repo: Repo) -> None:
         """Remove a repository's row, its former names and what it holds; no file is touched."""
-        with self._write() as db:
+        with self.write() as db:
             db.execute("DELETE FROM repos WHERE id = ?", (repo.id,))
 
     # ── which repository holds which large file ──
 
     def hold(self, repo: Repo, oid: str) -> None:
         """Record that `repo` was given the bytes of `oid`."""
-        with self._write() as db:
+        with self.write() as db:
             db.execute("INSERT OR IGNORE INTO holdings VALUES (?, ?)", (oid, repo.id))
 
     def holders(self, oid: str) -> list[Repo]:
         """The repositories that were given the bytes of `oid`."""
         return [
-            _repo(row) for row in self._rows(f"{_REPO} WHERE id IN (SELECT repo_id FROM holdings WHERE oid = ?)", oid)
+            _repo(row) for row in self.rows(f"{_REPO} WHERE id IN (SELECT repo_id FROM holdings WHERE oid = ?)", oid)
         ]
 
 

@@ -1,0 +1,105 @@
+"""The one way in which every request is admitted, read and answered.
+
+A handler is an ordinary function from `Call` to `Response`. It runs in a worker thread, after the caller was
+admitted and the body received within its bounds, so it may block, and holds no event loop up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from perdure.hub import limits
+from perdure.hub.blobs import CHUNK
+from perdure.hub.core import Access, Call
+from perdure.hub.http import ApiError, too_large
+
+T = TypeVar("T")
+
+Handler = Callable[[Call], Response]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def endpoint(
+    handler: Handler, *, access: Access, limit: int = limits.JSON_BODY, before: Callable[[Call], None] | None = None
+) -> Endpoint:
+    """Serve a handler that wants the body in memory, at most `limit` bytes.
+
+    `before` runs once the caller is admitted and ahead of the body, for what only the handler can check.
+    """
+
+    async def serve(request: Request) -> Response:
+        call = await _admitted(request, access, before)
+        parts = [chunk async for chunk in _body(request, limit)]
+        call.body = b"".join(parts)
+        return await run(handler, call)
+
+    return serve
+
+
+def upload_endpoint(
+    handler: Handler,
+    *,
+    access: Access,
+    limit: int,
+    digest: bool = False,
+    before: Callable[[Call], None] | None = None,
+) -> Endpoint:
+    """Serve a handler that wants the body in a staged file, digested on the way if it says so."""
+
+    async def serve(request: Request) -> Response:
+        call = await _admitted(request, access, before)
+        with await run(lambda: call.hub.staging.new(digest=digest)) as staged:
+            buffer = bytearray()
+            async for chunk in _body(request, limit):
+                buffer += chunk
+                if len(buffer) >= CHUNK:
+                    await run(staged.write, buffer)
+                    buffer = bytearray()
+            await run(staged.write, buffer)
+            call.upload = staged
+            return await run(handler, call)
+
+    return serve
+
+
+async def run(function: Callable[..., T], *args: object) -> T:
+    """Call a blocking function in a worker thread."""
+    return await anyio.to_thread.run_sync(function, *args)
+
+
+async def _admitted(request: Request, access: Access, before: Callable[[Call], None] | None) -> Call:
+    call = Call(request.app.state.hub, request)
+
+    def admit() -> None:
+        call.admit(access)
+        if before is not None:
+            before(call)
+
+    await run(admit)
+    return call
+
+
+async def _body(request: Request, limit: int) -> AsyncIterator[bytes]:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large("The request body", limit)
+    received = 0
+    stream = request.stream()
+    try:
+        while True:
+            with anyio.fail_after(limits.BODY_SILENCE_SECONDS):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                return
+            received += len(chunk)
+            if received > limit:
+                raise too_large("The request body", limit)
+            yield chunk
+    except (TimeoutError, ClientDisconnect) as error:
+        raise ApiError(408, "The request body did not arrive whole; nothing was kept of it.") from error
