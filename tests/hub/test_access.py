@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hubs import TOKEN, ask, ndjson
 
-from perdure.hub.auth import token_digest
+from perdure.hub.accounts import Accounts
+from perdure.hub.db import open_database
 from perdure.hub.server import HubServer
 
 OTHER = "token-of-somebody-else"
@@ -22,13 +22,10 @@ READER = "token-that-may-only-read"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
     folder = tmp_path_factory.mktemp("hub")
     with HubServer(folder, user="me", token=TOKEN) as running:
-        with sqlite3.connect(folder / "hub.sqlite3") as db:
-            db.execute("INSERT INTO users (name, admin, created) VALUES ('you', 0, 0.0)")
-            for token, user, role in [(OTHER, "you", "write"), (READER, "me", "read")]:
-                db.execute(
-                    "INSERT INTO tokens SELECT ?, id, ?, 'test', 0.0 FROM users WHERE name = ?",
-                    (token_digest(token), role, user),
-                )
+        db = open_database(folder)
+        accounts = Accounts(db)
+        accounts.add_token(accounts.add_user("you"), OTHER, role="write", label="test")
+        accounts.add_token(accounts.require_user("me"), READER, role="read", label="test")
         db.close()
         ask(running.url, "POST", "/api/repos/create", {"name": "secret"})
         ask(running.url, "POST", "/api/repos/create", {"name": "open", "private": False})

@@ -13,8 +13,8 @@ import lz4.frame
 import pytest
 from hubs import TOKEN, Answer, Client, ask, ndjson
 
-from perdure.hub.auth import token_digest
-from perdure.hub.db import Database
+from perdure.hub.accounts import Accounts
+from perdure.hub.db import open_database
 from perdure.hub.server import HubServer
 from perdure.hub.xet.hashing import chunk_hash, hash_text, xorb_hash
 from perdure.hub.xet.xorb import XetError, Xorb, check_xorb
@@ -233,8 +233,9 @@ def test_knowing_a_sha256_opens_nobody_elses_file(tmp_path: Path) -> None:
         return ask(url, "POST", f"{cas}/shards", shard, token=key).status
 
     with HubServer(tmp_path, user="me", token=TOKEN) as hub:
-        db = Database(tmp_path / "hub.sqlite3")
-        db.add_token(db.add_user("you", admin=False), token_digest(thief), role="write", label="test")
+        db = open_database(tmp_path)
+        accounts = Accounts(db)
+        accounts.add_token(accounts.add_user("you"), thief, role="write", label="test")
         db.close()
         honest = _shard(wanted, (_name(secret), 5000, 0, 1))
         assert give(hub.url, "me/mine", TOKEN, honest, secret) == 200

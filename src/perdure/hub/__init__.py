@@ -10,7 +10,8 @@ core      what holds the parts together
 manage · refs · contents · info · resolve · commits · lfs · xet/       the handlers
 git · tree       one bare git repository for each repo            durable before a branch moves
 blobs            large files by their sha256                       durable before they get their name
-db · auth        users, tokens, repositories, visibility; signed links
+db · schema      repositories and settings, in SQLite
+accounts · orgs · auth    users, tokens, organisations; who may do what; signed links
 paths · limits · attributes · card · weights · http                pure helpers
 ```
 """

@@ -84,6 +84,7 @@ def _routes() -> list[Route]:
     revision = "/{revision:segment}"
     branch = "/branch/{branch:tail}"
     read, write, user, anyone = Access.READ, Access.WRITE, Access.USER, Access.ANYONE
+    download = Access.DOWNLOAD  # what hands out bytes of files
     routes = [
         _route("GET", "/", _greeting, anyone),
         _route("GET", "/api/whoami-v2", manage.whoami, user),
@@ -95,7 +96,7 @@ def _routes() -> list[Route]:
         _route("GET", repo, info.repo_info, read),
         _route("GET", repo + "/revision" + revision, info.repo_info, read),
         _route("PUT", repo + "/settings", manage.settings, write),
-        _route("GET", repo + "/auth-check", manage.auth_check, read),
+        _route("GET", repo + "/auth-check", manage.auth_check, download),
         _route("GET", repo + "/auth-check/write", manage.auth_check, write),
         _route("GET", repo + "/refs", refs.list_refs, read),
         _route("GET", repo + "/commits" + revision, refs.list_commits, read),
@@ -127,7 +128,7 @@ def _routes() -> list[Route]:
         routes += [
             _route("POST", page + ".git/info/lfs/objects/batch", lfs.batch, write),
             _route("POST", page + ".git/info/lfs/objects/verify", lfs.verify, write),
-            _route("GET", page + "/resolve" + revision + "/{path:tail}", resolve.resolve, read),
+            _route("GET", page + "/resolve" + revision + "/{path:tail}", resolve.resolve, download),
         ]
     routes.append(_route("GET", "/{name:segment}/resolve/{rest:tail}", manage.no_such_repo, anyone))
     return routes

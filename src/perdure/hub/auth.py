@@ -4,58 +4,46 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
-import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from perdure.errors import InvalidInput
-from perdure.hub.db import Database, Repo, User
+from perdure.hub.accounts import MAX_TOKEN, Accounts, User, token_digest
+from perdure.hub.db import Database, Repo
 from perdure.hub.http import ApiError
-
-_MIN_TOKEN: Final = 8
-_MAX_TOKEN: Final = 512
+from perdure.hub.orgs import Organizations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A user as one of their tokens shows them; `role` is the token's: `read` or `write`."""
+    """A user as one of their tokens shows them; `role` is the token's: `read`, `write` or `admin`.
+
+    `orgs` maps the organisations they are a member of to what they may do there.
+    """
 
     user: User
     role: str
     label: str
+    orgs: Mapping[str, str]
 
     @property
     def name(self) -> str:
         """The user's name."""
         return self.user.name
 
+    @property
+    def administers(self) -> bool:
+        """Whether everything is theirs to do: an administrator, with a token that says so."""
+        return self.user.admin and self.role == "admin"
 
-def new_token() -> str:
-    """A random token of 256 bits, with a prefix by which people and secret scanners recognise it."""
-    return "pdr_" + secrets.token_urlsafe(32)
-
-
-def token_digest(token: str) -> bytes:
-    """What is stored of a token. Tokens are long random strings, so a plain sha256 cannot be searched backwards."""
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-
-
-def check_token(token: str) -> str:
-    """A token somebody chose.
-
-    Raises:
-        InvalidInput: It could not travel in a header, or a few guesses would find it.
-    """
-    if not _MIN_TOKEN <= len(token) <= _MAX_TOKEN or not all("!" <= c <= "~" for c in token):
-        raise InvalidInput(
-            f"A token must be {_MIN_TOKEN} to {_MAX_TOKEN} printable ASCII characters without spaces.",
-            hint="Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
-        )
-    return token
+    def role_in(self, namespace: str) -> str | None:
+        """`write` in one's own namespace, what the organisation says in its, None elsewhere."""
+        if self.administers or self.name.lower() == namespace.lower():
+            return "write"
+        return next((role for name, role in self.orgs.items() if name.lower() == namespace.lower()), None)
 
 
 def authenticate(db: Database, authorization: str | None) -> Caller | None:
@@ -75,28 +63,42 @@ def authenticate(db: Database, authorization: str | None) -> Caller | None:
             token = ""
     elif scheme.lower() != "bearer":
         token = ""
-    digest = token_digest(token)
-    found = db.token(digest) if 0 < len(token) <= _MAX_TOKEN else None
-    if found is None or not hmac.compare_digest(found[0], digest):
+    caller = find_caller(db, token_digest(token)) if 0 < len(token) <= MAX_TOKEN else None
+    if caller is None:
         # clients tell a wrong token from a missing repository by exactly this sentence
         raise ApiError(401, "Invalid credentials in Authorization header", headers={"WWW-Authenticate": "Bearer"})
-    _, role, label, user = found
-    return Caller(user=user, role=role, label=label)
+    return caller
+
+
+def find_caller(db: Database, digest: bytes) -> Caller | None:
+    """The caller whose token has this digest; None when it is unknown, revoked or expired."""
+    found = Accounts(db).by_digest(digest)
+    if found is None or not hmac.compare_digest(found[0], digest):
+        return None
+    _, known, user = found
+    return Caller(user=user, role=known.role, label=known.label, orgs=Organizations(db).memberships(user))
 
 
 def may_read(caller: Caller | None, repo: Repo) -> bool:
-    """Whether `caller` (None: somebody without a token) may see `repo` and download from it."""
-    return not repo.private or (caller is not None and owns(caller, repo.namespace))
+    """Whether `caller` (None: somebody without a token) may see `repo`."""
+    return not repo.private or (caller is not None and caller.role_in(repo.namespace) is not None)
+
+
+def may_download(caller: Caller | None, repo: Repo) -> bool:
+    """Whether `caller`, who may see `repo`, may also have its files: what `gated` is about."""
+    if not repo.gated:
+        return True
+    return caller is not None and (repo.gated == "auto" or caller.role_in(repo.namespace) is not None)
 
 
 def may_write(caller: Caller | None, repo: Repo) -> bool:
-    """Whether `caller` may change `repo`; a token with the role `read` may not, whoever's it is."""
-    return caller is not None and caller.role != "read" and owns(caller, repo.namespace)
+    """Whether `caller` may change `repo`."""
+    return caller is not None and may_write_in(caller, repo.namespace)
 
 
-def owns(caller: Caller, namespace: str) -> bool:
-    """Whether everything in `namespace` is the caller's: it is their own, or they are an administrator."""
-    return caller.user.admin or caller.name.lower() == namespace.lower()
+def may_write_in(caller: Caller, namespace: str) -> bool:
+    """Whether `caller` may make and change repositories in `namespace`; with a token to read, nobody may."""
+    return caller.role != "read" and caller.role_in(namespace) == "write"
 
 
 class Signer:

@@ -14,12 +14,9 @@ from starlette.requests import Request
 
 from perdure.hub import auth
 from perdure.hub.blobs import ContentStore, Staged, Staging, make_private_folder
-from perdure.hub.db import Database, Repo
+from perdure.hub.db import DATABASE, Database, Repo
 from perdure.hub.git import GitRepo, GitRepos
-from perdure.hub.http import ApiError, bad_request, parse_json, repo_not_found
-
-DATABASE = "hub.sqlite3"
-"""The first file in a store: a folder without it is none."""
+from perdure.hub.http import ApiError, bad_request, gated, parse_json, repo_not_found
 
 PREFIX = {"model": "", "dataset": "datasets/"}
 """Kind of repository → what comes before its id in the addresses people see."""
@@ -61,7 +58,7 @@ class Hub:
         self.db.close()
 
     def holds_for(self, caller: auth.Caller, repo: Repo, oid: str) -> bool:
-        """Whether `repo` may refer to a stored file: it was given its bytes, or `caller` may read one that was.
+        """Whether `repo` may refer to a stored file: it was given its bytes, or `caller` may download it elsewhere.
 
         Knowing a sha256 is not having the file; without this rule a digest would open other people's files.
         """
@@ -70,7 +67,7 @@ class Hub:
         holders = self.db.holders(oid)
         if any(holder.id == repo.id for holder in holders):
             return True
-        if any(auth.may_read(caller, holder) for holder in holders):
+        if any(auth.may_read(caller, holder) and auth.may_download(caller, holder) for holder in holders):
             self.db.hold(repo, oid)
             return True
         return False
@@ -83,6 +80,7 @@ class Access(Enum):
     ANYONE = "anyone"
     USER = "user"
     READ = "read"
+    DOWNLOAD = "download"
     WRITE = "write"
 
 
@@ -166,7 +164,9 @@ class Call:
         if access is not Access.USER:
             params = self.request.path_params
             self.admitted = self.find_repo(params.get("kind", "model"), params["namespace"], params["name"])
-        if access is Access.READ:
+        if access is Access.DOWNLOAD and not auth.may_download(self.caller, self.repo):
+            raise gated(self.repo.full_name, anonymous=self.caller is None)
+        if access in {Access.READ, Access.DOWNLOAD}:
             return
         if self.caller is None:
             raise ApiError(401, "This needs a token: log in first.", headers={"WWW-Authenticate": "Bearer"})

@@ -1,4 +1,4 @@
-"""Users, tokens, repositories and what each repository holds, in SQLite.
+"""Repositories, what each of them holds, and the settings of the store, in SQLite; `accounts` adds its users.
 
 Bytes never live here: files are in git and in the blob store. A row is durable when the call that wrote it returns.
 """
@@ -9,29 +9,26 @@ import os
 import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from perdure.errors import UnsupportedFormat
+from perdure.errors import InvalidInput, NotFound, UnsupportedFormat
 from perdure.hub.schema import MIGRATIONS
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
-    """A user's row."""
-
-    id: int
-    name: str
-    admin: bool
+DATABASE: Final = "hub.sqlite3"
+"""The first file in a store: a folder without it is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repo:
-    """A repository's row; `id` also names its folder, so that moving or renaming it touches no file."""
+    """A repository's row; `id` also names its folder, so that moving or renaming it touches no file.
+
+    `gated` says whose downloads are refused: nobody's (empty), those without a token (`auto`), or those of all but
+    the namespace's own people (`manual`).
+    """
 
     id: str
     kind: str
@@ -39,6 +36,7 @@ class Repo:
     name: str
     private: bool
     created: float
+    gated: str = ""
 
     @property
     def full_name(self) -> str:
@@ -83,7 +81,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: durable when the block ends, undone when it raises."""
+        """A transaction: what is executed in the block is durable when it ends, and undone when it raises."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -94,7 +92,7 @@ class Database:
             self._db.execute("COMMIT")
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """What a query finds."""
+        """The rows that a query finds."""
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 
@@ -116,46 +114,6 @@ class Database:
         """Make clients forget what they sent; nothing happens when `current` was replaced already."""
         with self.write() as db:
             db.execute("UPDATE meta SET value = ? WHERE key = 'epoch' AND value = ?", (secrets.token_hex(8), current))
-
-    # ── users and tokens ──
-
-    def first_admin(self) -> User | None:
-        """The administrator who was made first, or None in a new store."""
-        rows = self.rows("SELECT id, name, admin FROM users WHERE admin ORDER BY id LIMIT 1")
-        return _user(rows[0]) if rows else None
-
-    def user(self, name: str) -> User | None:
-        """The user of that name, whatever the case of its letters."""
-        rows = self.rows("SELECT id, name, admin FROM users WHERE name = ?", name)
-        return _user(rows[0]) if rows else None
-
-    def add_user(self, name: str, *, admin: bool) -> User:
-        """Enter a user; `sqlite3.IntegrityError` when the name is taken."""
-        with self.write() as db:
-            db.execute("INSERT INTO users (name, admin, created) VALUES (?, ?, ?)", (name, admin, time.time()))
-        user = self.user(name)
-        assert user is not None
-        return user
-
-    def add_token(self, user: User, digest: bytes, *, role: str, label: str) -> None:
-        """Let `user` in with the token of that digest; one entered before gets the new role, label and user."""
-        with self.write() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?)", (digest, user.id, role, label, time.time())
-            )
-
-    def token(self, digest: bytes) -> tuple[bytes, str, str, User] | None:
-        """The stored digest, role, label and user of a token."""
-        rows = self.rows(
-            "SELECT digest, role, label, users.id, users.name, users.admin"
-            " FROM tokens JOIN users ON users.id = user_id WHERE digest = ?",
-            digest,
-        )
-        if not rows:
-            return None
-        stored, role, label, *user = rows[0]
-        assert isinstance(stored, bytes)
-        return stored, str(role), str(label), _user(tuple(user))
 
     # ── repositories ──
 
@@ -193,17 +151,23 @@ class Database:
                     (repo.kind, repo.namespace, repo.name),
                 )
                 db.execute(
-                    "INSERT INTO repos VALUES (?, ?, ?, ?, ?, ?)",
-                    (repo.id, repo.kind, repo.namespace, repo.name, repo.private, repo.created),
+                    "INSERT INTO repos VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (repo.id, repo.kind, repo.namespace, repo.name, repo.private, repo.created, repo.gated),
                 )
         except sqlite3.IntegrityError:
             return False
         return True
 
-    def set_private(self, repo: Repo, private: bool) -> None:
-        """Change who may see a repository."""
+    def count_repos(self, namespace: str) -> int:
+        """How many repositories are in a namespace."""
+        (row,) = self.rows("SELECT count(*) FROM repos WHERE namespace = ?", namespace)
+        assert isinstance(row[0], int)
+        return row[0]
+
+    def set_access(self, repo: Repo, *, private: bool, gated: str) -> None:
+        """Change who may see a repository and who may download from it."""
         with self.write() as db:
-            db.execute("UPDATE repos SET private = ? WHERE id = ?", (private, repo.id))
+            db.execute("UPDATE repos SET private = ?, gated = ? WHERE id = ?", (private, gated, repo.id))
 
     def move_repo(self, repo: Repo, namespace: str, name: str) -> bool:
         """Give a repository another name, and keep the old one as a way to it; False when it is taken."""
@@ -238,17 +202,28 @@ class Database:
         ]
 
 
-_REPO: Final = "SELECT id, kind, namespace, name, private, created FROM repos"
+def open_database(folder: Path) -> Database:
+    """The database of an existing store, whether a server runs on it or not; close it after use.
+
+    Raises:
+        NotFound: The folder is no hub's.
+        InvalidInput: It cannot be read or written.
+    """
+    if not (folder / DATABASE).is_file():
+        raise NotFound(
+            f"{folder} is no hub's folder.", hint=f"Name it with --dir; perdure serve --dir {folder} makes a new one."
+        )
+    try:
+        return Database(folder / DATABASE)
+    except (OSError, sqlite3.Error) as error:
+        raise InvalidInput(f"The hub's database in {folder} cannot be opened: {error}.") from error
 
 
-def _user(row: tuple[object, ...]) -> User:
-    identity, name, admin = row
-    assert isinstance(identity, int)
-    return User(id=identity, name=str(name), admin=bool(admin))
+_REPO: Final = "SELECT id, kind, namespace, name, private, created, gated FROM repos"
 
 
 def _repo(row: tuple[object, ...]) -> Repo:
-    identity, kind, namespace, name, private, created = row
+    identity, kind, namespace, name, private, created, gated = row
     assert isinstance(created, float)
     return Repo(
         id=str(identity),
@@ -257,4 +232,5 @@ def _repo(row: tuple[object, ...]) -> Repo:
         name=str(name),
         private=bool(private),
         created=created,
+        gated=str(gated),
     )

@@ -59,6 +59,13 @@ def repo_not_found(*, anonymous: bool = False) -> ApiError:
     return ApiError(401 if anonymous else 404, "Repository not found", code="RepoNotFound")
 
 
+def gated(full_name: str, *, anonymous: bool) -> ApiError:
+    """The answer to somebody who may see a repository, but not have its files."""
+    if anonymous:
+        return ApiError(401, f"{full_name} is gated: log in to have its files.", code="GatedRepo")
+    return ApiError(403, f"The files of {full_name} are for its owner's people only.", code="GatedRepo")
+
+
 def branch_moved() -> ApiError:
     """The answer to a write that was based on a commit which is no longer the branch's newest."""
     return ApiError(412, "A commit has happened since. Please refresh and try again.")

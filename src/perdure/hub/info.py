@@ -85,7 +85,7 @@ def _facts(call: Call, repo: Repo, git: GitRepo, commit: Commit, entries: list[E
         "author": repo.namespace,
         "sha": commit.id.decode(),
         "private": repo.private,
-        "gated": False,
+        "gated": repo.gated or False,
         "disabled": False,
         "createdAt": timestamp(repo.created),
         "lastModified": timestamp(commit.commit_time),

@@ -27,10 +27,14 @@ def whoami(call: Call) -> Response:
             "fullname": caller.name,
             "email": None,
             "isPro": False,
-            "orgs": [],
+            "orgs": [_membership(name, role) for name, role in caller.orgs.items()],
             "auth": {"type": "access_token", "accessToken": {"displayName": caller.label, "role": caller.role}},
         }
     )
+
+
+def _membership(name: str, role: str) -> dict[str, Any]:
+    return {"type": "org", "id": name, "name": name, "fullname": name, "roleInOrg": role, "isEnterprise": False}
 
 
 def create_repo(call: Call) -> Response:
@@ -83,14 +87,13 @@ def move_repo(call: Call) -> Response:
 
 
 def settings(call: Call) -> Response:
-    """Change a repository's visibility, and say what it is."""
+    """Change who may see a repository and who may download from it; what is not named stays."""
     body = call.json()
-    if body.get("gated"):
-        raise bad_request("Gated repositories are not supported by this hub.")
-    private = _private(body)
-    if private is not None:
-        call.hub.db.set_private(call.repo, private)
-    return JSONResponse({"private": call.repo.private if private is None else private, "gated": False})
+    private, gated = _private(body), _gated(body)
+    private = call.repo.private if private is None else private
+    gated = call.repo.gated if gated is None else gated
+    call.hub.db.set_access(call.repo, private=private, gated=gated)
+    return JSONResponse({"private": private, "gated": gated or False})
 
 
 def auth_check(call: Call) -> Response:
@@ -144,8 +147,15 @@ def _private(body: dict[str, Any]) -> bool | None:
     return visibility == "private"
 
 
+def _gated(body: dict[str, Any]) -> str | None:
+    value = body.get("gated")
+    if value is not None and value is not False and value not in ("auto", "manual"):
+        raise bad_request("'gated' must be 'auto' (everybody with a token), 'manual' (the owner's people) or false.")
+    return "" if value is False else value
+
+
 def _require_ownership(call: Call, namespace: str) -> None:
-    if call.user.role == "read" or not auth.owns(call.user, namespace):
+    if not auth.may_write_in(call.user, namespace):
         raise forbidden(call.user, namespace)
 
 

@@ -48,5 +48,17 @@ CREATE TABLE xorb_uses (xorb TEXT NOT NULL, oid TEXT NOT NULL, PRIMARY KEY (xorb
 CREATE TABLE chunks (chunk TEXT NOT NULL, xorb TEXT NOT NULL, PRIMARY KEY (chunk, xorb)) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_FIRST, _COLLABORATION)
+# An administrator's tokens could do everything before there was a role that says so; they still can.
+_ACCOUNTS: Final = """
+ALTER TABLE tokens ADD COLUMN expires REAL;
+UPDATE tokens SET role = 'admin' WHERE role = 'write' AND user_id IN (SELECT id FROM users WHERE admin);
+ALTER TABLE repos ADD COLUMN gated TEXT NOT NULL DEFAULT '';
+CREATE TABLE orgs (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE, created REAL NOT NULL);
+CREATE TABLE members (
+    org_id INTEGER NOT NULL REFERENCES orgs ON DELETE CASCADE,
+    user_id INTEGER NOT NULL REFERENCES users ON DELETE CASCADE, role TEXT NOT NULL, PRIMARY KEY (org_id, user_id)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_FIRST, _COLLABORATION, _ACCOUNTS)
 """Each takes the store from the version of its index to the next. Never edited once released, only added to."""

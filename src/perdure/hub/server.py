@@ -17,13 +17,11 @@ from typing import Final
 import uvicorn
 
 from perdure.errors import InvalidInput, Unavailable
-from perdure.hub import auth
+from perdure.hub.accounts import Accounts, User, check_account_name, check_token, new_token
 from perdure.hub.app import create_app
 from perdure.hub.blobs import make_private_folder
-from perdure.hub.core import DATABASE, Hub
-from perdure.hub.db import Database, User
-from perdure.hub.http import ApiError
-from perdure.hub.paths import check_namespace
+from perdure.hub.core import Hub
+from perdure.hub.db import DATABASE, Database
 from perdure.io.locks import Lock, hold, release
 
 log = logging.getLogger("perdure.hub")
@@ -241,20 +239,18 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _check_account(user: str | None, token: str | None) -> None:
     if user is not None:
-        try:
-            check_namespace(user)
-        except ApiError as error:
-            raise InvalidInput(f"{user!r} cannot be a user's name. {error.message}") from error
+        check_account_name(user)
     if token is not None:
-        auth.check_token(token)
+        check_token(token)
 
 
-def _account(db: Database, user: str | None, token: str | None) -> Account:
+def _account(db: Database, name: str | None, token: str | None) -> Account:
     """Find or make the administrator, and give them the token that was asked for."""
-    existing = db.user(user) if user else db.first_admin()
+    accounts = Accounts(db)
+    existing = accounts.user(name) if name else accounts.first_admin()
     if existing is not None and token is None:
         return Account(user=existing.name, token=None)
-    owner: User = existing or db.add_user(user or "admin", admin=True)
-    token = token or auth.new_token()
-    db.add_token(owner, auth.token_digest(token), role="write", label="perdure serve")
+    owner: User = existing or accounts.add_user(name or "admin", admin=True)
+    token = token or new_token()
+    accounts.add_token(owner, token, role="admin" if owner.admin else "write", label="perdure serve")
     return Account(user=owner.name, token=token)

@@ -1,0 +1,244 @@
+"""Who may use a hub: users and their tokens.
+
+Every call reads and writes the store's database, so that what the command line changes counts at the next request
+of a server that runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from perdure.errors import AlreadyExists, InvalidInput, NotFound
+from perdure.hub.db import Database
+from perdure.hub.http import ApiError
+from perdure.hub.paths import check_namespace
+
+Role = Literal["read", "write", "admin"]
+ROLES: Final[tuple[Role, ...]] = ("read", "write", "admin")
+
+_MIN_TOKEN: Final = 8
+MAX_TOKEN: Final = 512
+_ID: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Somebody with tokens; what is in the namespace of their name is theirs."""
+
+    id: int
+    name: str
+    admin: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """What is known of a token. `id` is the start of its digest: enough to name it, useless to whoever reads it.
+
+    `created` and `expires` are seconds since 1970; `expires` is None when it never does.
+    """
+
+    id: str
+    user: str
+    role: str
+    label: str
+    created: float
+    expires: float | None
+
+
+def new_token() -> str:
+    """A random token of 256 bits, with a prefix by which people and secret scanners recognise it."""
+    return "pdr_" + secrets.token_urlsafe(32)
+
+
+def token_digest(token: str) -> bytes:
+    """What is stored of a token. Tokens are long random strings, so a plain sha256 cannot be searched backwards."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def check_token(token: str) -> str:
+    """A token somebody chose.
+
+    Raises:
+        InvalidInput: It could not travel in a header, or a few guesses would find it.
+    """
+    if not _MIN_TOKEN <= len(token) <= MAX_TOKEN or not all("!" <= c <= "~" for c in token):
+        raise InvalidInput(
+            f"A token must be {_MIN_TOKEN} to {MAX_TOKEN} printable ASCII characters without spaces.",
+            hint="Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+        )
+    return token
+
+
+def check_account_name(name: str) -> str:
+    """The name of a user or an organisation.
+
+    Raises:
+        InvalidInput: It cannot be a namespace.
+    """
+    try:
+        return check_namespace(name)
+    except ApiError as error:
+        raise InvalidInput(f"{name!r} cannot be the name of a user or an organisation. {error.message}") from error
+
+
+class Accounts:
+    """The accounts in a store's database. Safe to use from any thread and beside a running server.
+
+    Args:
+        db: The opened database.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    # ── users ──
+
+    def users(self) -> list[User]:
+        """Everybody, by name."""
+        return [_user(row) for row in self._db.rows("SELECT id, name, admin FROM users ORDER BY name")]
+
+    def first_admin(self) -> User | None:
+        """The administrator who was made first, or None in a new store."""
+        rows = self._db.rows("SELECT id, name, admin FROM users WHERE admin ORDER BY id LIMIT 1")
+        return _user(rows[0]) if rows else None
+
+    def user(self, name: str) -> User | None:
+        """The user of that name, whatever the case of its letters."""
+        rows = self._db.rows("SELECT id, name, admin FROM users WHERE name = ?", name)
+        return _user(rows[0]) if rows else None
+
+    def require_user(self, name: str) -> User:
+        """As `user`.
+
+        Raises:
+            NotFound: There is none.
+        """
+        user = self.user(name)
+        if user is None:
+            raise NotFound(f"There is no user {name!r}.", hint="perdure hub user list shows everybody.")
+        return user
+
+    def add_user(self, name: str, *, admin: bool = False) -> User:
+        """Enter a user.
+
+        Raises:
+            InvalidInput: The name cannot be a namespace.
+            AlreadyExists: A user or an organisation has it.
+        """
+        check_account_name(name)
+        with self._db.write() as db:
+            require_free(db, name)
+            db.execute("INSERT INTO users (name, admin, created) VALUES (?, ?, ?)", (name, admin, time.time()))
+        return self.require_user(name)
+
+    def remove_user(self, name: str) -> User:
+        """Remove a user with all their tokens and memberships; their repositories stay for the administrators.
+
+        Raises:
+            NotFound: There is none.
+            InvalidInput: Nobody else is an administrator.
+        """
+        user = self.require_user(name)
+        with self._db.write() as db:
+            others = db.execute("SELECT count(*) FROM users WHERE admin AND id != ?", (user.id,)).fetchone()[0]
+            if user.admin and not others:
+                raise InvalidInput(
+                    f"{user.name!r} is the last administrator and was not removed.",
+                    hint="Make another one first: perdure hub user add NAME --admin",
+                )
+            db.execute("DELETE FROM users WHERE id = ?", (user.id,))
+        return user
+
+    # ── tokens ──
+
+    def add_token(self, user: User, token: str, *, role: Role, label: str, expires: float | None = None) -> Token:
+        """Let `user` in with a token, of which the digest alone is stored; one they had gets the new facts.
+
+        Raises:
+            InvalidInput: The token cannot be used, or it is `admin` and the user is no administrator.
+            AlreadyExists: The token is somebody else's.
+        """
+        if role == "admin" and not user.admin:
+            raise InvalidInput(
+                f"{user.name!r} is no administrator, so their tokens cannot be.",
+                hint="Use --role read or --role write.",
+            )
+        digest = token_digest(check_token(token))
+        with self._db.write() as db:
+            owner = db.execute("SELECT user_id FROM tokens WHERE digest = ?", (digest,)).fetchone()
+            if owner is not None and owner[0] != user.id:
+                raise AlreadyExists("This token is somebody else's; nothing was changed.", hint="Choose another one.")
+            db.execute(
+                "INSERT OR REPLACE INTO tokens (digest, user_id, role, label, created, expires)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (digest, user.id, role, label, time.time(), expires),
+            )
+        return next(token for token in self.tokens(user) if token.id == digest.hex()[:_ID])
+
+    def tokens(self, user: User | None = None) -> list[Token]:
+        """The tokens of a user, or of everybody; oldest first."""
+        rows = self._db.rows(
+            f"{_TOKEN} WHERE ?1 IS NULL OR users.id = ?1 ORDER BY tokens.created, digest", user.id if user else None
+        )
+        return [_token(row) for row in rows]
+
+    def revoke_token(self, id: str) -> Token:
+        """Let nobody in with a token any more.
+
+        Args:
+            id: The token's id.
+
+        Raises:
+            NotFound: There is no such token.
+        """
+        found = [token for token in self.tokens() if token.id == id]
+        if not found:
+            raise NotFound(f"There is no token with the id {id!r}.", hint="perdure hub token list shows all ids.")
+        with self._db.write() as db:
+            db.execute("DELETE FROM tokens WHERE substr(lower(hex(digest)), 1, ?) = ?", (_ID, id))
+        return found[0]
+
+    def by_digest(self, digest: bytes) -> tuple[bytes, Token, User] | None:
+        """The stored digest, the token and its user; None for an unknown or an expired one."""
+        rows = self._db.rows(f"{_TOKEN} WHERE digest = ?", digest)
+        if not rows:
+            return None
+        stored, token = rows[0][0], _token(rows[0])
+        assert isinstance(stored, bytes)
+        user = self.user(token.user)
+        if user is None or (token.expires is not None and token.expires <= time.time()):
+            return None
+        return stored, token, user
+
+
+def require_free(db: sqlite3.Connection, name: str) -> None:
+    """Within a transaction: refuse a name that a user or an organisation has."""
+    for table, what in (("users", "A user"), ("orgs", "An organisation")):
+        if db.execute(f"SELECT 1 FROM {table} WHERE name = ?", (name,)).fetchone():
+            raise AlreadyExists(f"{what} of the name {name!r} exists already.", hint="Choose another name.")
+
+
+_TOKEN: Final = (
+    "SELECT digest, users.name, role, label, tokens.created, expires FROM tokens JOIN users ON users.id = user_id"
+)
+
+
+def _user(row: tuple[object, ...]) -> User:
+    identity, name, admin = row
+    assert isinstance(identity, int)
+    return User(id=identity, name=str(name), admin=bool(admin))
+
+
+def _token(row: tuple[object, ...]) -> Token:
+    digest, user, role, label, created, expires = row
+    assert isinstance(digest, bytes)
+    assert isinstance(created, float)
+    assert expires is None or isinstance(expires, float)
+    return Token(
+        id=digest.hex()[:_ID], user=str(user), role=str(role), label=str(label), created=created, expires=expires
+    )
