@@ -28,7 +28,7 @@ from perdure.format.manifest import FileEntry, Manifest, read_manifest, tensors_
 from perdure.format.names import CARD, MANIFEST, check_name, is_read_by_loaders
 from perdure.io import direct, locks
 from perdure.io.digest import as_text, digest_file
-from perdure.io.durable import exchange, fsync_file, fsync_folder, write_file
+from perdure.io.durable import exchange, fsync_file, fsync_folder, make_folders, write_file
 
 
 class Stage:
@@ -223,7 +223,7 @@ def stage(target: Path, *, inside: bool = False) -> Iterator[Stage]:
     if os.path.lexists(target) and not target.is_dir():
         raise InvalidInput(f"{target} is not a folder; nothing was written.", hint="Name another folder.")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(target.parent)
         replace.recover(target)
         staging, descriptor = staging_folders.make(target, inside=inside or _must_be_inside(target))
     except OSError as error:
