@@ -17,6 +17,7 @@ COMMANDS = {
     "completion": "Print the script that completes commands and options in bash, zsh or fish.",
     "demo": "Fine-tune a small model, save, publish and load it back: the whole road in minutes.",
     "export": "Turn a model folder into a clean one, as safetensors.",
+    "hub": "Users, tokens and organisations of an embedded hub.",
     "ls": "List the checkpoints of a run.",
     "push": "Publish a saved model as one commit, private unless told otherwise.",
     "serve": "Run the embedded hub.",

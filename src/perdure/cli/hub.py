@@ -1,0 +1,47 @@
+"""`perdure hub`: look after a hub's store, whether a server runs on it or not."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+# subcommand → one line of help; `perdure.cli.hub_<name>` holds its `command`
+COMMANDS = {
+    "org": "Organisations: namespaces that several people share.",
+    "token": "Tokens: create, list, revoke.",
+    "user": "Users: add, list, remove.",
+}
+
+_EPILOG = """
+\b
+Examples:
+  perdure hub user add ana --dir /srv/hub                          a user, and their token, shown once
+  perdure hub token create ana --role read --expires 90d           one more token, for a machine that only loads
+  perdure hub org create lab                                       a namespace to share
+  perdure hub org add lab ana --role write
+"""
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"perdure.cli.hub_{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=_LazyGroup, epilog=_EPILOG)
+def command() -> None:
+    """Look after the store of an embedded hub.
+
+    All of it works while a server runs on the store, and counts at its next request.
+    """
