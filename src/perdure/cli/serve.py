@@ -19,7 +19,11 @@ _EPILOG = """
 Examples:
   perdure serve                               a hub in ./perdure-hub, for this machine only
   perdure serve --dir /srv/hub --port 8000    the same folder holds everything; back it up as one
+  perdure serve --host 0.0.0.0 --port 443 --tls-cert fullchain.pem --tls-key privkey.pem
   PERDURE_HUB_TOKEN=... perdure serve --user me --json
+
+\b
+More users, tokens and organisations: see perdure hub --help.
 
 \b
 Then, in another terminal (any Hugging Face client works):
@@ -53,10 +57,29 @@ Then, in another terminal (any Hugging Face client works):
     help="A token for that user, added to those it has. On the command line other users of this machine can "
     "see it (ps); the environment variable keeps it from them.",
 )
+@click.option(
+    "--tls-cert", type=click.Path(path_type=Path), help="Serve https with this certificate (PEM, with its chain)."
+)
+@click.option("--tls-key", type=click.Path(path_type=Path), help="The certificate's private key (PEM).")
+@click.option(
+    "--rate-limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Let a caller make N requests of each kind (api, files, pages) in five minutes.  [default: any number]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Say that it is ready as one line of JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="A line for every request, on standard error.")
 def command(  # noqa: PLR0917 (click passes them by name)
-    folder: Path, host: str, port: int, user: str | None, token: str | None, as_json: bool, verbose: bool
+    folder: Path,
+    host: str,
+    port: int,
+    user: str | None,
+    token: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    rate_limit: int | None,
+    as_json: bool,
+    verbose: bool,
 ) -> None:
     """Run the embedded hub until SIGTERM or Ctrl-C.
 
@@ -66,19 +89,23 @@ def command(  # noqa: PLR0917 (click passes them by name)
     The first start makes an administrator and shows their token once; only its digest is stored.
     """
     os.environ.pop("PERDURE_HUB_TOKEN", None)  # not for anything this process may start
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together: name both, or neither.")
     from perdure.hub.server import HubServer
+    from perdure.hub.tls import Tls
 
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
     told = threading.Event()
     previous = _stop_on_signals(told)
-    server = HubServer(folder, user=user, token=token, host=host, port=port)
+    tls = Tls(cert=tls_cert, key=tls_key) if tls_cert and tls_key else None
+    server = HubServer(folder, user=user, token=token, host=host, port=port, tls=tls, rate_limit=rate_limit)
     try:
         server.start()
         _announce(server.url, server.user, server.token, folder, shown=token is None, as_json=as_json)
-        if not server.loopback:
+        if not server.loopback and tls is None:
             click.echo(
                 f"Warning: {host} can be reached from other machines, and without TLS anybody on the way can read "
-                "tokens and files. Put a TLS proxy in front, or listen on 127.0.0.1.",
+                "tokens and files. Use --tls-cert and --tls-key, put a TLS proxy in front, or listen on 127.0.0.1.",
                 err=True,
             )
         told.wait()

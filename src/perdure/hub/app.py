@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.hub import commits, contents, info, lfs, limits, manage, refs, resolve
-from perdure.hub.core import Access, Call, Hub
+from perdure.hub.core import ANSWER_HEADERS, Access, Call, Hub
 from perdure.hub.endpoints import Handler, endpoint, upload_endpoint
 from perdure.hub.http import ApiError
 from perdure.hub.xet import cas
@@ -194,13 +194,16 @@ class _Envelope:
         headers = dict(scope["headers"])
         request_id = _request_id(headers)
         scope["path"] = scope["raw_path"].decode("ascii", "replace")
+        scope[ANSWER_HEADERS] = {}
         status = 0
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                always = {"x-request-id": request_id, **scope[ANSWER_HEADERS]}
+                added = [(name.lower().encode(), value.encode()) for name, value in always.items()]
+                message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
         try:

@@ -17,6 +17,10 @@ from perdure.hub.blobs import ContentStore, Staged, Staging, make_private_folder
 from perdure.hub.db import DATABASE, Database, Repo
 from perdure.hub.git import GitRepo, GitRepos
 from perdure.hub.http import ApiError, bad_request, gated, parse_json, repo_not_found
+from perdure.hub.ratelimit import RateLimiter
+
+ANSWER_HEADERS = "perdure.headers"
+"""Where a request's scope holds the headers that its answer will have, whatever becomes of it."""
 
 PREFIX = {"model": "", "dataset": "datasets/"}
 """Kind of repository → what comes before its id in the addresses people see."""
@@ -32,10 +36,14 @@ class Hub:
     xorbs: ContentStore
     staging: Staging
     signer: auth.Signer
+    limiter: RateLimiter | None
 
     @classmethod
-    def open(cls, folder: Path) -> Hub:
-        """Open the store in an existing folder; what it lacks is made, and uploads that never finished are removed."""
+    def open(cls, folder: Path, *, rate_limit: int | None = None) -> Hub:
+        """Open the store in an existing folder; what it lacks is made, and uploads that never finished are removed.
+
+        A caller may make `rate_limit` requests in five minutes, or any number of them.
+        """
         db = Database(folder / DATABASE)
         # Clients remember which xorbs they sent to which CAS address and never send them twice. When the xorbs
         # are gone the address has to change, or the next upload of the same bytes would be refused.
@@ -51,6 +59,7 @@ class Hub:
             xorbs=ContentStore(folder / "xorbs"),
             staging=staging,
             signer=auth.Signer(db.secret()),
+            limiter=RateLimiter(rate_limit) if rate_limit else None,
         )
 
     def close(self) -> None:
@@ -158,7 +167,10 @@ class Call:
         """Find out who calls and which repository they mean, and refuse what is not theirs to do."""
         if access is Access.SIGNED:
             return
-        self.caller = auth.authenticate(self.hub.db, self.request.headers.get("authorization"))
+        try:
+            self.caller = auth.authenticate(self.hub.db, self.request.headers.get("authorization"))
+        finally:  # a wrong token counts, too: for the address it comes from
+            self._count()
         if access is Access.ANYONE:
             return
         if access is not Access.USER:
@@ -172,6 +184,15 @@ class Call:
             raise ApiError(401, "This needs a token: log in first.", headers={"WWW-Authenticate": "Bearer"})
         if access is Access.WRITE and not auth.may_write(self.caller, self.repo):
             raise forbidden(self.caller, self.repo.full_name)
+
+    def _count(self) -> None:
+        if self.hub.limiter is None:
+            return
+        client = self.request.client
+        who = f"user {self.caller.user.id}" if self.caller else f"address {client.host if client else ''}"
+        allowance = self.hub.limiter.count(who, self.request.url.path)
+        self.request.scope[ANSWER_HEADERS].update(allowance.headers)
+        allowance.require()
 
     def find_repo(self, kind: str, namespace: str, name: str) -> Repo:
         """A repository the caller may read.

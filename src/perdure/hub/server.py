@@ -22,6 +22,7 @@ from perdure.hub.app import create_app
 from perdure.hub.blobs import make_private_folder
 from perdure.hub.core import Hub
 from perdure.hub.db import DATABASE, Database
+from perdure.hub.tls import Tls
 from perdure.io.locks import Lock, hold, release
 
 log = logging.getLogger("perdure.hub")
@@ -50,6 +51,8 @@ class HubServer:
         token: A token for that user, added to those it has. A new user without one is given one.
         host: Address to listen on.
         port: Port to listen on; 0 lets the system choose.
+        tls: Serve https with this certificate; http without.
+        rate_limit: How many requests a caller may make in five minutes; any number unless told.
 
     Attributes:
         url: What clients take as `HF_ENDPOINT`.
@@ -58,7 +61,7 @@ class HubServer:
 
     Raises:
         InvalidInput: The name or token cannot be used, the store is in use or is some other folder with files in
-            it, or the address cannot be listened on.
+            it, the address cannot be listened on, or the certificate cannot be used.
 
     Example:
         ```python
@@ -75,10 +78,14 @@ class HubServer:
         token: str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        tls: Tls | None = None,
+        rate_limit: int | None = None,
     ) -> None:
         self._folder = Path(dir).absolute()
         self._host = host
         self._port = port
+        self._tls = tls
+        self._rate_limit = rate_limit
         self._wanted = (user, token)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -118,6 +125,8 @@ class HubServer:
 
     def _open(self) -> None:
         _check_account(*self._wanted)
+        if self._tls is not None:
+            self._tls.check()
         try:
             make_private_folder(self._folder)
             self._lock = _lock(self._folder)
@@ -125,7 +134,7 @@ class HubServer:
             # the socket first: a token made for a server that then cannot listen would never be shown
             listener = _listen(self._host, self._port)
             with listener:
-                self._hub = Hub.open(self._folder)
+                self._hub = Hub.open(self._folder, rate_limit=self._rate_limit)
                 self.account = _account(self._hub.db, *self._wanted)
                 self._serve(listener)
         except (OSError, sqlite3.Error) as error:
@@ -134,7 +143,7 @@ class HubServer:
     def _serve(self, bound: socket.socket) -> None:
         assert self._hub is not None
         name = f"[{self._host}]" if ":" in self._host else self._host
-        self.url = f"http://{name}:{bound.getsockname()[1]}"
+        self.url = f"http{'s' if self._tls else ''}://{name}:{bound.getsockname()[1]}"
         listener = bound.dup()
         config = uvicorn.Config(
             create_app(self._hub),
@@ -144,6 +153,8 @@ class HubServer:
             log_config=None,
             access_log=False,  # its lines hold whole addresses, and signatures with them; the app logs its own
             server_header=False,
+            ssl_certfile=self._tls.cert if self._tls else None,
+            ssl_keyfile=self._tls.key if self._tls else None,
             timeout_graceful_shutdown=_FINISH_SECONDS,
         )
         self._server = server = uvicorn.Server(config)
