@@ -91,7 +91,7 @@ class PowerCut:
             node.synced = len(node.writes)
 
     def _change(self, *entries: tuple[str, Node | None]) -> None:
-        named = [(self._find(os.path.dirname(path)), os.path.basename(path), node) for path, node in entries]
+        named = [(self._find(str(Path(path).parent)), Path(path).name, node) for path, node in entries]
         self._changes.append(Change(named))
 
     def _find(self, path: str) -> Node:
@@ -235,8 +235,8 @@ class Recorder:
 
     def _path(self, path: Any, within: int | None = None) -> str:
         if isinstance(path, int):
-            return os.readlink(f"/proc/self/fd/{path}")
-        parent = Path.cwd() if within is None else Path(os.readlink(f"/proc/self/fd/{within}"))
+            return str(Path(f"/proc/self/fd/{path}").readlink())
+        parent = Path.cwd() if within is None else Path(f"/proc/self/fd/{within}").readlink()
         return str(parent / os.fspath(path))
 
     def _within(self, path: str) -> str | None:
