@@ -96,7 +96,7 @@ class PowerCut:
 
     def _find(self, path: str) -> Node:
         node = self.root
-        for name in filter(None, path.split("/")):
+        for name in Path(path).parts:
             found = self._entries(self._changes)[node][name]
             assert found is not None, path
             node = found
@@ -241,4 +241,4 @@ class Recorder:
 
     def _within(self, path: str) -> str | None:
         relative = os.path.relpath(path, self._root)
-        return None if relative.startswith("..") else relative.removeprefix(".")
+        return None if relative.startswith("..") else relative

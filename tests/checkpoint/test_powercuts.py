@@ -88,7 +88,7 @@ def test_the_power_fails_while_a_damaged_one_is_replaced(
         with weights.open("r+b") as file:
             file.write(damaged)
         recorder.events = [event for event in recorder.events if event[0] != "durable"]
-        path = "/" + weights.relative_to(root).as_posix()
+        path = weights.relative_to(root).as_posix()
         recorder.events += [("write", path, 0, damaged), ("sync", path)]
         first = len(recorder.events)
         train(run_folder, recorder, new_run(), until=2)

@@ -120,8 +120,8 @@ class Staging:
         with self._changed:
             while self._live and not self._stopped:
                 self._changed.wait()
-        self._torn = self._changed_since()
-        self._drained = True
+            self._torn = self._changed_since()
+            self._drained = True  # not while `check` looks: it would take the step that follows for somebody else's
         return time.perf_counter() - started
 
     def stop(self) -> None:
@@ -139,7 +139,8 @@ class Staging:
         Raises:
             SaveFailed: A tensor was changed while its bytes were taken, by something that we could not hold back.
         """
-        torn = self._torn if self._drained else self._changed_since()
+        with self._changed:
+            torn = self._torn if self._drained else self._changed_since()
         if torn is not None:
             raise SaveFailed(
                 f"{torn} was changed while it was being saved, and not by an optimizer's step; nothing was replaced.",
