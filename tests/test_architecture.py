@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "state": {"format", "io"},
     "checkpoint": {"state", "model", "folder", "format", "io"},
     "publishing": {"checks", "card", "folder", "format", "io"},
-    "integrations": {"model", "card", "checks", "publishing", "folder", "format", "io"},
+    "integrations": {"checkpoint", "state", "model", "card", "checks", "publishing", "folder", "format", "io"},
     "demo": {"<root>", "hub"},
     "cli": {"<root>", "hub", "demo"},
 }

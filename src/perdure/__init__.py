@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Unavailable,
         UnsupportedFormat,
     )
+    from perdure.integrations.attach import Attachment, attach
     from perdure.integrations.finish import Finished, finish
     from perdure.model.export import export
     from perdure.model.read import WeightsReader, open_weights
@@ -50,6 +51,7 @@ _NAMES = {
         "AlreadyExists", "Conflict", "Corrupt", "HubError", "InvalidInput", "MissingDependency", "NotFound",
         "PerdureError", "Rejected", "SaveFailed", "StateMismatch", "Unauthorized", "Unavailable", "UnsupportedFormat",
     ),
+    "perdure.integrations.attach": ("Attachment", "attach"),
     "perdure.integrations.finish": ("Finished", "finish"),
     "perdure.model.export": ("export",),
     "perdure.model.read": ("WeightsReader", "open_weights"),
@@ -62,6 +64,7 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "AlreadyExists",
+    "Attachment",
     "CheckpointInfo",
     "Checkpointer",
     "Conflict",
@@ -87,6 +90,7 @@ __all__ = [
     "Verification",
     "WeightsReader",
     "__version__",
+    "attach",
     "checkpoints",
     "export",
     "finish",

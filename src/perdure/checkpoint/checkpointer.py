@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from perdure.checkpoint import catalog
 from perdure.checkpoint.background import Barrier, Save, must_block, now
-from perdure.checkpoint.policy import Every, Keep, Schedule
+from perdure.checkpoint.policy import Every, Keep, Retention, Schedule
 from perdure.checkpoint.progress import progress
 from perdure.checkpoint.records import RestoreRecord, SaveRecord, Skipped
 from perdure.checkpoint.restore import restore_from
@@ -63,7 +63,7 @@ class Checkpointer:
         folder: str | os.PathLike[str],
         *,
         save: Every | None = None,
-        keep: Keep | None = None,
+        keep: Retention | None = None,
         blocking: bool = False,
         when_busy: Literal["wait", "skip"] = "wait",
         memory: int = 128 * 2**20,
@@ -77,7 +77,7 @@ class Checkpointer:
         self.stop_requested = False
         self.saves: list[SaveRecord] = []
         self.restored: RestoreRecord | None = None
-        self._keep = keep or Keep()
+        self._keep: Retention = keep or Keep()
         self._schedule = Schedule(save) if save else None
         self._blocking = blocking
         self._when_busy = when_busy
@@ -96,6 +96,7 @@ class Checkpointer:
         *,
         metrics: Mapping[str, float] | None = None,
         epoch: float | None = None,
+        files: Mapping[str, bytes] | None = None,
         force: bool = False,
     ) -> bool:
         """Save if it is due, or forced, or a signal asks for it; call it when a step is complete.
@@ -104,6 +105,7 @@ class Checkpointer:
             step: How many steps are done.
             metrics: What `Keep(best=…)` and people choose by.
             epoch: How many epochs are done, with fractions.
+            files: Small files to put beside the model, name → content.
             force: Save even if it is not due.
 
         Returns:
@@ -117,7 +119,7 @@ class Checkpointer:
         asked = self._signals.received is not None and not self.stop_requested
         moment = _moment(step, epoch, metrics)
         due = force or asked or self._owed or (self._schedule is not None and self._schedule.due(moment.step, epoch))
-        begun = due and moment.step != self._latest and self._begin(moment, state, must=force or asked)
+        begun = due and moment.step != self._latest and self._begin(moment, state, files or {}, must=force or asked)
         if asked:
             self.wait()
             self.stop_requested = True
@@ -168,6 +170,15 @@ class Checkpointer:
             )
         return 0
 
+    @property
+    def stop_signal(self) -> str | None:
+        """The signal that asks for a checkpoint and a stop, which the next `save` grants; None where none came."""
+        return self._signals.received
+
+    def distrust(self, path: Path) -> None:
+        """Count a checkpoint as damaged from now on, so that no good one is deleted in its favour."""
+        self._distrusted.add(path)
+
     def wait(self) -> None:
         """Return when the save under way is durable.
 
@@ -203,14 +214,14 @@ class Checkpointer:
                 raise
             _log.error("%s", failure)  # what ended the block matters more
 
-    def _begin(self, moment: Moment, state: State, *, must: bool) -> bool:
+    def _begin(self, moment: Moment, state: State, files: Mapping[str, bytes], *, must: bool) -> bool:
         called = now()
         under_way = self._barrier.save
         if under_way is not None and under_way.running and self._when_busy == "skip" and not must:
             return False
         self.wait()
         staging = Staging(self._spill)
-        snapshot = take(state, moment, staging, self._tokenizer)
+        snapshot = take(state, moment, staging, self._tokenizer, files)
         self._barrier.guard(state)
         path = catalog.path_of(self.path, moment.step)
         save = self._barrier.save = Save(snapshot, path, self._spill, self._committed, called=called)

@@ -20,6 +20,13 @@ class Checkpoint(Protocol):
     def metrics(self) -> Mapping[str, float]: ...
 
 
+class Retention(Protocol):
+    """Decides which checkpoints stay: `Keep`, or another rule."""
+
+    def condemned(self, checkpoints: Iterable[Checkpoint], saved: int) -> list[Checkpoint]:
+        """Which of these whole checkpoints may go, now that the one of step `saved` is committed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Every:
     """Save whenever one of these is due.

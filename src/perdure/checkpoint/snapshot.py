@@ -55,6 +55,7 @@ class Snapshot:
     tensors: Mapping[str, TensorFile]
     parts: tuple[Part, ...]
     model: ModelFiles | None
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
@@ -62,13 +63,15 @@ class Snapshot:
         return sum(file.header.size for file in self.tensors.values())
 
 
-def take(state: State, moment: Moment, staging: Staging, tokenizer: Any = None) -> Snapshot:
+def take(
+    state: State, moment: Moment, staging: Staging, tokenizer: Any = None, files: Mapping[str, bytes] | None = None
+) -> Snapshot:
     """Fix what a checkpoint is to hold.
 
     Raises:
         InvalidInput: Something in the state cannot be expressed without pickle, or cannot be saved; it is named.
     """
-    files: dict[str, TensorFile] = {}
+    tensors: dict[str, TensorFile] = {}
     parts: list[Part] = []
     names = parameter_names(state, unwrap)
     model: ModelFiles | None = None
@@ -80,14 +83,16 @@ def take(state: State, moment: Moment, staging: Staging, tokenizer: Any = None) 
             model = files_of(module, tokenizer)
             part = capture_module(name, module, model.kind, model.by_key())
             owner = ownership(module)
-            for path, tensors in model.weights.items():
-                files[path] = _weights_file(tensors, model.metadata, staging, owner)
+            for path, own in model.weights.items():
+                tensors[path] = _weights_file(own, model.metadata, staging, owner)
         else:
             part = capture_module(name, unwrap(component), "state", {})
         parts.append(part)
         if part.live or part.copied:
-            files[f"{FOLDER}/{name}.safetensors"] = _part_file(part, staging)
-    return Snapshot(moment=moment, staging=staging, tensors=files, parts=tuple(parts), model=model)
+            tensors[f"{FOLDER}/{name}.safetensors"] = _part_file(part, staging)
+    return Snapshot(
+        moment=moment, staging=staging, tensors=tensors, parts=tuple(parts), model=model, files=dict(files or {})
+    )
 
 
 def _weights_file(
@@ -141,6 +146,8 @@ def write(snapshot: Snapshot, folder: Path) -> tuple[Manifest, list[str]]:
             for path, data in snapshot.model.small.items():
                 staged.write(path, data)
             told = snapshot.model.finish(staged)
+        for path, data in snapshot.files.items():
+            staged.write(path, data)
         snapshot.staging.check()
         moment = snapshot.moment
         manifest = staged.commit(KIND, stale=_stale, step=moment.step, epoch=moment.epoch, metrics=moment.metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -17,6 +17,14 @@ from perdure.state.tree import Tensors, decode
 
 # What a bare `load_state_dict` would take without a word, whatever keys it has.
 _SAME_KEYS = (torch.optim.lr_scheduler.LRScheduler, torch.amp.grad_scaler.GradScaler)
+
+
+@runtime_checkable
+class Comparable(Protocol):
+    """A component that knows in what a saved state of it differs."""
+
+    def differences(self, document: Any) -> list[str]:
+        """In what the saved state differs, in words; `document` is what `encode` made of it."""
 
 
 def differences(name: str, component: Any, type_: str, document: Any, names: Mapping[int, str]) -> list[str]:
@@ -37,6 +45,8 @@ def differences(name: str, component: Any, type_: str, document: Any, names: Map
         return [
             f"{name}: {key} was {saved.get(key)}, and is {here.get(key)}" for key in here if here[key] != saved.get(key)
         ]
+    if isinstance(component, Comparable):
+        return component.differences(document)
     if isinstance(component, _SAME_KEYS):
         saved_keys, keys = set(document), set(component.state_dict())
         missing = [f"{name} has {key}, which the checkpoint has not" for key in sorted(keys - saved_keys)]

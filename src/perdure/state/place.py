@@ -56,6 +56,11 @@ class Place:
         self._set_generators(state["now"]["generators"])
         self.pending = state if state["begin"] is not None else None
 
+    def forgo(self) -> None:
+        """Of a restored place keep the generators and counters, and begin a new epoch with the next loop."""
+        self.pending = None
+        self.end()
+
     def about(self) -> dict[str, Any]:
         """What must be the same for a place to mean the same batches."""
         sizes: dict[str, Any] = {"workers": self.inner.num_workers, "batch_size": self.inner.batch_size}

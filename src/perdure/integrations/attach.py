@@ -1,0 +1,145 @@
+"""`attach`: the checkpoints of a transformers Trainer, or of one of TRL's, become perdure's.
+
+The trainer's class is exchanged for one that differs in nothing but the methods of `perdure.integrations.attached`,
+which stand right above transformers' own. So what a trainer of TRL adds to them still happens around them, and other
+trainers of the same class know nothing of it.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from perdure.checkpoint.policy import Every, Keep
+from perdure.checkpoint.records import RestoreRecord, SaveRecord
+from perdure.errors import InvalidInput, MissingDependency
+
+if TYPE_CHECKING:
+    from perdure.integrations.attach_run import Run
+
+_OLDEST = "5.3"  # transformers: the training loop in parts
+_NEEDED = ("_prepare_for_training", "_run_epoch", "_finalize_training", "_init_training_state", "get_batch_samples")
+
+
+class Attachment:
+    """What `attach` returns: what became of the trainer's checkpoints, and the way back. Also a context manager.
+
+    Attributes:
+        trainer: The trainer.
+        stop_requested: The last `train()` was ended by SIGTERM or SIGUSR1, and its checkpoint is durable.
+        restored: Where the last `train()` went on from; None where it began at zero.
+        saves: A record of each checkpoint that the last `train()` committed.
+    """
+
+    def __init__(self, trainer: Any, *, save: Every | None, keep: Keep | None, strict: bool) -> None:
+        self.trainer = trainer
+        self.save = save
+        self.keep = keep
+        self.strict = strict
+        self.stop_requested = False
+        self.restored: RestoreRecord | None = None
+        self.saves: list[SaveRecord] = []
+        self.run: Run | None = None
+        self._class = type(trainer)
+
+    def detach(self) -> None:
+        """Leave the trainer as it was. Checkpoints stay; doing so twice changes nothing more.
+
+        Raises:
+            InvalidInput: The trainer is training.
+        """
+        if self.run is not None:
+            raise InvalidInput("The trainer is training.", hint="Detach it when train() has returned.")
+        if vars(self.trainer).pop("_perdure", None) is not None:
+            self.trainer.__class__ = self._class
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.detach()
+
+
+def attach(trainer: Any, *, save: Every | None = None, keep: Keep | None = None, strict: bool = True) -> Attachment:
+    """Make a trainer's checkpoints atomic, verified, asynchronous and free of pickle, in `output_dir/checkpoint-STEP`.
+
+    For transformers' `Trainer` and every trainer of TRL that is one (SFT, DPO, GRPO, Reward, KTO, RLOO). The trainer's
+    arguments mean what they meant: `save_strategy`, `save_steps`, `save_total_limit`, `load_best_model_at_end`,
+    `metric_for_best_model`, `greater_is_better`, `save_only_model`. Each checkpoint is a model folder that
+    `from_pretrained` reads, with `trainer_state.json` and a `training_state/` beside.
+
+    A checkpoint is written while training goes on. `on_save` of callbacks is called when it is durable: at the end of
+    the first step that finds it so, or of training, with the `state` of the moment that was saved.
+
+    `train(resume_from_checkpoint=True)` goes on from the newest whole checkpoint and says which it had to pass over;
+    where there is none, it begins at zero. The resumed run is, bit for bit, the one that was interrupted. A checkpoint
+    that the Trainer wrote itself is still read, with a warning, since it holds pickles.
+
+    SIGTERM and SIGUSR1 during `train()` let the step end, write a checkpoint, wait for it, and end the training; then
+    `stop_requested` is true.
+
+    Args:
+        trainer: The trainer, before `train()`.
+        save: When to save, instead of `save_strategy`; the last step is always saved.
+        keep: What to keep, instead of `save_total_limit`. The best checkpoint by the trainer's own measure stays, too.
+        strict: Refuse to resume where something is missing or differs; otherwise say what, and take what fits.
+
+    Raises:
+        InvalidInput: This is no trainer, it is attached already, or its model is spread over processes.
+        MissingDependency: transformers is too old for it.
+
+    ```python
+    run = perdure.attach(trainer, keep=perdure.Keep(last=3, best="eval_loss"))
+    trainer.train(resume_from_checkpoint=True)
+    if not run.stop_requested:
+        perdure.finish(trainer)
+    ```
+    """
+    _check(trainer, save)
+    from perdure.integrations.attached import AttachedTrainer
+
+    attachment = Attachment(trainer, save=save, keep=keep, strict=strict)
+    cls = type(trainer)
+    is_plain = cls in AttachedTrainer.__mro__
+    bases: tuple[type, ...] = (AttachedTrainer,) if is_plain else (cls, AttachedTrainer)
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    trainer.__class__ = type(cls.__name__, bases, names)
+    trainer._perdure = attachment
+    return attachment
+
+
+def _check(trainer: Any, save: Every | None) -> None:
+    if not all(hasattr(trainer, name) for name in ("args", "accelerator", "callback_handler", "_save_checkpoint")):
+        raise InvalidInput(
+            f"`attach` takes a transformers Trainer or one of TRL's, and this is a {type(trainer).__name__}.",
+            hint="For a loop of your own: perdure.Checkpointer(folder)",
+        )
+    if not all(hasattr(trainer, name) for name in _NEEDED):
+        raise MissingDependency(
+            f"`attach` needs transformers {_OLDEST} or newer.", hint=f"pip install 'transformers>={_OLDEST}'"
+        )
+    if "_perdure" in vars(trainer):
+        raise InvalidInput("This trainer is attached already.", hint="Call detach() on what `attach` returned first.")
+    if save is not None and trainer.args.save_strategy == "best":
+        raise InvalidInput(
+            'save= and save_strategy="best" cannot both say when to save.', hint="Leave one of them out."
+        )
+    if how := _spread_by(trainer):
+        raise InvalidInput(
+            f"The model is spread over processes by {how}, and `attach` saves models that each process holds whole.",
+            hint="Leave this trainer's checkpoints to the trainer itself.",
+        )
+
+
+def _spread_by(trainer: Any) -> str | None:
+    ways = {
+        "is_fsdp_enabled": "FSDP",
+        "is_fsdp_xla_enabled": "FSDP",
+        "is_deepspeed_enabled": "DeepSpeed",
+        "is_distributed_loading_by_transformers": "a distributed configuration",
+    }
+    if trainer.args.world_size > 1:
+        return "data parallelism"
+    return next((how for flag, how in ways.items() if getattr(trainer, flag, False)), None)

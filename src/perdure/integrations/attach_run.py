@@ -1,0 +1,311 @@
+"""One call of an attached trainer's `train()`: what is saved when, and how it is taken up again."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import logging
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from transformers import Trainer
+from transformers.trainer_callback import ExportableState
+
+from perdure.checkpoint.background import now
+from perdure.checkpoint.checkpointer import Checkpointer
+from perdure.checkpoint.policy import Schedule
+from perdure.checkpoint.records import RestoreRecord
+from perdure.checkpoint.restore import restore_from
+from perdure.checks.verify import verify
+from perdure.errors import StateMismatch
+from perdure.folder.paths import resolve
+from perdure.format.names import MANIFEST
+from perdure.integrations import attach_resume
+from perdure.integrations.attach_rotation import Rotation
+from perdure.integrations.attach_state import Arguments, Progress
+from perdure.state import rng
+from perdure.state.loader import is_ordinary, track
+from perdure.state.state import State
+
+if TYPE_CHECKING:
+    from perdure.integrations.attach import Attachment
+
+_log = logging.getLogger("perdure")
+_KNOWN = ("trl.", "transformers.", "perdure.")  # their `_save_checkpoint` adds nothing to the checkpoint's folder
+
+
+class Run:
+    """Saves and resumes for one call of `train()`; a context manager for its length.
+
+    Args:
+        folder: Where the trainer puts its checkpoints.
+    """
+
+    def __init__(self, attachment: Attachment, folder: str) -> None:
+        self._attachment = attachment
+        self._trainer: Any = attachment.trainer
+        self._folder = folder
+        self._schedule = Schedule(attachment.save) if attachment.save else None
+        self._progress = Progress(self._trainer)
+        self._choice: attach_resume.Choice | None = None
+        self._generators: dict[str, Any] | None = None
+        self._takes_up = False
+        self._iterator: Iterator[Any] | None = None
+        self._latest: int | None = None
+        self._owed: deque[Any] = deque()  # states at saves whose on_save is still to come
+
+    def __enter__(self) -> Run:
+        trainer, attachment = self._trainer, self._attachment
+        self._rotation = Rotation(keep=attachment.keep, total=trainer.args.save_total_limit)
+        collator = getattr(trainer.data_collator, "tokenizer", None)
+        self._ckpt = Checkpointer(self._folder, keep=self._rotation, tokenizer=trainer.processing_class or collator)
+        attachment.run, attachment.saves = self, self._ckpt.saves
+        attachment.restored, attachment.stop_requested = None, False
+        trainer.callback_handler.on_save = self._on_save
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._attachment.run = None
+        del self._trainer.callback_handler.on_save
+        self._ckpt.__exit__(kind, error, trace)
+
+    # Resuming.
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the run goes on from a checkpoint that perdure wrote."""
+        return self._choice is not None and self._choice.is_ours
+
+    @property
+    def seconds_before(self) -> float:
+        """How long the run has trained before this call."""
+        return self._progress.seconds_before
+
+    def choose(self, asked: Any) -> str | None:
+        """The checkpoint to go on from, as `Trainer.train` takes it."""
+        self._choice = choice = attach_resume.choose(asked, self._trainer.args.output_dir)
+        if choice is None:
+            return None
+        for one in choice.skipped:
+            self._ckpt.distrust(one.path)
+        if not choice.is_ours:
+            attach_resume.check_trainers_own(self._trainer, choice.path, strict=self._attachment.strict)
+        return str(choice.path)
+
+    def begin(self, loader: Any) -> None:
+        """All parts of the run are made: gather them, and restore them from the chosen checkpoint."""
+        trainer = self._trainer
+        self._loader = loader
+        self._state = State(
+            model=trainer.model, optimizer=trainer.optimizer, scheduler=trainer.lr_scheduler,
+            scaler=getattr(trainer.accelerator, "scaler", None), loader=loader,
+            arguments=Arguments(trainer), progress=self._progress,
+        )  # fmt: skip
+        self._saved = State(model=trainer.model) if trainer.args.save_only_model else self._state
+        if self._choice is not None and self._choice.is_ours:
+            self._restore(self._choice)
+        if self._schedule is not None:
+            self._schedule.saved(trainer.state.global_step, trainer.state.epoch)
+
+    def _restore(self, choice: attach_resume.Choice) -> None:
+        started, strict = now(), self._attachment.strict
+        try:
+            manifest = restore_from(choice.path, self._state, strict=strict, progress=lambda nbytes: None)
+        except StateMismatch as error:
+            hint = attach_resume.STRICT_HINT
+            raise StateMismatch(error.message, differences=error.differences, hint=hint) from error
+        self._generators = rng.state()  # the trainer draws before it comes to where the run was interrupted
+        self._attachment.restored = RestoreRecord(
+            step=manifest.step or 0, path=choice.path, epoch=manifest.epoch, nbytes=manifest.nbytes,
+            seconds=now() - started, skipped=choice.skipped,
+        )  # fmt: skip
+
+    def begin_epoch(self, epoch: int, first: int, batches: int) -> None:
+        """An epoch begins, after so many of its batches where it is the `first` of a resumed run."""
+        self._progress.take_up_loop()
+        self._progress.epoch, self._progress.batches = epoch, batches if epoch == first else 0
+        self._iterator, self._takes_up = None, False
+        if self.is_ours and epoch == first and is_ordinary(self._loader):
+            place = track(self._loader)
+            self._takes_up = batches > 0 and place.pending is not None
+            if not self._takes_up:
+                place.forgo()
+
+    def source(self, epoch_iterator: Iterator[Any]) -> Iterator[Any]:
+        """Where batches come from: the trainer's own iterator, or in a resumed epoch the restored place.
+
+        The trainer's own would load again what was loaded before, with other random numbers.
+        """
+        if not self._takes_up:
+            return epoch_iterator
+        if self._iterator is None:
+            rng.set_state(self._generators_saved())
+            self._iterator = iter(self._loader)
+        return self._iterator
+
+    def count(self, batches: int) -> None:
+        """So many batches more were taken."""
+        self._progress.batches += batches
+
+    def take_up_generators(self) -> None:
+        """The trainer wants the generators as they were; where the place was restored, they are so already."""
+        if not self._takes_up:
+            rng.set_state(self._generators_saved())
+
+    def _generators_saved(self) -> dict[str, Any]:
+        assert self._generators is not None, "restored from ours"
+        return self._generators
+
+    def restore_callbacks(self) -> None:
+        """Have the callbacks that are here take the state that was saved of their like."""
+        waiting = {
+            name: deque(states if isinstance(states, list) else [states])
+            for name, states in self._trainer.state.stateful_callbacks.items()
+        }
+        for callback in reversed(self._trainer.callback_handler.callbacks):
+            # Each save adds to the states of several callbacks of one class: theirs are the last.
+            if states := waiting.get(type(callback).__name__):
+                vars(callback).update(states.pop().get("attributes", {}))
+
+    def refuse_what_fails(self, load: Callable[[], object]) -> None:
+        """Load from a checkpoint that the Trainer wrote; what does not fit the optimizer is told in words.
+
+        Raises:
+            StateMismatch: It does not fit, and may not be passed over.
+        """
+        try:
+            load()
+        except (ValueError, KeyError) as error:
+            assert self._choice is not None
+            found = f"optimizer or scheduler do not take their saved state: {error}"
+            if self._attachment.strict:
+                raise attach_resume.mismatch(self._choice.path, [found]) from error
+            _log.warning("%s: %s; going on as told (strict=False)", self._choice.path, found)
+
+    # Saving.
+
+    def before_boundary(self) -> bool:
+        """A step, or an epoch, is done; whether the trainer is to log, save and evaluate."""
+        state, control = self._trainer.state, self._trainer.control
+        if self._attachment.stop_requested:
+            return False
+        if self._schedule is not None:
+            is_last = state.global_step >= state.max_steps
+            due = is_last or self._schedule.due(state.global_step, state.epoch)
+            control.should_save = due and state.global_step != self._latest
+        return True
+
+    def after_boundary(self, model: Any, trial: Any) -> None:
+        """The trainer has logged, saved and evaluated: tell of what is durable by now, and stop if a signal says so."""
+        trainer = self._trainer
+        if self._ckpt.stop_signal is not None:
+            if self._latest != trainer.state.global_step:
+                trainer._save_checkpoint(model, trial)
+                trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+            self._ckpt.wait()
+            self._attachment.stop_requested = trainer.control.should_training_stop = True
+        self._deliver()
+
+    def save(self) -> None:
+        """Begin to save; what the trainer's own method does to `state` is done, too."""
+        trainer = self._trainer
+        state = trainer.state
+        self._ckpt.wait()
+        self._note_best()
+        self._note_callbacks()
+        text = json.dumps(dataclasses.asdict(state), indent=2, sort_keys=True) + "\n"
+        metrics = {
+            name: value
+            for entry in state.log_history
+            if entry["step"] == state.global_step
+            for name, value in entry.items()
+            if name != "step" and isinstance(value, (int, float))
+        }
+        self._ckpt.save(
+            state.global_step, self._saved, metrics=metrics, epoch=state.epoch, force=True,
+            files={attach_resume.TRAINER_STATE: text.encode()},
+        )  # fmt: skip
+        self._latest = state.global_step
+        if self._schedule is not None:
+            self._schedule.saved(state.global_step, state.epoch)
+        if self._must_be_there():
+            self._ckpt.wait()
+
+    def _note_best(self) -> None:
+        trainer, state = self._trainer, self._trainer.state
+        if trainer.args.save_strategy != "no" and state.best_global_step:
+            path = Path(self._folder) / f"checkpoint-{state.best_global_step}"
+            if state.best_global_step == state.global_step or path.exists():
+                state.best_model_checkpoint = str(path)
+        best = state.best_model_checkpoint
+        self._rotation.best = _step_of(Path(best), self._ckpt.path) if best else None
+
+    def _note_callbacks(self) -> None:
+        trainer, noted = self._trainer, self._trainer.state.stateful_callbacks
+        for callback in [*trainer.callback_handler.callbacks, trainer.control]:
+            if isinstance(callback, ExportableState):
+                name, state = type(callback).__name__, callback.state()
+                if isinstance(noted[name], list):
+                    noted[name].append(state)
+                else:
+                    noted[name] = state
+
+    def _must_be_there(self) -> bool:
+        """Whether a class in between adds files of its own to the checkpoint, and so has to find it."""
+        trainer = self._trainer
+        between = type(trainer).__mro__[1 : type(trainer).__mro__.index(Trainer)]
+        adds = any("_save_checkpoint" in vars(cls) and not cls.__module__.startswith(_KNOWN) for cls in between)
+        return adds or getattr(trainer, "use_adaptive_entropy", False)
+
+    def _on_save(self, args: Any, state: Any, control: Any) -> Any:
+        """In place of the callback handler's own, which is called when the checkpoint is durable."""
+        control.should_save = False
+        seen = copy.copy(state)
+        seen.log_history = list(state.log_history)
+        self._owed.append(seen)
+        return control
+
+    def _deliver(self) -> None:
+        durable = {record.step for record in self._ckpt.saves}
+        while self._owed and self._owed[0].global_step in durable:
+            trainer, state = self._trainer, self._owed.popleft()
+            if trainer.args.push_to_hub:
+                self._push(state)
+            handler = trainer.callback_handler
+            trainer.control = type(handler).on_save(handler, trainer.args, state, trainer.control)
+
+    def finish(self) -> None:
+        """Training is over: wait for the last save, and tell of it."""
+        self._ckpt.wait()
+        self._deliver()
+
+    def verify_best(self) -> None:
+        """Refuse to load a best model that is damaged."""
+        path = Path(self._trainer.state.best_model_checkpoint)
+        if (path / MANIFEST).exists():
+            verify(path).raise_for_problems(outcome="The best model was not loaded; the model is the last step's.")
+
+    def _push(self, state: Any) -> None:
+        """The trainer's own push of a checkpoint, which is to come after the commit."""
+        trainer = self._trainer
+        if trainer.args.hub_token is not None:
+            return  # told by `attach`
+        trainer.state, live = state, trainer.state
+        try:
+            trainer._push_from_checkpoint(str(Path(self._folder) / f"checkpoint-{state.global_step}"))
+        finally:
+            trainer.state = live
+
+
+def _step_of(path: Path, run: Path) -> int | None:
+    """The step of a checkpoint of the run in the folder `run`; paths may be relative, or lead through links."""
+    path = resolve(path)
+    match = re.fullmatch(r"checkpoint-(\d{1,18})", path.name)
+    return int(match[1]) if match and path.parent == run else None

@@ -1,0 +1,120 @@
+"""What a trainer knows beside its model, optimizer and data, as components of a State."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+# Of TRL's trainers; a trainer has some of them. Each is a number or a nest of numbers and tensors.
+_COUNTERS = ("_step", "_total_train_tokens", "_current_train_step_time", "entropy_coef", "_last_world_entropy")
+
+
+class Arguments:
+    """What must be the same for a resumed run to be the interrupted one; data and parameters are compared elsewhere."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def state_dict(self) -> dict[str, int]:
+        """The arguments by name."""
+        return {
+            "world size": self._trainer.args.world_size,
+            "batch size": self._trainer._train_batch_size,
+            "gradient accumulation steps": self._trainer.args.gradient_accumulation_steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Nothing: they are only compared."""
+
+    def differences(self, document: Mapping[str, int]) -> list[str]:
+        """Which of them are not what they were."""
+        here = self.state_dict()
+        return [
+            f"the {name} was {document.get(name)}, and is {value}"
+            for name, value in here.items()
+            if document.get(name) != value
+        ]
+
+
+class Progress:
+    """How far training has come: what the loop sums up, what TRL's trainers count, and generations not yet used.
+
+    Attributes:
+        epoch: The epoch under way.
+        batches: How many of its batches were taken.
+        seconds_before: How long the run has trained before this process went on with it.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.epoch = 0
+        self.batches = 0
+        self.seconds_before = 0.0
+        self._began = time.time()
+        self._trainer = trainer
+        self._loop: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors."""
+        trainer = self._trainer
+        return {
+            "epoch": self.epoch,
+            "batches": self.batches,
+            "seconds": self.seconds_before + time.time() - self._began,
+            "loop": {
+                "loss": trainer._tr_loss,
+                "loss_logged": trainer._total_loss_scalar,
+                "last_logged": trainer._globalstep_last_logged,
+                "first_step": trainer._initial_global_step,
+            },
+            "counters": {name: getattr(trainer, name) for name in _COUNTERS if hasattr(trainer, name)},
+            "metrics": _plain(getattr(trainer, "_metrics", {})),
+            "generated": trainer._buffered_inputs if self._is_amid_generations() else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what was saved, but for the loop's own, which the trainer is still to reset: see `take_up_loop`."""
+        trainer = self._trainer
+        self._loop = dict(state["loop"])
+        self.seconds_before = float(state["seconds"])
+        for name, value in state["counters"].items():
+            if name in _COUNTERS and hasattr(trainer, name):
+                setattr(trainer, name, value)
+        for mode, metrics in state["metrics"].items():
+            mine = getattr(trainer, "_metrics", {}).get(mode, {})
+            mine.clear()
+            mine.update(metrics)
+        if state["generated"] is not None and hasattr(trainer, "_buffered_inputs"):
+            trainer._buffered_inputs = _moved(state["generated"], trainer.args.device)
+
+    def take_up_loop(self) -> None:
+        """Have the loop's sums go on from what was restored; when training is about to begin."""
+        self._began = time.time()
+        if (loop := self._loop) is not None:
+            trainer, self._loop = self._trainer, None
+            trainer._tr_loss = loop["loss"].to(trainer.args.device)
+            trainer._total_loss_scalar = loop["loss_logged"]
+            trainer._globalstep_last_logged = loop["last_logged"]
+            trainer._initial_global_step = loop["first_step"]
+
+    def _is_amid_generations(self) -> bool:
+        trainer = self._trainer
+        if getattr(trainer, "_buffered_inputs", None) is None:
+            return False
+        return bool(trainer._step % (trainer.args.steps_per_generation * trainer.num_iterations))
+
+
+def _plain(metrics: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, dict[str, list[Any]]]:
+    return {mode: {name: list(values) for name, values in named.items()} for mode, named in metrics.items()}
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_moved(item, device) for item in value)
+    return value

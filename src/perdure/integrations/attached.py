@@ -1,0 +1,93 @@
+"""The methods in which an attached trainer differs from transformers' own. Each leads to `attach_run.Run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import Trainer
+
+from perdure.integrations.attach_run import Run
+
+if TYPE_CHECKING:
+    from perdure.integrations.attach import Attachment
+
+
+class AttachedTrainer(Trainer):  # type: ignore[misc]
+    """Stands between transformers' `Trainer` and what inherits from it."""
+
+    _perdure: Attachment
+
+    @property
+    def _run(self) -> Run:
+        run = self._perdure.run
+        assert run is not None, "only train() calls these"
+        return run
+
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        trial = args[0] if args else kwargs.get("trial")
+        with Run(self._perdure, self._get_output_dir(trial)) as run:
+            return super().train(run.choose(resume_from_checkpoint), *args, **kwargs)
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        model, loader = super()._prepare_for_training(*args, **kwargs)
+        self._run.begin(loader)
+        return model, loader
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        self._run.begin_epoch(kwargs["epoch"], kwargs["epochs_trained"], kwargs["steps_trained_in_current_epoch"])
+        super()._run_epoch(**kwargs)
+
+    def get_batch_samples(self, epoch_iterator: Any, *args: Any, **kwargs: Any) -> Any:
+        found = super().get_batch_samples(self._run.source(epoch_iterator), *args, **kwargs)
+        self._run.count(len(found[0]))
+        return found
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kw: Any
+    ) -> None:
+        if self._run.before_boundary():
+            super()._maybe_log_save_evaluate(loss, norm, model, trial, *args, **kw)
+            self._run.after_boundary(model, trial)
+
+    def _finalize_training(self, trial: Any, num_train_samples: Any, start_time: float) -> Any:
+        self._run.finish()
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # nothing is left for it to delete
+        try:
+            return super()._finalize_training(trial, num_train_samples, start_time - self._run.seconds_before)
+        finally:
+            self.args.save_total_limit = limit
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.hp_search_backend is None and trial is None:
+            self.store_flos()
+        self._run.save()
+
+    def _load_best_model(self) -> None:
+        self._run.verify_best()
+        super()._load_best_model()
+
+    # Of a checkpoint of ours, `begin` restores all of these at once.
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: Any, model: Any = None) -> None:
+        if not self._run.is_ours:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
+        if not self._run.is_ours:
+            self._run.refuse_what_fails(lambda: super(AttachedTrainer, self)._load_optimizer_and_scheduler(checkpoint))
+
+    def _load_scaler(self, checkpoint: Any) -> None:
+        if not self._run.is_ours:
+            super()._load_scaler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: Any) -> None:
+        if self._run.is_ours:
+            self._run.take_up_generators()
+        else:
+            super()._load_rng_state(checkpoint)
+
+    def _load_callback_state(self) -> None:
+        if self.args.restore_callback_states_from_checkpoint:
+            super()._load_callback_state()
+        else:
+            self._run.restore_callbacks()
