@@ -7,7 +7,7 @@ server    a socket, a lock on the store, start and stop
 app       the table of addresses; request ids, errors as the clients expect them
 endpoints admitting a caller, receiving a body, calling a handler
 core      what holds the parts together
-manage · refs · contents · info · resolve · commits · lfs · xet/       the handlers
+manage · refs · contents · info · listing · resolve · commits · lfs · xet/       the handlers
 git · tree       one bare git repository for each repo            durable before a branch moves
 blobs            large files by their sha256                       durable before they get their name
 db · schema      repositories and settings, in SQLite

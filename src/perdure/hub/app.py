@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from perdure.hub import commits, contents, info, lfs, limits, manage, refs, resolve
+from perdure.hub import commits, contents, info, lfs, limits, listing, manage, refs, resolve
 from perdure.hub.core import ANSWER_HEADERS, Access, Call, Hub
 from perdure.hub.endpoints import Handler, endpoint, upload_endpoint
 from perdure.hub.http import ApiError
@@ -92,7 +92,7 @@ def _routes() -> list[Route]:
         _route("POST", "/api/repos/create", manage.create_repo, user),
         _route("DELETE", "/api/repos/delete", manage.delete_repo, user),
         _route("POST", "/api/repos/move", manage.move_repo, user),
-        _route("GET", api, info.list_repos, anyone),
+        _route("GET", api, listing.list_repos, anyone),
         _route("GET", repo, info.repo_info, read),
         _route("GET", repo + "/revision" + revision, info.repo_info, read),
         _route("PUT", repo + "/settings", manage.settings, write),

@@ -27,6 +27,12 @@ _TEXT_KEYS: Final = {
     "thumbnail": False,
 }
 
+# what people filter datasets by
+_DATASET_KEYS: Final = (
+    "task_categories", "task_ids", "language", "language_creators", "annotations_creators", "multilinguality",
+    "size_categories", "source_datasets",
+)  # fmt: skip
+
 
 class CardError(ValueError):
     """The YAML block cannot be read; the message is for the person who wrote it."""
@@ -81,20 +87,26 @@ def check_metadata(readme: str) -> tuple[list[str], list[str]]:
     return errors, []
 
 
-def tags(metadata: dict[str, Any]) -> list[str]:
-    """The tags that a card's metadata gives a repository, as the Hub spells them."""
-    relation = metadata.get("base_model_relation")
+def tags(metadata: dict[str, Any], kind: str = "model") -> list[str]:
+    """The tags that a card's metadata gives a repository of that kind, as the Hub spells them."""
     found = [*_texts(metadata.get("tags"))]
-    found += _texts(metadata.get("library_name"))
-    found += _texts(metadata.get("pipeline_tag"))
-    found += _texts(metadata.get("language"))
+    found += _dataset_tags(metadata) if kind == "dataset" else _model_tags(metadata)
+    found += [f"license:{name}" for name in _texts(metadata.get("license"))]
+    return list(dict.fromkeys(found))
+
+
+def _model_tags(metadata: dict[str, Any]) -> list[str]:
+    relation = metadata.get("base_model_relation")
+    found = [text for key in ("library_name", "pipeline_tag", "language") for text in _texts(metadata.get(key))]
     for base in _texts(metadata.get("base_model")):
         found.append(f"base_model:{base}")
         if isinstance(relation, str):
             found.append(f"base_model:{relation}:{base}")
-    found += [f"dataset:{name}" for name in _texts(metadata.get("datasets"))]
-    found += [f"license:{name}" for name in _texts(metadata.get("license"))]
-    return list(dict.fromkeys(found))
+    return found + [f"dataset:{name}" for name in _texts(metadata.get("datasets"))]
+
+
+def _dataset_tags(metadata: dict[str, Any]) -> list[str]:
+    return [f"{key}:{text}" for key in _DATASET_KEYS for text in _texts(metadata.get(key))]
 
 
 def _texts(value: object) -> list[str]:

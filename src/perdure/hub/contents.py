@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from itertools import islice
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from dulwich.objects import Commit
@@ -16,21 +18,44 @@ from perdure.hub.paths import check_path
 from perdure.hub.refs import commit_facts
 from perdure.hub.tree import Entry
 
-_MAX_PATHS = 10_000
+_MAX_PATHS: Final = 10_000
+_PAGE: Final = 1000
+_CURSOR: Final = re.compile(r"([0-9a-f]{40}):([0-9]{1,9})")
 
 
 def list_tree(call: Call) -> Response:
-    """What is in a folder of a revision: its direct members, or with `recursive` everything below it."""
+    """What is in a folder of a revision: its direct members, or with `recursive` everything below it; in pages.
+
+    The next page is of the same commit as the first, wherever the branch has gone meanwhile.
+    """
     path = call.request.path_params.get("path", "").strip("/")
     if path:
         check_path(path)
+    revision, offset = _cursor(call)
+    limit = max(1, call.count("limit", _PAGE, _PAGE))
     with call.git() as git:
-        commit = git.resolve(call.param("revision"))
+        commit = git.resolve(revision)
         folder = tree.find(git, commit, path)
         if folder is None or not folder.folder:
             raise tree.entry_not_found(path, commit)
-        entries = list(tree.walk(git, folder, recursive=call.flag("recursive")))
-        return _listing(git, commit, entries, expand=call.flag("expand"))
+        everything = tree.walk(git, folder, recursive=call.flag("recursive"))
+        entries = list(islice(everything, offset, offset + limit + 1))
+        answer = _listing(git, commit, entries[:limit], expand=call.flag("expand"))
+    if len(entries) > limit:
+        url = call.request.url.include_query_params(cursor=f"{commit.id.decode()}:{offset + limit}")
+        answer.headers["Link"] = f'<{url}>; rel="next"'
+    return answer
+
+
+def _cursor(call: Call) -> tuple[str, int]:
+    """The revision to list and how many entries earlier pages had."""
+    cursor = call.query("cursor")
+    if not cursor:
+        return call.param("revision"), 0
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
+        raise bad_request("'cursor' must be one that this hub gave.")
+    return match[1], int(match[2])
 
 
 def paths_info(call: Call) -> Response:

@@ -1,79 +1,81 @@
-"""What a repository is: files, card metadata, tags, configuration and safetensors facts; and lists of repositories."""
+"""What a repository is: files, card metadata, tags, configuration and safetensors facts."""
 
 from __future__ import annotations
 
 import json
-from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from dulwich.objects import Commit
 from starlette.responses import JSONResponse, Response
 
-from perdure.hub import auth, card, limits, tree
-from perdure.hub.core import Call
+from perdure.hub import card, limits, tree
+from perdure.hub.core import Call, Hub
 from perdure.hub.db import Repo
 from perdure.hub.git import MAIN, GitRepo
-from perdure.hub.http import ApiError
+from perdure.hub.http import bad_request
 from perdure.hub.refs import timestamp
 from perdure.hub.tree import Entry
 from perdure.hub.weights import parameters
 
-_CONFIG_KEYS = ("architectures", "model_type", "quantization_config", "auto_map")
+# What clients may ask for by name, of which some is not known here and left out
+_PROPERTIES: Final = {
+    "author", "cardData", "createdAt", "disabled", "downloads", "downloadsAllTime", "gated", "lastModified", "likes",
+    "private", "resourceGroup", "sha", "siblings", "tags", "trendingScore", "usedStorage",
+}  # fmt: skip
+_MODEL_PROPERTIES: Final = {
+    "baseModels", "childrenModelCount", "config", "evalResults", "gguf", "inference", "inferenceProviderMapping",
+    "library_name", "mask_token", "model-index", "pipeline_tag", "safetensors", "spaces", "transformersInfo",
+    "widgetData",
+}  # fmt: skip
+_DATASET_PROPERTIES: Final = {"citation", "description", "mainSize", "paperswithcode_id"}
+
+_CONFIG_KEYS: Final = ("architectures", "model_type", "quantization_config", "auto_map")
 
 
 def repo_info(call: Call) -> Response:
-    """Everything about one revision of a repository; with `blobs`, sizes and ids of its files, too."""
-    revision = call.request.path_params.get("revision", MAIN)
+    """Everything about one revision of a repository, or what `expand` names; with `blobs`, files with sizes and ids."""
+    wanted = expanded(call, call.repo.kind)
     with call.git() as git:
-        commit = git.resolve(revision)
-        entries = tree.files(git, commit)
-        facts = _facts(call, call.repo, git, commit, entries)
-    blobs = call.flag("blobs")
+        commit = git.resolve(call.request.path_params.get("revision", MAIN))
+        facts = all_facts(call.hub, call.repo, git, commit, blobs=call.flag("blobs"))
+    return JSONResponse(select(facts, wanted) if wanted else facts)
+
+
+def expanded(call: Call, kind: str) -> list[str]:
+    """The properties that a request names with `expand`; none when it leaves that to us.
+
+    Raises:
+        ApiError: 400, for one that repositories of this kind do not have.
+    """
+    params = call.request.query_params
+    wanted = params.getlist("expand") + params.getlist("expand[]")
+    known = _PROPERTIES | (_MODEL_PROPERTIES if kind == "model" else _DATASET_PROPERTIES)
+    for name in wanted:
+        if name not in known:
+            raise bad_request(f"'expand' cannot be {name[:40]!r}; a {kind} has: {', '.join(sorted(known))}.")
+    return wanted
+
+
+def select(facts: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
+    """A repository's names, and of its other facts those wanted that are known."""
+    return {key: facts[key] for key in ("_id", "id", "modelId", *wanted) if key in facts}
+
+
+def all_facts(hub: Hub, repo: Repo, git: GitRepo, commit: Commit, *, blobs: bool = False) -> dict[str, Any]:
+    """Everything that is known of a revision; with `blobs`, its files have sizes and ids."""
+    entries = tree.files(git, commit)
+    facts = _facts(hub, repo, git, commit, entries)
     facts["siblings"] = [_sibling(entry, blobs=blobs) for entry in entries]
     facts["usedStorage"] = sum(entry.size for entry in entries)
-    return JSONResponse(facts)
+    return facts
 
 
-def list_repos(call: Call) -> Response:
-    """Repositories the caller may read, newest first; `search`, `author`, `filter` (tags) and `limit` narrow it."""
-    search, author = call.query("search").lower(), call.query("author").lower()
-    wanted = {tag for value in call.request.query_params.getlist("filter") for tag in value.split(",")}
-    limit, skip = max(1, call.count("limit", 1000, 1000)), call.count("skip", 0, 10**9)
-    matching = (
-        repo
-        for repo in call.hub.db.repos(call.param("kind"))
-        if search in repo.full_name.lower()
-        and author in {"", repo.namespace.lower()}
-        and auth.may_read(call.caller, repo)
-    )
-    rows = (row for row in (_list_row(call, repo) for repo in matching) if row and wanted <= set(row["tags"]))
-    found = list(islice(rows, skip, skip + limit + 1))
-    headers = {}
-    if len(found) > limit:
-        url = call.request.url.include_query_params(skip=skip + limit)
-        headers["Link"] = f'<{url}>; rel="next"'
-    return JSONResponse(found[:limit], headers=headers)
-
-
-def _list_row(call: Call, repo: Repo) -> dict[str, Any] | None:
-    try:
-        with call.hub.git.open(repo.id) as git:
-            commit = git.resolve(MAIN)
-            entries = tree.files(git, commit)
-            row = _facts(call, repo, git, commit, entries)
-    except ApiError:  # deleted while we were listing
-        return None
-    if call.flag("full"):
-        row["siblings"] = [_sibling(entry, blobs=False) for entry in entries]
-    return row
-
-
-def _facts(call: Call, repo: Repo, git: GitRepo, commit: Commit, entries: list[Entry]) -> dict[str, Any]:
+def _facts(hub: Hub, repo: Repo, git: GitRepo, commit: Commit, entries: list[Entry]) -> dict[str, Any]:
     by_path = {entry.path: entry for entry in entries}
     metadata = _metadata(_text(git, by_path.get("README.md")))
-    weights = parameters(call.hub.blobs, entries)
+    weights = parameters(hub.blobs, entries)
     config = _config(_text(git, by_path.get("config.json")))
-    tags = card.tags(metadata)
+    tags = card.tags(metadata, repo.kind)
     if weights:
         tags.append("safetensors")
     if isinstance(config.get("model_type"), str):
@@ -90,14 +92,28 @@ def _facts(call: Call, repo: Repo, git: GitRepo, commit: Commit, entries: list[E
         "createdAt": timestamp(repo.created),
         "lastModified": timestamp(commit.commit_time),
         "downloads": 0,
+        "downloadsAllTime": 0,
         "likes": 0,
+        "trendingScore": 0,
         "tags": list(dict.fromkeys(tags)),
+        "cardData": metadata or None,
+        **(_model_facts(metadata, config, weights) if repo.kind == "model" else _dataset_facts(metadata)),
+    }
+
+
+def _model_facts(metadata: dict[str, Any], config: dict[str, Any], weights: dict[str, int]) -> dict[str, Any]:
+    return {
         "pipeline_tag": _string(metadata.get("pipeline_tag")),
         "library_name": _string(metadata.get("library_name")),
-        "cardData": metadata or None,
+        "model-index": metadata.get("model-index"),
         "config": config or None,
         "safetensors": {"parameters": weights, "total": sum(weights.values())} if weights else None,
+        "spaces": [],
     }
+
+
+def _dataset_facts(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {"description": _string(metadata.get("description")), "citation": None, "paperswithcode_id": None}
 
 
 def _text(git: GitRepo, entry: Entry | None) -> str:
