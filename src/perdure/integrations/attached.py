@@ -42,9 +42,7 @@ class AttachedTrainer(Trainer):  # type: ignore[misc]
         self._run.count(len(found[0]))
         return found
 
-    def _maybe_log_save_evaluate(
-        self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kw: Any
-    ) -> None:
+    def _maybe_log_save_evaluate(self, loss: Any, norm: Any, model: Any, trial: Any, *args: Any, **kw: Any) -> None:
         if self._run.before_boundary():
             super()._maybe_log_save_evaluate(loss, norm, model, trial, *args, **kw)
             self._run.after_boundary(model, trial)
