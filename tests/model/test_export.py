@@ -28,6 +28,17 @@ def same_weights(folder: Path, model: Any) -> None:
         assert torch.equal(again.state_dict()[name], tensor), name
 
 
+def test_all_adapters_of_a_folder_come_along(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(llama(), peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    model.add_adapter("second", peft.LoraConfig(r=2, target_modules=["v_proj"]))
+    source = perdure.save_model(model, tmp_path / "source", base_model="me/base").path
+    saved = perdure.export(source, tmp_path / "out", dtype="bf16")
+    assert set(contents(saved.path)) == set(contents(source))
+    for name in ("adapter_model.safetensors", "second/adapter_model.safetensors"):
+        assert {tensor.dtype for tensor in load_file(saved.path / name).values()} == {torch.bfloat16}
+
+
 @pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
 @pytest.mark.parametrize("sharded", [False, True], ids=["one-file", "shards"])
 @pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "no-manifest"])

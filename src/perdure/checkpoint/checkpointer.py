@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from perdure.checkpoint import catalog
 from perdure.checkpoint.background import Barrier, Save, must_block, now
+from perdure.checkpoint.model import note_base
 from perdure.checkpoint.policy import Every, Keep, Retention, Schedule
 from perdure.checkpoint.progress import progress
 from perdure.checkpoint.records import RestoreRecord, SaveRecord, Skipped
@@ -86,6 +87,7 @@ class Checkpointer:
         self._latest: int | None = None
         self._owed = False  # a save failed: the next call makes up for it
         self._distrusted: set[Path] = set()
+        self._told: set[str] = set()
         self._barrier = Barrier()
         self._signals = StopSignals()
 
@@ -142,6 +144,7 @@ class Checkpointer:
             Corrupt: There are checkpoints, and none can be used. What is in `state` may then be partly theirs.
         """
         self.wait()
+        note_base(state.components.get("model"))
         skipped: list[Skipped] = []
         for info in reversed(self._checkpoints()):
             started = now()
@@ -248,7 +251,9 @@ class Checkpointer:
         )  # fmt: skip
         self.saves.append(record)
         for warning in told:
-            _log.warning("%s: %s", save.path, warning)
+            if warning not in self._told:
+                self._told.add(warning)
+                _log.warning("%s: %s", save.path, warning)
         _log.info(
             "%s: %.2f GB durable after %.2f s (%.2f GB/s); training waited %.0f ms",
             save.path, record.nbytes / 1e9, seconds, record.gigabytes_per_second, record.stalled_seconds * 1e3,

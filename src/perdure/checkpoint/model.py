@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -14,9 +15,16 @@ from perdure.format.names import ADAPTER_WEIGHTS, CONFIG, INDEX, WEIGHTS
 from perdure.format.shards import encode_index, parse_size, plan_shards
 from perdure.model import adapter, weights
 from perdure.model.configs import module_config, write_transformers_configs
+from perdure.model.kind import kind_of
 from perdure.model.tokenizer import write_tokenizer
+from perdure.state.base import base_of
+from perdure.state.memory import regions_of
 
 FORMAT = {"format": "pt"}
+_UNNAMED = (
+    "no id on the Hub is known of the base model, so the adapter's config does not name it; "
+    "load the checkpoint with PeftModel.from_pretrained(base, folder)"
+)
 _SHARD = parse_size("5GB")
 
 
@@ -28,6 +36,7 @@ class ModelFiles:
         kind: "model", "adapter" or "module", as `save_model` calls it.
         weights: Path → tensor name → tensor. `metadata` is what stands in each file's header.
         small: Path → content.
+        about: What a checkpoint is to say of the model besides.
         finish: Writes configurations into a stage; returns what is worth telling the user.
     """
 
@@ -35,6 +44,7 @@ class ModelFiles:
     weights: Mapping[str, Mapping[str, torch.Tensor]]
     metadata: Mapping[str, str]
     small: Mapping[str, bytes] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
     finish: Callable[[Stage], list[str]] = lambda staged: []
 
     def by_key(self) -> dict[str, torch.Tensor]:
@@ -57,15 +67,16 @@ def files_of(model: Any, tokenizer: Any) -> ModelFiles:
         InvalidInput: The model cannot be saved as it is.
     """
     model = weights.unwrap(model)
-    if adapter.is_peft_model(model) or adapter.has_adapters(model):
+    kind = kind_of(model)
+    if kind == "adapter":
         found = _adapters(model)
-    elif weights.is_transformers_model(model):
+    elif kind == "model":
         found = _weights("model", weights.transformers_weights(model), {}, [])
     else:
         config, warnings = module_config(getattr(model, "config", None))
         small = {} if config is None else {CONFIG: config}
         found = _weights("module", weights.module_weights(model, untie=True), small, warnings)
-    kind, finish = found.kind, found.finish
+    finish = found.finish
 
     def finish_all(staged: Stage) -> list[str]:
         told = finish(staged)
@@ -73,7 +84,7 @@ def files_of(model: Any, tokenizer: Any) -> ModelFiles:
             told += write_transformers_configs(model, staged.path, tokenizer)
         return told + (write_tokenizer(tokenizer, staged.path) if tokenizer is not None else [])
 
-    return ModelFiles(kind=kind, weights=found.weights, metadata=found.metadata, small=found.small, finish=finish_all)
+    return dataclasses.replace(found, finish=finish_all)
 
 
 def _weights(kind: str, of_model: weights.Weights, small: dict[str, bytes], warnings: list[str]) -> ModelFiles:
@@ -88,18 +99,40 @@ def _weights(kind: str, of_model: weights.Weights, small: dict[str, bytes], warn
 
 
 def _adapters(model: Any) -> ModelFiles:
-    found = [adapter.attached_adapter(model)] if adapter.has_adapters(model) else list(adapter.adapters_of(model))
+    attached = adapter.has_adapters(model)
+    found = list(
+        adapter.attached_adapters(model) if attached else adapter.adapters_of(model, with_base_embeddings=False)
+    )
 
     def finish(staged: Stage) -> list[str]:
-        told: list[str] = []
+        unnamed = False
         for one in found:
             folder = staged.path / one.folder
             folder.mkdir(exist_ok=True)
-            told += adapter.write_config(one, folder, model, None, None)
-        return told
+            unnamed |= bool(adapter.write_config(one, folder, model, None, None))
+        return [_UNNAMED] if unnamed else []
 
     paths = {f"{one.folder}/{ADAPTER_WEIGHTS}" if one.folder else ADAPTER_WEIGHTS: one.tensors for one in found}
-    return ModelFiles(kind="adapter", weights=paths, metadata=FORMAT, finish=finish)
+    about = {"active": adapter.active_adapters(model)}
+    return ModelFiles(kind="adapter", weights=paths, metadata=FORMAT, about=about, finish=finish)
+
+
+def active_differences(model: Any, saved: list[str]) -> list[str]:
+    """In what the adapters that were active cannot be the active ones of a live model, in words."""
+    return [f"the adapter {name!r} was active, and is not here" for name in saved if name not in model.peft_config]
+
+
+def activate(model: Any, saved: list[str]) -> None:
+    """Make the adapters that were active the active ones again; one that has them is left as it is."""
+    if adapter.active_adapters(model) != saved:
+        adapter.activate(model, saved)
+
+
+def note_base(model: Any) -> None:
+    """Take note of the frozen base of a model with adapters, before training can change what is not to change."""
+    model = weights.unwrap(model)
+    if kind_of(model) == "adapter":
+        base_of(model, regions_of(model))
 
 
 def ownership(module: torch.nn.Module) -> Callable[[torch.Tensor], str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from perdure.checkpoint.model import key_of
+from perdure.checkpoint.model import activate, active_differences, key_of
 from perdure.checkpoint.reading import (
     Progress,
     read_document,
@@ -25,6 +25,7 @@ from perdure.format.manifest import Manifest, read_manifest
 from perdure.io.locks import pinned
 from perdure.model.weights import unwrap
 from perdure.state.apply import apply, differences, targets
+from perdure.state.base import base_differences, is_frozen
 from perdure.state.capture import parameter_names
 from perdure.state.memory import locate, regions_of
 from perdure.state.state import State
@@ -90,6 +91,7 @@ class _Reader:
         self._state = state
         self._names = parameter_names(state, unwrap)
         self._ready: dict[str, _Component] = {}
+        self._active: list[str] = []
 
     def plan(self) -> list[str]:
         """Decide what is read into where; returns what does not fit."""
@@ -113,6 +115,8 @@ class _Reader:
 
     def apply(self) -> None:
         """Have every component take what was read; the generators are last, since others may draw."""
+        if self._active:
+            activate(unwrap(self._state.components["model"]), self._active)
         for name, one in self._ready.items():
             apply(name, one.component, one.document, one.tensors, self._names)
 
@@ -151,12 +155,16 @@ class _Reader:
         beside = {key: [tensor] for key, (path, tensor, _) in keys.items() if path.startswith(f"{FOLDER}/")}
         shapes = {key: shape for key, (_, _, shape) in keys.items()}
         located, found = locate(regions, shapes, {**document["places"], **beside})
-        from_base = document["kind"] == "adapter"
+        base = document.get("base")
         found += [
             f"{' and '.join(region.names)} is not in the checkpoint"
             for region in regions
-            if region.covered < region.nbytes and not (from_base and not region.trained and not region.buffer)
+            if region.covered < region.nbytes and (base is None or not is_frozen(region))
         ]
+        if base is not None:
+            found += base_differences(module, regions, base)
+            found += (missing := active_differences(module, document["active"]))
+            self._active = [] if missing else document["active"]
         into: dict[str, Targets] = {path: {} for path in headers}
         for key, target in located.items():
             path, tensor, _ = keys[key]

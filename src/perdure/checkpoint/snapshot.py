@@ -81,7 +81,7 @@ def take(
         elif name == "model":
             module = unwrap(component)
             model = files_of(module, tokenizer)
-            part = capture_module(name, module, model.kind, model.by_key())
+            part = capture_module(name, module, model.kind, model.by_key(), model.about)
             owner = ownership(module)
             for path, own in model.weights.items():
                 tensors[path] = _weights_file(own, model.metadata, staging, owner)
@@ -141,11 +141,11 @@ def write(snapshot: Snapshot, folder: Path) -> tuple[Manifest, list[str]]:
         for part in snapshot.parts:
             document = {"type": part.type, "state": part.document}
             staged.write(f"{FOLDER}/{part.name}.json", json.dumps(document, allow_nan=False).encode())
-        told: list[str] = []
+        told = [warning for part in snapshot.parts for warning in part.warnings]
         if snapshot.model is not None:
             for path, data in snapshot.model.small.items():
                 staged.write(path, data)
-            told = snapshot.model.finish(staged)
+            told += snapshot.model.finish(staged)
         for path, data in snapshot.files.items():
             staged.write(path, data)
         snapshot.staging.check()

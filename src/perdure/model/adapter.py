@@ -41,15 +41,16 @@ def has_adapters(model: Any) -> bool:
     return bool(getattr(model, "_hf_peft_config_loaded", False))
 
 
-def adapters_of(model: Any) -> Iterator[Adapter]:
-    """Every adapter of a PEFT model, as PEFT's own `save_pretrained` would write it; the model is left as it is."""
+def adapters_of(model: Any, *, with_base_embeddings: bool = True) -> Iterator[Adapter]:
+    """Every adapter of a PEFT model, as PEFT's own `save_pretrained` would write it; the model is left as it is.
+
+    Args:
+        with_base_embeddings: As PEFT does, add the base's embeddings, unchanged, to an adapter that is on them.
+    """
     for name, config in model.peft_config.items():
         folder = "" if name == "default" else name
-        try:
-            check_name(folder or "default")
-        except ValueError as error:
-            raise InvalidInput(f"The adapter's name names its folder, but {error}; nothing was written.") from error
-        tensors = _state_of(model, name, config)
+        _check_folder(folder)
+        tensors = _state_of(model, name, config, with_base_embeddings)
         check_storable(tensors)
         yield Adapter(
             folder=folder,
@@ -59,11 +60,18 @@ def adapters_of(model: Any) -> Iterator[Adapter]:
         )
 
 
-def _state_of(model: Any, name: str, config: Any) -> dict[str, torch.Tensor]:
+def _check_folder(name: str) -> None:
+    try:
+        check_name(name or "default")
+    except ValueError as error:
+        raise InvalidInput(f"The adapter's name names its folder, but {error}; nothing was written.") from error
+
+
+def _state_of(model: Any, name: str, config: Any, with_base_embeddings: bool = True) -> dict[str, torch.Tensor]:
     from peft import get_peft_model_state_dict
 
     # PEFT would ask the Hub whether the vocabulary has grown since; what it would learn is known on this machine.
-    embeddings = True if _vocabulary_resized(model, config) else "auto"
+    embeddings = True if _vocabulary_resized(model, config) else "auto" if with_base_embeddings else False
     with _nameless(config):
         state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=embeddings)
     # Quantization keeps notes as text among the tensors, which belong to the base.
@@ -97,18 +105,46 @@ def _nameless(config: Any) -> Iterator[None]:
 
 def attached_adapter(model: Any) -> Adapter:
     """The active adapter of a transformers model that has adapters attached, under the names that PEFT gives it."""
-    active = model.active_adapters()
+    active = active_adapters(model)
     if len(active) != 1:
         raise InvalidInput(
             f"{len(active)} adapters are active ({', '.join(active)}), and one folder holds one of them; "
             "nothing was written.",
             hint="Call model.set_adapter(NAME), save, and repeat for the others with a folder each.",
         )
-    config = model.peft_config[active[0]]
-    state = _state_of(model, active[0], config)
-    tensors = {f"base_model.model.{name}": tensor for name, tensor in state.items()}
+    return _attached(model, active[0], "")
+
+
+def attached_adapters(model: Any) -> Iterator[Adapter]:
+    """All adapters of a transformers model that has adapters attached; the first active one is what PEFT loads."""
+    first = active_adapters(model)[0]
+    for name in model.peft_config:
+        yield _attached(model, name, "" if name == first else name)
+
+
+def _attached(model: Any, name: str, folder: str) -> Adapter:
+    _check_folder(folder)
+    config = model.peft_config[name]
+    state = _state_of(model, name, config)
+    tensors = {f"base_model.model.{key}": tensor for key, tensor in state.items()}
     check_storable(tensors)
-    return Adapter(folder="", tensors=tensors, config=_inference_config(config), auto_mapping=None)
+    return Adapter(folder=folder, tensors=tensors, config=_inference_config(config), auto_mapping=None)
+
+
+def active_adapters(model: Any) -> list[str]:
+    """The names of the adapters that a model with adapters uses and trains."""
+    active = model.active_adapters
+    return list(active() if callable(active) else active)
+
+
+def activate(model: Any, names: list[str]) -> None:
+    """Have a model use and train these of its adapters; PEFT freezes the others."""
+    if not is_peft_model(model):
+        model.set_adapter(names)
+    elif len(names) == 1:
+        model.set_adapter(names[0])
+    else:
+        model.base_model.set_adapter(names)  # of several at once, only the tuner inside knows
 
 
 def base_of(model: Any) -> object:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from perdure.errors import Corrupt, InvalidInput
 from perdure.folder import Stage, is_interrupted, stage
 from perdure.format.manifest import FileEntry, Manifest, read_manifest
-from perdure.format.names import ADAPTER_WEIGHTS, CONFIG, MANIFEST, WEIGHTS, belongs_to_model, is_tokenizer, is_weights
+from perdure.format.names import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    MANIFEST,
+    WEIGHTS,
+    belongs_to_model,
+    is_tokenizer,
+    is_weights,
+)
 from perdure.format.shards import parse_size
 from perdure.model import streams
 from perdure.model.kind import is_kind, kind_in
@@ -66,22 +76,28 @@ def export(
     manifest = _manifest_of(folder, found)
     saved = manifest.files if manifest else {}
     kind = kind_in(folder, manifest, is_adapter=found.is_adapter)
-    names = _other_names(manifest) if manifest else other_files(folder)
+    named = _named_adapters(saved)
+    names = [name for name in _other_names(manifest) if name not in named] if manifest else other_files(folder)
     with stage(Path(out)) as staged:
-        tensors = (streams.from_safetensors if found.is_safe else streams.from_pickles)(folder, found, saved)
-        tensors = streams.converted(tensors, to) if to else tensors
-        if found.is_adapter:
-            write_stream(staged, tensors, ADAPTER_WEIGHTS, NO_LIMIT)
-        else:
-            write_stream(staged, tensors, WEIGHTS, limit)
+        warnings = []
+        for weights in (found, *(WeightFiles(name=name, files=(name,)) for name in named)):
+            tensors = (streams.from_safetensors if weights.is_safe else streams.from_pickles)(folder, weights, saved)
+            tensors = streams.converted(tensors, to) if to else tensors
+            if found.is_adapter:
+                target = PurePosixPath(weights.name).with_name(ADAPTER_WEIGHTS)
+                (staged.path / target.parent).mkdir(exist_ok=True, parents=True)
+                write_stream(staged, tensors, str(target), NO_LIMIT)
+            else:
+                write_stream(staged, tensors, WEIGHTS, limit)
+            warnings += tensors.warnings
         for name in names:
             _copy(folder, name, staged, saved.get(name))
         if to and CONFIG in names:
             _set_dtype(staged.path / CONFIG, streams.torch_name(to))
         stale = stale_in(staged.target, kind, with_tokenizer=any(map(is_tokenizer, names)))
         committed = staged.commit(kind, stale=stale)
-        target = staged.target
-    return SavedModel(path=target, kind=kind, files=committed.files, warnings=tuple(tensors.warnings))
+        path = staged.target
+    return SavedModel(path=path, kind=kind, files=committed.files, warnings=tuple(warnings))
 
 
 def _dtype(dtype: str | torch.dtype | None) -> str | None:
@@ -109,9 +125,16 @@ def _manifest_of(folder: Path, found: WeightFiles) -> Manifest | None:
 
 
 def _other_names(manifest: Manifest) -> list[str]:
-    """All that was saved beside the weights; of a checkpoint, no training state."""
+    """All that was saved beside the weights; of a checkpoint, further adapters but no training state."""
     names = sorted(name for name in manifest.files if not is_weights(name))
-    return names if is_kind(manifest.kind) else [name for name in names if belongs_to_model(name)]
+    if is_kind(manifest.kind):
+        return names
+    return [name for name in names if belongs_to_model(name) or PurePosixPath(name).name == ADAPTER_CONFIG]
+
+
+def _named_adapters(saved: Iterable[str]) -> list[str]:
+    """The weights of the adapters that lie in folders of their own."""
+    return sorted(name for name in saved if "/" in name and PurePosixPath(name).name == ADAPTER_WEIGHTS)
 
 
 def _copy(folder: Path, name: str, staged: Stage, entry: FileEntry | None) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from perdure.state import optimizer as optimizers
+from perdure.state.base import base_of, changed, fingerprints, is_frozen
 from perdure.state.loader import is_ordinary, track
 from perdure.state.memory import as_document, regions_of, settle
 from perdure.state.state import State
@@ -27,6 +29,7 @@ class Part:
         type: The name of the component's class, so that another is not mistaken for it.
         live: Tensors that training changes no sooner than at the next optimizer step.
         copied: Tensors that are the checkpoint's own.
+        warnings: What is worth telling the user.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Part:
     document: Any
     live: Mapping[str, torch.Tensor]
     copied: Mapping[str, torch.Tensor]
+    warnings: tuple[str, ...] = ()
 
 
 def parameter_names(state: State, bare: Callable[[Any], torch.nn.Module]) -> dict[int, str]:
@@ -67,25 +71,49 @@ def capture(name: str, component: Any, names: Mapping[int, str]) -> Part:
     return Part(name=name, type=known_as, document=document, live={}, copied=_copies(tensors))
 
 
-def capture_module(name: str, module: torch.nn.Module, kind: str, saved: Mapping[str, torch.Tensor]) -> Part:
+def capture_module(
+    name: str,
+    module: torch.nn.Module,
+    kind: str,
+    saved: Mapping[str, torch.Tensor],
+    about: Mapping[str, Any] = MappingProxyType({}),
+) -> Part:
     """What of a module is not among the tensors `saved` elsewhere, and where those belong.
 
     Args:
-        kind: What is saved elsewhere: "adapter" lets frozen parameters out, which the base model brings.
+        kind: What is saved elsewhere: "adapter" lets frozen parameters out, which the base model brings; the document
+            then says which base that is.
+        about: What else the document is to say.
     """
     regions = regions_of(module)
     left = settle(regions, saved)
-    if kind == "adapter":
-        left = [region for region in left if region.trained or region.buffer]
     unused = set(saved).difference(*(region.places for region in regions))
-    document = {
+    document: dict[str, Any] = {
+        **about,
         "kind": kind,
         "places": as_document(regions),
         "unused": sorted(unused),
     }
+    warnings: tuple[str, ...] = ()
+    if kind == "adapter":
+        frozen = [region for region in left if is_frozen(region)]
+        left = [region for region in left if not is_frozen(region)]
+        document["base"] = base_of(module, frozen)
+        warnings = _drift(document["base"], fingerprints(frozen))
     live = {region.names[0]: region.tensor for region in left if not region.buffer}
     copied = {region.names[0]: region.tensor for region in left if region.buffer}
-    return Part(name=name, type=type(module).__name__, document=document, live=live, copied=_copies(copied))
+    return Part(
+        name=name, type=type(module).__name__, document=document, live=live, copied=_copies(copied), warnings=warnings
+    )
+
+
+def _drift(began: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
+    if not (moved := changed(began, now)):
+        return ()
+    return (
+        f"the frozen base is no longer what the run began with ({len(moved)} of {len(began)} tensors, {moved[0]} among "
+        "them), and the checkpoints of an adapter do not hold it: a resumed run will not be exactly this one",
+    )
 
 
 def _copies(tensors: Mapping[str, torch.Tensor]) -> Tensors:

@@ -64,7 +64,8 @@ def settle(regions: list[Region], saved: Mapping[str, torch.Tensor]) -> list[Reg
     for name, tensor in saved.items():
         exact = whole.get(_view(tensor))
         if exact is not None:
-            exact.put(name, None, exact.nbytes)
+            if not exact.covered:  # of one that was written under several names, the first is enough
+                exact.put(name, None, exact.nbytes)
         elif tensor.is_contiguous():
             nbytes = tensor.numel() * tensor.element_size()
             for region in by_storage.get(_storage(tensor), ()):
