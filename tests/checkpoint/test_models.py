@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import perdure
+from perdure.cli.app import run as command_line
 
 transformers = pytest.importorskip("transformers")
 
@@ -228,3 +229,28 @@ def test_what_cannot_be_expressed_is_refused_before_anything_is_written(tmp_path
 def test_what_has_no_state_is_refused(component: object) -> None:
     with pytest.raises(perdure.InvalidInput, match="state_dict"):
         perdure.State(model=torch.nn.Linear(1, 1), thing=component)
+
+
+@pytest.mark.parametrize("name", ["llama", "llama, in shards", "lora", "convolution"])
+def test_an_export_is_the_model_without_training_state(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "llama, in shards":
+        monkeypatch.setattr("perdure.checkpoint.model._SHARD", 30_000)
+    model = MODELS[name.partition(",")[0]]()
+    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad])
+    with perdure.Checkpointer(tmp_path / "run") as ckpt:
+        ckpt.save(7, perdure.State(model=model, optimizer=optimizer), force=True)
+    checkpoint, out = tmp_path / "run" / "checkpoint-7", tmp_path / "out"
+    command_line(["export", str(checkpoint), str(out)])
+    assert perdure.verify(out).ok
+    perdure.save_model(model, tmp_path / "saved")
+    assert (len(list(checkpoint.glob("*.safetensors"))) > 1) == (name == "llama, in shards")
+    expected = {path.relative_to(tmp_path / "saved") for path in (tmp_path / "saved").rglob("*")}
+    found = {path.relative_to(out) for path in out.rglob("*")}
+    if name == "lora":
+        expected = {path for path in expected if not path.is_relative_to("other")}
+    assert found == expected
+    for path in sorted(expected):
+        if path.suffix == ".safetensors":
+            assert (out / path).read_bytes() == (tmp_path / "saved" / path).read_bytes(), path

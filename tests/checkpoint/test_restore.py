@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import perdure
+from perdure.checkpoint import restore
 
 
 def test_nothing_to_restore_is_step_0(new_run: Callable[..., Any], tmp_path: Path) -> None:
@@ -174,3 +175,52 @@ def test_float32_moments_of_bfloat16_parameters_stay_float32(tmp_path: Path) -> 
     (momentum,) = (values["momentum_buffer"] for values in optimizer.state.values())
     assert momentum.dtype == torch.float32
     assert torch.equal(momentum, torch.full((5,), 1 / 3))
+
+
+def test_a_refusal_tells_of_a_damaged_one_that_was_read_before(new_run: Callable[..., Any], three: Path) -> None:
+    sizes = ((3, 5), (7,), (2,))
+    run = new_run(sizes)
+    run.optimizer.step()
+    with perdure.Checkpointer(three, blocking=True) as ckpt:
+        ckpt.save(4, run.state, force=True)
+        again = new_run(sizes)
+        weights = three / "checkpoint-4" / "training_state" / "optimizer.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+        with pytest.raises(perdure.StateMismatch, match=r"checkpoint-3.*partly that of checkpoint-4, which is damaged"):
+            ckpt.restore(again.state)
+        manifest = three / "checkpoint-4" / "perdure.json"
+        manifest.write_bytes(manifest.read_bytes()[:-1])
+        with pytest.raises(perdure.StateMismatch, match=r"checkpoint-3.*Nothing was changed"):
+            ckpt.restore(again.state)
+
+
+def test_rotation_leaves_a_damaged_one_and_tells_of_it_once(
+    new_run: Callable[..., Any], three: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (three / "checkpoint-2" / "model.safetensors").unlink()
+    run = new_run()
+    with perdure.Checkpointer(three, keep=perdure.Keep(last=1), blocking=True) as ckpt:
+        for step in (4, 5):
+            ckpt.save(step, run.state, force=True)
+    assert [(info.step, info.state) for info in perdure.checkpoints(three)] == [(2, "damaged"), (5, "whole")]
+    assert (
+        caplog.text.count("checkpoint-2 is damaged, and stays until you delete it: model.safetensors") == 1
+    )
+
+
+def test_a_checkpoint_that_cannot_be_opened_is_passed_over(
+    new_run: Callable[..., Any], three: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = restore.pinned
+
+    def refused(path: Path) -> Any:
+        if path.name == "checkpoint-3":
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(restore, "pinned", refused)
+    run = new_run()
+    with perdure.Checkpointer(three) as ckpt:
+        assert ckpt.restore(run.state) == 2
+        assert ckpt.restored is not None
+        assert "Input/output error" in ckpt.restored.skipped[0].reason

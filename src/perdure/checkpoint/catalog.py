@@ -64,13 +64,17 @@ def checkpoints(folder: str | os.PathLike[str]) -> tuple[CheckpointInfo, ...]:
     """The checkpoints in a run's folder, oldest step first; what is still being written is not among them.
 
     Raises:
-        NotFound: There is no such folder.
+        NotFound: There is no such folder, or it cannot be read.
     """
     run = Path(folder)
     try:
         names = [path.name for path in run.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"There is no run in {run}: it is not a folder.") from None
+    except OSError as error:
+        raise NotFound(
+            f"The run in {run} cannot be read: {error.strerror}.", hint="Give yourself permission to read it."
+        ) from error
     steps = sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)) and (run / name).is_dir())
     return tuple(_look_at(run, step) for step in steps)
 

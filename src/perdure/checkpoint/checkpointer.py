@@ -103,6 +103,9 @@ class Checkpointer:
     ) -> bool:
         """Save if it is due, or forced, or a signal asks for it; call it when a step is complete.
 
+        Until the next step, or `wait`, change nothing of the state yourself. What PyTorch counts (operations in place,
+        also under `no_grad`) is noticed and fails the save; what it cannot see (through `.data` or `.numpy()`) is not.
+
         Args:
             step: How many steps are done.
             metrics: What `Keep(best=…)` and people choose by.
@@ -140,31 +143,35 @@ class Checkpointer:
             How many steps are done; 0 where there is no checkpoint.
 
         Raises:
-            StateMismatch: The newest whole checkpoint is not of this run; nothing was changed.
+            StateMismatch: The newest whole checkpoint is not of this run. Nothing was changed, unless a newer one was
+                found to be damaged while it was read: the message says so.
             Corrupt: There are checkpoints, and none can be used. What is in `state` may then be partly theirs.
         """
         self.wait()
         note_base(state.components.get("model"))
         skipped: list[Skipped] = []
+        outcome = "Nothing was changed."
         for info in reversed(self._checkpoints()):
-            started = now()
-            try:
-                if info.state != "whole":
-                    raise Corrupt(info.problem)
+            reason = info.problem
+            if info.state == "whole":
+                started = now()
                 with progress(f"Restoring {info.path.name}", info.nbytes) as bar:
-                    manifest = restore_from(info.path, state, strict=strict, progress=bar.advance)
-            except (Corrupt, NotFound, UnsupportedFormat, FileNotFoundError) as error:
-                reason = error.message if isinstance(error, PerdureError) else str(error)
-                _log.warning("%s is not usable: %s", info.path, reason)
-                skipped.append(Skipped(path=info.path, reason=reason))
-                self._distrusted.add(info.path)
-                continue
-            self.restored = RestoreRecord(
-                step=info.step, path=info.path, epoch=manifest.epoch, nbytes=manifest.nbytes,
-                seconds=now() - started, skipped=tuple(skipped),
-            )  # fmt: skip
-            self._went_on_from(self.restored)
-            return info.step
+                    try:
+                        manifest = restore_from(info.path, state, strict=strict, progress=bar.advance, outcome=outcome)
+                    except (Corrupt, NotFound, UnsupportedFormat, OSError) as error:
+                        reason = error.message if isinstance(error, PerdureError) else str(error)
+                        if bar.done:
+                            outcome = f"The state is now partly that of {info.path.name}, which is damaged."
+                    else:
+                        self.restored = RestoreRecord(
+                            step=info.step, path=info.path, epoch=manifest.epoch, nbytes=manifest.nbytes,
+                            seconds=now() - started, skipped=tuple(skipped),
+                        )  # fmt: skip
+                        self._went_on_from(self.restored)
+                        return info.step
+            _log.warning("%s is not usable: %s", info.path, reason)
+            skipped.append(Skipped(path=info.path, reason=reason))
+            self._distrusted.add(info.path)
         if skipped:
             raise Corrupt(
                 f"None of the {len(skipped)} checkpoints in {self.path} can be used. The newest: {skipped[0].reason}",
@@ -261,16 +268,25 @@ class Checkpointer:
 
     def _make_room(self, saved: int) -> tuple[Path, ...]:
         try:
-            whole = [one for one in self._checkpoints() if one.state == "whole" and one.path not in self._distrusted]
+            found = self._checkpoints()
         except (OSError, PerdureError) as error:  # the save is done all the same
             _log.warning("%s: old checkpoints could not be looked through: %s", self.path, error)
             return ()
+        for one in found:
+            if one.state == "damaged" and one.path not in self._distrusted:
+                self._distrusted.add(one.path)
+                _log.warning("%s is damaged, and stays until you delete it: %s", one.path, one.problem)
+        whole = [one for one in found if one.state == "whole" and one.path not in self._distrusted]
         paths = [catalog.path_of(self.path, one.step) for one in self._keep.condemned(whole, saved)]
         return tuple(path for path in paths if catalog.delete(path))
 
     def _checkpoints(self) -> tuple[catalog.CheckpointInfo, ...]:
-        if not self.path.is_dir():
+        try:
+            self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
             return ()
+        except OSError:
+            pass  # there is something that cannot be looked at: not the same as nothing
         catalog.collect(self.path)
         return catalog.checkpoints(self.path)
 

@@ -54,7 +54,8 @@ class Every:
 class Keep:
     """Which checkpoints stay; what none of these asks for is deleted, once a newer one is committed.
 
-    The newest whole checkpoint always stays, and with `best` the best. So does one that is being read or uploaded.
+    The newest whole checkpoint always stays, and with `best` the best. So does one that is being read or uploaded. A
+    damaged one neither counts nor goes: it may be all that is left of something, and `perdure ls` tells of it.
 
     Attributes:
         last: So many of the newest; None keeps all.

@@ -13,22 +13,26 @@ _WIDTH = 30
 
 
 class Bar:
-    """Shows itself on standard error once it has lasted longer than a second; silent where that is no terminal."""
+    """Shows itself on standard error once it has lasted longer than a second; silent where that is no terminal.
+
+    Attributes:
+        done: Bytes so far.
+    """
 
     def __init__(self, label: str, total: int) -> None:
         self._label = label
         self._total = max(1, total)
-        self._done = 0
+        self.done = 0
         self._next = time.monotonic() + _PATIENCE if sys.stderr.isatty() else float("inf")
         self._shown = False
 
     def advance(self, nbytes: int) -> None:
         """So many bytes more are done."""
-        self.show(self._done + nbytes)
+        self.show(self.done + nbytes)
 
     def show(self, done: int) -> None:
         """So many bytes are done by now."""
-        self._done = done
+        self.done = done
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _PAUSE

@@ -37,17 +37,21 @@ _SHOWN = 5
 Targets = dict[str, tuple[torch.Tensor, int]]
 
 
-def restore_from(folder: Path, state: State, *, strict: bool, progress: Progress) -> Manifest:
+def restore_from(
+    folder: Path, state: State, *, strict: bool, progress: Progress, outcome: str = "Nothing was changed."
+) -> Manifest:
     """Put a checkpoint's state into the live objects of `state`.
 
     Args:
         strict: Refuse when anything is missing, extra or different; otherwise say so and restore what fits.
         progress: Called with the number of bytes read since the last call.
+        outcome: What a refusal leaves behind, a sentence.
 
     Raises:
         Corrupt: A file is not what was saved; tensors may have been read into by then.
         NotFound: It is not a checkpoint, or was never committed.
-        StateMismatch: It is not of this run; nothing was changed.
+        OSError: It cannot be opened.
+        StateMismatch: It is not of this run; this call changed nothing.
     """
     with pinned(folder):
         manifest = read_manifest(folder)
@@ -56,7 +60,7 @@ def restore_from(folder: Path, state: State, *, strict: bool, progress: Progress
         reader = _Reader(folder, manifest, state)
         found = reader.plan()
         if found and strict:
-            _refuse(folder, found)
+            _refuse(folder, found, outcome)
         for difference in found:
             _log.warning("%s: %s; going on as told (strict=False)", folder, difference)
         for path, (header, into) in reader.files.items():
@@ -65,10 +69,10 @@ def restore_from(folder: Path, state: State, *, strict: bool, progress: Progress
     return manifest
 
 
-def _refuse(folder: Path, found: list[str]) -> None:
+def _refuse(folder: Path, found: list[str], outcome: str) -> None:
     shown = "; ".join(found[:_SHOWN]) + (f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
     raise StateMismatch(
-        f"{folder} is not of this run: {shown}. Nothing was changed.",
+        f"{folder} is not of this run: {shown}. {outcome}",
         differences=tuple(found),
         hint="Resume with what was saved, or take what fits with restore(state, strict=False).",
     )

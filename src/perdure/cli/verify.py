@@ -6,7 +6,9 @@ import json
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +20,7 @@ Examples:
   perdure verify out
   perdure verify out --json | jq .problems
   perdure verify out --accept README.md    record an edit that you meant to make
+  perdure verify runs/a                    every checkpoint of a run
 """
 
 
@@ -39,6 +42,43 @@ def _top(path: str) -> str:
     return first + slash
 
 
+def _checkpoints_in(folder: Path) -> tuple[perdure.CheckpointInfo, ...]:
+    """A run's checkpoints; none where the folder itself is a saved one."""
+    if (folder / "perdure.json").exists() or not folder.is_dir():
+        return ()
+    return perdure.checkpoints(folder)
+
+
+def _verify_run(
+    run: Path, checkpoints: Sequence[perdure.CheckpointInfo], *, strict: bool, recover: bool, as_json: bool
+) -> int:
+    documents = []
+    for number, info in enumerate(checkpoints, 1):
+        if sys.stderr.isatty():
+            click.echo(f"Verifying {info.path.name} ({number} of {len(checkpoints)})", err=True)
+        documents.append({"step": info.step, **_verified(info.path, strict=strict, recover=recover)})
+    whole = all(document["ok"] for document in documents)
+    if as_json:
+        click.echo(json.dumps({"path": str(run), "ok": whole, "checkpoints": documents}, indent=2))
+        return 0 if whole else 1
+    for document in documents:
+        for told in document["told"]:
+            click.echo(f"{document['path']}: {told}")
+        click.echo(f"{document['path']}: {'whole' if document['ok'] else 'NOT what was saved'}")
+    good = sum(bool(document["ok"]) for document in documents)
+    click.echo(f"{run}: {good} of {len(documents)} checkpoints are whole")
+    return 0 if whole else 1
+
+
+def _verified(checkpoint: Path, *, strict: bool, recover: bool) -> dict[str, Any]:
+    try:
+        found = perdure.verify(checkpoint, recover=recover)
+    except perdure.PerdureError as error:  # its manifest is not there, or cannot be trusted
+        return {"path": str(checkpoint), "ok": False, "kind": error.kind, "told": [error.message]}
+    told = [*map(str, found.problems), *(f"extra: {path} (of no save)" for path in found.extra if strict)]
+    return {**found.as_document(), "ok": found.ok and not (strict and found.extra), "told": told}
+
+
 @click.command(epilog=_EXAMPLES)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--strict", is_flag=True, help="Also count files that belong to no save and that no loader reads.")
@@ -48,11 +88,15 @@ def _top(path: str) -> str:
 @click.option("--recover", is_flag=True, help="First complete a save that was interrupted while it replaced files.")
 @json_option
 def command(folder: Path, strict: bool, accept: tuple[str, ...], recover: bool, as_json: bool) -> None:
-    """Compare every file of a saved FOLDER with its manifest.
+    """Compare every file of a saved FOLDER with its manifest; of a run, every checkpoint.
 
     Names each file, and each tensor, that is not as it was saved, and finds missing and extra files.
     Exits with 0 if the folder is whole and with 1 if it is not.
     """
+    if checkpoints := _checkpoints_in(folder):
+        if accept:
+            raise click.UsageError("--accept is for one saved folder: name a checkpoint.")
+        sys.exit(_verify_run(folder, checkpoints, strict=strict, recover=recover, as_json=as_json))
     total = sum(path.stat().st_size for path in folder.glob("*.safetensors")) if sys.stderr.isatty() else 0
     with click.progressbar(length=total, label="Verifying", file=sys.stderr, hidden=not total) as bar:
         found = perdure.verify(folder, recover=recover, accept=accept, progress=bar.update)
