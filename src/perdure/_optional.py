@@ -22,6 +22,8 @@ _EXTRAS = {
     "uvicorn": ("hub", "uvicorn"),
     "dulwich": ("hub", "dulwich"),
     "lz4": ("hub", "lz4"),
+    "markdown_it": ("hub", "markdown-it-py"),
+    "nh3": ("hub", "nh3"),
 }
 
 

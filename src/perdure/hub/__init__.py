@@ -12,6 +12,7 @@ git · tree       one bare git repository for each repo            durable befor
 blobs            large files by their sha256                       durable before they get their name
 db · schema      repositories and settings, in SQLite
 accounts · orgs · auth    users, tokens, organisations; who may do what; signed links
+session · web/   browsers that are signed in; pages for people
 paths · limits · attributes · card · weights · http                pure helpers
 ```
 """

@@ -22,9 +22,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.hub import commits, contents, info, lfs, limits, listing, manage, refs, resolve
-from perdure.hub.core import ANSWER_HEADERS, Access, Call, Hub
-from perdure.hub.endpoints import Handler, endpoint, upload_endpoint
+from perdure.hub.core import ANSWER_HEADERS, Access, Hub
+from perdure.hub.endpoints import Handler, endpoint, run, upload_endpoint
 from perdure.hub.http import ApiError
+from perdure.hub.web import routes as web
+from perdure.hub.web.page import error_page, wants_page
 from perdure.hub.xet import cas
 
 log = logging.getLogger("perdure.hub")
@@ -86,7 +88,7 @@ def _routes() -> list[Route]:
     read, write, user, anyone = Access.READ, Access.WRITE, Access.USER, Access.ANYONE
     download = Access.DOWNLOAD  # what hands out bytes of files
     routes = [
-        _route("GET", "/", _greeting, anyone),
+        *web.first_routes(),
         _route("GET", "/api/whoami-v2", manage.whoami, user),
         _route("POST", "/api/validate-yaml", manage.validate_yaml, anyone),
         _route("POST", "/api/repos/create", manage.create_repo, user),
@@ -131,7 +133,7 @@ def _routes() -> list[Route]:
             _route("GET", page + "/resolve" + revision + "/{path:tail}", resolve.resolve, download),
         ]
     routes.append(_route("GET", "/{name:segment}/resolve/{rest:tail}", manage.no_such_repo, anyone))
-    return routes
+    return [*routes, *web.repo_routes()]
 
 
 def _cas_routes() -> list[Route]:
@@ -152,21 +154,17 @@ def _route(method: str, path: str, handler: Handler, access: Access) -> Route:
     return Route(path, endpoint(handler, access=access), methods=[method])
 
 
-def _greeting(call: Call) -> Response:
-    text = f"This is a perdure hub. Use it with any Hugging Face client: HF_ENDPOINT={call.base}\n"
-    return Response(text, media_type="text/plain")
-
-
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error.response()
+    return await _answer(request, error)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     messages = {404: "There is nothing at this address.", 405: "This address does not take that method."}
     message = messages.get(error.status_code, error.detail)
-    return ApiError(error.status_code, message, headers=error.headers).response()
+    refused = ApiError(error.status_code, message, headers=error.headers)
+    return await _answer(request, refused)
 
 
 async def _os_error(request: Request, error: Exception) -> Response:
@@ -178,6 +176,12 @@ async def _os_error(request: Request, error: Exception) -> Response:
 
 async def _bug(request: Request, error: Exception) -> Response:
     return ApiError(500, "The hub failed at this request; its log says why.").response()
+
+
+async def _answer(request: Request, error: ApiError) -> Response:
+    if wants_page(request):
+        return await run(error_page, request, error)
+    return error.response()
 
 
 class _Envelope:

@@ -67,6 +67,12 @@ def read_metadata(readme: str) -> dict[str, Any]:
     return value
 
 
+def body(readme: str) -> str:
+    """A card's text below its metadata."""
+    match = _BLOCK.match(readme)
+    return readme[match.end() :] if match else readme
+
+
 def check_metadata(readme: str) -> tuple[list[str], list[str]]:
     """What is wrong with a card's metadata: errors, and warnings."""
     try:

@@ -18,6 +18,7 @@ from perdure.hub.db import DATABASE, Database, Repo
 from perdure.hub.git import GitRepo, GitRepos
 from perdure.hub.http import ApiError, bad_request, gated, parse_json, repo_not_found
 from perdure.hub.ratelimit import RateLimiter
+from perdure.hub.session import Sessions
 
 ANSWER_HEADERS = "perdure.headers"
 """Where a request's scope holds the headers that its answer will have, whatever becomes of it."""
@@ -37,6 +38,7 @@ class Hub:
     staging: Staging
     signer: auth.Signer
     limiter: RateLimiter | None
+    sessions: Sessions
 
     @classmethod
     def open(cls, folder: Path, *, rate_limit: int | None = None) -> Hub:
@@ -60,6 +62,7 @@ class Hub:
             staging=staging,
             signer=auth.Signer(db.secret()),
             limiter=RateLimiter(rate_limit) if rate_limit else None,
+            sessions=Sessions(),
         )
 
     def close(self) -> None:
@@ -91,6 +94,12 @@ class Access(Enum):
     READ = "read"
     DOWNLOAD = "download"
     WRITE = "write"
+    PAGE = "page"  # as ANYONE, for people
+    VIEW = "view"  # as READ, for people
+
+
+_SIGNED_IN = {Access.PAGE, Access.VIEW, Access.DOWNLOAD}
+"""Where a browser's cookie says who calls."""
 
 
 @dataclass(slots=True)
@@ -169,16 +178,18 @@ class Call:
             return
         try:
             self.caller = auth.authenticate(self.hub.db, self.request.headers.get("authorization"))
+            if self.caller is None and access in _SIGNED_IN and self.request.method in {"GET", "HEAD"}:
+                self.caller = self.hub.sessions.caller(self.hub.db, self.request.cookies)
         finally:  # a wrong token counts, too: for the address it comes from
             self._count()
-        if access is Access.ANYONE:
+        if access in {Access.ANYONE, Access.PAGE}:
             return
         if access is not Access.USER:
             params = self.request.path_params
             self.admitted = self.find_repo(params.get("kind", "model"), params["namespace"], params["name"])
         if access is Access.DOWNLOAD and not auth.may_download(self.caller, self.repo):
             raise gated(self.repo.full_name, anonymous=self.caller is None)
-        if access in {Access.READ, Access.DOWNLOAD}:
+        if access in {Access.READ, Access.VIEW, Access.DOWNLOAD}:
             return
         if self.caller is None:
             raise ApiError(401, "This needs a token: log in first.", headers={"WWW-Authenticate": "Bearer"})

@@ -17,6 +17,15 @@ from perdure.hub.http import ApiError
 from perdure.hub.paths import check_path
 from perdure.hub.tree import Entry
 
+_PICTURES: Final = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "gif": "image/gif",
+    "webp": "image/webp",
+    "avif": "image/avif",
+    "svg": "image/svg+xml",
+}
 _RANGE: Final = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
 
@@ -29,13 +38,16 @@ def resolve(call: Call) -> Response:
         if entry is None or entry.folder:
             raise tree.entry_not_found(path, commit)
         content = None if entry.lfs else git.blob(entry.oid)
+    media = media_type(path) or ("application/octet-stream" if entry.lfs else "text/plain; charset=utf-8")
+    # an SVG is a picture inside a page, but alone it is a page, which can hold scripts: then it is only saved
+    disposition = "attachment" if media == _PICTURES["svg"] else "inline"
     headers = {
         "ETag": f'"{entry.etag}"',
         "X-Repo-Commit": commit.id.decode(),
         "Accept-Ranges": "bytes",
-        "Content-Disposition": f"inline; filename*=UTF-8''{quote(path.rpartition('/')[2])}",
-        # what people upload is shown as text or downloaded, never run as a page of this hub
-        "Content-Type": "application/octet-stream" if entry.lfs else "text/plain; charset=utf-8",
+        "Content-Disposition": f"{disposition}; filename*=UTF-8''{quote(path.rpartition('/')[2])}",
+        # what people upload is shown as text or a picture, or downloaded, never run as a page of this hub
+        "Content-Type": media,
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "Cache-Control": "private, no-cache" if call.repo.private else "no-cache",
@@ -43,6 +55,15 @@ def resolve(call: Call) -> Response:
     if _etag_listed(call.request.headers.get("if-none-match", ""), entry.etag):
         return Response(status_code=304, headers=headers)
     return _send(call, entry, content, headers)
+
+
+def media_type(path: str) -> str | None:
+    """The media type of a picture, by its name; None for everything else.
+
+    >>> media_type("plots/loss.PNG"), media_type("page.html")
+    ('image/png', None)
+    """
+    return _PICTURES.get(path.rpartition(".")[2].lower()) if "." in path else None
 
 
 def _send(call: Call, entry: Entry, content: bytes | None, headers: dict[str, str]) -> Response:
