@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import threading
 import time
@@ -162,22 +161,6 @@ def test_an_error_does_not_hide_the_one_that_ended_training(
         ckpt.save(1, run.state, force=True)
         raise KeyError("mine")
     assert "ZeroDivisionError" in caplog.text
-
-
-def test_a_file_size_limit_fails_the_save_and_keeps_the_old(new_run: Callable[..., Any], tmp_path: Path) -> None:
-    run = new_run(((1000, 100),))
-    with perdure.Checkpointer(tmp_path, blocking=True) as ckpt:
-        ckpt.save(1, run.state, force=True)
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-        try:
-            with pytest.raises(perdure.SaveFailed, match="too large"):
-                ckpt.save(2, run.state, force=True)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-            signal.signal(signal.SIGXFSZ, before)
-        assert ckpt.restore(run.state) == 1
 
 
 def test_without_an_optimizer_to_wait_for_us_nothing_is_left_for_later(gate: Gate, tmp_path: Path) -> None:
