@@ -18,6 +18,7 @@ from transformers.trainer_callback import ExportableState
 
 from perdure.checkpoint.background import now
 from perdure.checkpoint.checkpointer import Checkpointer
+from perdure.checkpoint.model import note_base
 from perdure.checkpoint.policy import Schedule
 from perdure.checkpoint.records import RestoreRecord
 from perdure.checkpoint.restore import restore_from
@@ -108,6 +109,7 @@ class Run:
             scaler=getattr(trainer.accelerator, "scaler", None), loader=loader,
             arguments=Arguments(trainer), progress=self._progress,
         )  # fmt: skip
+        note_base(trainer.model)
         self._saved = State(model=trainer.model) if trainer.args.save_only_model else self._state
         if self._choice is not None and self._choice.is_ours:
             self._restore(self._choice)
