@@ -21,7 +21,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from perdure.hub import commits, contents, info, lfs, limits, listing, manage, refs, resolve
+from perdure.hub import commits, contents, info, limits, listing, manage, refs, resolve
+from perdure.hub.collaboration import discussion_routes, git_routes
 from perdure.hub.core import ANSWER_HEADERS, Access, Hub
 from perdure.hub.endpoints import Handler, endpoint, run, upload_endpoint
 from perdure.hub.http import ApiError
@@ -86,7 +87,7 @@ def _routes() -> list[Route]:
     revision = "/{revision:segment}"
     branch = "/branch/{branch:tail}"
     read, write, user, anyone = Access.READ, Access.WRITE, Access.USER, Access.ANYONE
-    download = Access.DOWNLOAD  # what hands out bytes of files
+    download, propose = Access.DOWNLOAD, Access.PROPOSE
     routes = [
         *web.first_routes(),
         _route("GET", "/api/whoami-v2", manage.whoami, user),
@@ -110,26 +111,21 @@ def _routes() -> list[Route]:
         _route("GET", repo + "/tree" + revision, contents.list_tree, read),
         _route("GET", repo + "/tree" + revision + "/{path:tail}", contents.list_tree, read),
         _route("POST", repo + "/paths-info" + revision, contents.paths_info, read),
-        _route("POST", repo + "/preupload" + revision, commits.preupload, write),
+        _route("POST", repo + "/preupload" + revision, commits.preupload, propose),
         Route(
             repo + "/commit" + revision,
-            upload_endpoint(commits.create_commit, access=write, limit=limits.COMMIT_BODY),
+            upload_endpoint(commits.create_commit, access=propose, limit=limits.COMMIT_BODY),
             methods=["POST"],
         ),
-        _route("GET", repo + "/xet-write-token" + revision, cas.write_token, write),
+        _route("GET", repo + "/xet-write-token" + revision, cas.write_token, propose),
         _route("GET", api + "/{name:segment}", manage.no_such_repo, anyone),
         *_cas_routes(),
-        Route(
-            "/lfs/objects/{oid:segment}",
-            upload_endpoint(lfs.upload, access=Access.SIGNED, limit=limits.BLOB, digest=True, before=lfs.check_link),
-            methods=["PUT"],
-        ),
+        *discussion_routes(repo),
+        *git_routes(),
     ]
     for prefix in ("/{kind:kind}", ""):
         page = prefix + "/{namespace:segment}/{name:segment}"
         routes += [
-            _route("POST", page + ".git/info/lfs/objects/batch", lfs.batch, write),
-            _route("POST", page + ".git/info/lfs/objects/verify", lfs.verify, write),
             _route("GET", page + "/resolve" + revision + "/{path:tail}", resolve.resolve, download),
         ]
     routes.append(_route("GET", "/{name:segment}/resolve/{rest:tail}", manage.no_such_repo, anyone))

@@ -13,9 +13,9 @@ from typing import IO, Any
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile
 from starlette.responses import JSONResponse, Response
 
-from perdure.hub import limits, tree
+from perdure.hub import auth, limits, pulls, tree
 from perdure.hub.attributes import Attributes, Ignore
-from perdure.hub.core import Call
+from perdure.hub.core import Call, forbidden
 from perdure.hub.git import GitRepo, Writable, revision_not_found, written
 from perdure.hub.http import ApiError, bad_request, branch_moved, field, message_field, too_large
 from perdure.hub.paths import check_oid, check_path, check_ref
@@ -23,7 +23,6 @@ from perdure.hub.paths import check_oid, check_path, check_ref
 
 def preupload(call: Call) -> Response:
     """Say for each file whether to upload it first (`lfs`) or send it in the commit (`regular`)."""
-    _refuse_pull_request(call)
     body = call.json()
     wanted = field(body, "files", list)
     if len(wanted) > limits.COMMIT_OPERATIONS:
@@ -87,14 +86,16 @@ def create_commit(call: Call) -> Response:
     The body waits in a staged file and is read twice, for ids and for content, so that a commit of any size
     costs the memory of its largest line.
     """
-    _refuse_pull_request(call)
-    branch = check_ref(call.param("revision").removeprefix("refs/heads/"))
+    ref = _target(call)
     header, operations = _parse(call)
+    proposing = call.flag("create_pr")
     with call.git() as git, git.writing():
-        if branch not in git.branches():
-            raise revision_not_found(branch)
-        head = git.resolve(f"refs/heads/{branch}")
-        if header.parent and not head.id.startswith(header.parent.encode()):
+        if git.ref(ref) is None:
+            raise revision_not_found(call.param("revision"))
+        head = git.resolve(ref)
+        if header.parent and proposing:
+            head = git.resolve(header.parent)
+        elif header.parent and not head.id.startswith(header.parent.encode()):
             raise branch_moved()
         editor = tree.TreeEditor(git, head.tree)
         blobs: dict[ObjectID, Writable] = {}
@@ -108,17 +109,27 @@ def create_commit(call: Call) -> Response:
         new = head.id
         if root != head.tree:
             new = git.commit([*blobs.values(), *trees], root, [head.id], call.user.name, header.message)
-            if not git.move_branch(branch, head.id, new):
+            if not proposing and not git.move_ref(ref, head.id, new):
                 raise branch_moved()
-    oid = new.decode()
-    return JSONResponse(
-        {"success": True, "commitOid": oid, "commitUrl": f"{call.repo_url()}/commit/{oid}", "hookOutput": ""}
-    )
+        answer = {"success": True, "commitOid": new.decode(), "hookOutput": ""}
+        answer["commitUrl"] = f"{call.repo_url()}/commit/{new.decode()}"
+        if proposing:
+            title, _, description = header.message.partition("\n\n")
+            base = ref.removeprefix("refs/heads/")
+            pull = pulls.open_pull(call, git, title, description, status="open", base=base, head=new)
+            answer["pullRequestUrl"] = pulls.discussion_url(call, pull)
+    return JSONResponse(answer)
 
 
-def _refuse_pull_request(call: Call) -> None:
-    if call.flag("create_pr"):
-        raise bad_request("Pull requests are not supported by this hub; push to a branch instead.")
+def _target(call: Call) -> str:
+    """The ref a commit is for, which the caller may write to; with `create_pr` the one it is proposed for."""
+    revision = call.param("revision")
+    if revision.startswith("refs/pr/") and not call.flag("create_pr"):
+        return pulls.own_pull(call, revision).ref
+    branch = check_ref(revision.removeprefix("refs/heads/"))
+    if not call.flag("create_pr") and not auth.may_write(call.caller, call.repo):
+        raise forbidden(call.user, call.repo.full_name)
+    return f"refs/heads/{branch}"
 
 
 def _parse(call: Call) -> tuple[Header, list[Put | Delete]]:

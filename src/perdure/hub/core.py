@@ -15,9 +15,12 @@ from starlette.requests import Request
 from perdure.hub import auth
 from perdure.hub.blobs import ContentStore, Staged, Staging, make_private_folder
 from perdure.hub.db import DATABASE, Database, Repo
-from perdure.hub.git import GitRepo, GitRepos
+from perdure.hub.discussions import Discussions
+from perdure.hub.git import GitRepo
 from perdure.hub.http import ApiError, bad_request, gated, parse_json, repo_not_found
+from perdure.hub.locks import Locks
 from perdure.hub.ratelimit import RateLimiter
+from perdure.hub.repos import GitRepos
 from perdure.hub.session import Sessions
 
 ANSWER_HEADERS = "perdure.headers"
@@ -36,6 +39,8 @@ class Hub:
     blobs: ContentStore
     xorbs: ContentStore
     staging: Staging
+    discussions: Discussions
+    locks: Locks
     signer: auth.Signer
     limiter: RateLimiter | None
     sessions: Sessions
@@ -60,6 +65,8 @@ class Hub:
             blobs=ContentStore(folder / "blobs"),
             xorbs=ContentStore(folder / "xorbs"),
             staging=staging,
+            discussions=Discussions(db),
+            locks=Locks(db),
             signer=auth.Signer(db.secret()),
             limiter=RateLimiter(rate_limit) if rate_limit else None,
             sessions=Sessions(),
@@ -68,6 +75,10 @@ class Hub:
     def close(self) -> None:
         """Close the database. No request may be under way."""
         self.db.close()
+
+    def holds(self, repo: Repo, oid: str) -> bool:
+        """Whether `repo` was given the bytes of a file that is stored."""
+        return self.blobs.size(oid) is not None and any(holder.id == repo.id for holder in self.db.holders(oid))
 
     def holds_for(self, caller: auth.Caller, repo: Repo, oid: str) -> bool:
         """Whether `repo` may refer to a stored file: it was given its bytes, or `caller` may download it elsewhere.
@@ -93,6 +104,7 @@ class Access(Enum):
     USER = "user"
     READ = "read"
     DOWNLOAD = "download"
+    PROPOSE = "propose"  # whoever may download, with a token that may write: what pull requests and comments ask
     WRITE = "write"
     PAGE = "page"  # as ANYONE, for people
     VIEW = "view"  # as READ, for people
@@ -182,17 +194,21 @@ class Call:
                 self.caller = self.hub.sessions.caller(self.hub.db, self.request.cookies)
         finally:  # a wrong token counts, too: for the address it comes from
             self._count()
-        if access in {Access.ANYONE, Access.PAGE}:
-            return
-        if access is not Access.USER:
+        if access not in {Access.ANYONE, Access.PAGE, Access.USER}:
             params = self.request.path_params
             self.admitted = self.find_repo(params.get("kind", "model"), params["namespace"], params["name"])
-        if access is Access.DOWNLOAD and not auth.may_download(self.caller, self.repo):
+        self.require(access)
+
+    def require(self, access: Access) -> None:
+        """Refuse what the caller, who was admitted, may not do."""
+        if access in {Access.DOWNLOAD, Access.PROPOSE} and not auth.may_download(self.caller, self.repo):
             raise gated(self.repo.full_name, anonymous=self.caller is None)
-        if access in {Access.READ, Access.VIEW, Access.DOWNLOAD}:
+        if access in {Access.ANYONE, Access.PAGE, Access.READ, Access.VIEW, Access.DOWNLOAD}:
             return
         if self.caller is None:
             raise ApiError(401, "This needs a token: log in first.", headers={"WWW-Authenticate": "Bearer"})
+        if access is Access.PROPOSE and self.caller.role == "read":
+            raise forbidden(self.caller, self.repo.full_name)
         if access is Access.WRITE and not auth.may_write(self.caller, self.repo):
             raise forbidden(self.caller, self.repo.full_name)
 

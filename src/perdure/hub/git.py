@@ -7,10 +7,9 @@ repository take turns; readers never wait.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -21,21 +20,19 @@ from dulwich.pack import full_unpacked_object
 from dulwich.refs import Ref
 from dulwich.repo import Repo as DulwichRepo
 
-from perdure.hub.http import ApiError, repo_not_found
+from perdure.hub.http import ApiError
 from perdure.hub.paths import is_sha
-from perdure.io.durable import fsync_folder, fsync_tree, make_folders
+from perdure.io.durable import fsync_folder
 
 T = TypeVar("T")
 
 MAIN: Final = "main"
 _HEADS: Final = b"refs/heads/"
 _TAGS: Final = b"refs/tags/"
+_PULLS: Final = b"refs/pr/"
 
 # Up to here each object is a file of its own; above, one pack with one sync is faster than a sync for each.
 _LOOSE: Final = 16
-
-# Sizes and pointers of blobs by their id, which never change: listing a folder then reads none of its files.
-_FACTS: Final = 200_000
 
 Writable = tuple[ObjectID, Callable[[], ShaFile]]
 """An object to store: its id, and how to get it when its turn comes (so that not all are in memory at once)."""
@@ -52,12 +49,12 @@ def written(obj: ShaFile) -> Writable:
 
 
 class GitRepo:
-    """An open repository. Make it through `GitRepos.open`; do not share it between threads."""
+    """An open repository. Make it through `repos.GitRepos.open`; do not share it between threads."""
 
     def __init__(
         self, repo: DulwichRepo, folder: Path, lock: threading.RLock, facts: dict[ObjectID, tuple[int, Any]]
     ) -> None:
-        self._repo = repo
+        self.repo = repo
         self.folder = folder
         self._lock = lock
         self.facts = facts
@@ -72,13 +69,27 @@ class GitRepo:
 
     def tags(self) -> dict[str, ObjectID]:
         """Tag name → the commit it points to, through annotated tags."""
-        return {name: self._peel(sha) for name, sha in self._refs(_TAGS).items()}
+        return {name: self.peel(sha) for name, sha in self._refs(_TAGS).items()}
 
     def _refs(self, base: bytes) -> dict[str, ObjectID]:
-        found = self._repo.refs.as_dict(Ref(base.rstrip(b"/")))
+        found = self.repo.refs.as_dict(Ref(base.rstrip(b"/")))
         return {name.decode("utf-8", "replace"): sha for name, sha in sorted(found.items())}
 
-    def _peel(self, sha: ObjectID) -> ObjectID:
+    def pulls(self) -> dict[str, ObjectID]:
+        """Number of a pull request → the commit it proposes."""
+        return self._refs(_PULLS)
+
+    def all_refs(self) -> list[tuple[str, ObjectID]]:
+        """Every ref by its full name, sorted, with the object it points to."""
+        found = self.repo.refs.as_dict()
+        return [(name.decode("utf-8", "replace"), sha) for name, sha in sorted(found.items()) if name != b"HEAD"]
+
+    def ref(self, name: str) -> ObjectID | None:
+        """The object that a ref points to, by its full name; None when there is no such ref."""
+        return self._read_ref(name.encode())
+
+    def peel(self, sha: ObjectID) -> ObjectID:
+        """The object an annotated tag is for, or the object itself."""
         obj = self.store[sha]
         while isinstance(obj, Tag):
             obj = self.store[obj.object[1]]
@@ -99,7 +110,7 @@ class GitRepo:
         for ref in candidates:
             sha = self._read_ref(ref)
             if sha is not None:
-                commit = self.store[self._peel(sha)]
+                commit = self.store[self.peel(sha)]
                 if isinstance(commit, Commit):
                     return commit
         if is_sha(name) and ObjectID(encoded) in self.store:
@@ -110,13 +121,13 @@ class GitRepo:
 
     def _read_ref(self, ref: bytes) -> ObjectID | None:
         try:
-            return self._repo.refs[Ref(ref)]
+            return self.repo.refs[Ref(ref)]
         except (KeyError, ValueError, OSError):  # absent, not a name git allows, or a folder of refs
             return None
 
     def history(self, start: Commit) -> Iterator[Commit]:
         """`start` and what came before it, newest first."""
-        return (entry.commit for entry in self._repo.get_walker(include=[start.id]))
+        return (entry.commit for entry in self.repo.get_walker(include=[start.id]))
 
     def tree(self, commit: Commit) -> Tree:
         """A commit's root folder."""
@@ -155,19 +166,46 @@ class GitRepo:
 
     def move_branch(self, name: str, old: ObjectID, new: ObjectID) -> bool:
         """Point a branch from `old` to `new`; False when it is somewhere else by now."""
-        ref = Ref(_HEADS + name.encode())
-        moved = self._unlocking(lambda: self._repo.refs.set_if_equals(ref, old, new))
+        return self.move_ref(f"refs/heads/{name}", old, new)
+
+    def move_ref(self, name: str, old: ObjectID | None, new: ObjectID | None) -> bool:
+        """Point a ref, by its full name, from `old` to `new`; None where there was none, or is to be none.
+
+        False when it is somewhere else by now, or its name is a folder of another's.
+        """
+        ref = Ref(name.encode())
+        with self.writing():
+            if old is None and new is not None:
+                return self._free(ref) and self._durably(ref, lambda: self.repo.refs.add_if_new(ref, new))
+            if old is not None and new is None:
+                return self._durably(ref, lambda: self.repo.refs.remove_if_equals(ref, old))
+            assert old is not None and new is not None
+            return self._durably(ref, lambda: self.repo.refs.set_if_equals(ref, old, new))
+
+    def set_ref(self, name: str, target: ObjectID) -> None:
+        """Point a ref to `target`, whether or not it was there."""
+        ref = Ref(name.encode())
+        with self.writing():
+            self._durably(ref, lambda: self.repo.refs.set_if_equals(ref, None, target))
+
+    def _free(self, ref: Ref) -> bool:
+        # refs are files: "a" and "a/b" cannot both exist
+        taken = self.repo.refs.allkeys()
+        return not any(other == ref or other.startswith(ref + b"/") or ref.startswith(other + b"/") for other in taken)
+
+    def _durably(self, ref: Ref, change: Callable[[], bool]) -> bool:
+        changed = self._unlocking(change)
         self._sync_ref(ref)
-        return moved
+        return changed
 
     def add_branch(self, name: str, target: ObjectID) -> bool:
         """False when there is one of that name, or one that it would be a folder of or a file in."""
-        return self._add_ref(_HEADS, name, target)
+        return self.move_ref(f"refs/heads/{name}", None, target)
 
     def add_tag(self, name: str, target: ObjectID, message: str, author: str) -> bool:
         """False when the name is taken, as with `add_branch`. With a message the tag is annotated."""
         if not message:
-            return self._add_ref(_TAGS, name, target)
+            return self.move_ref(f"refs/tags/{name}", None, target)
         tag = Tag()
         tag.name = name.encode()
         tag.object = (Commit, target)
@@ -177,35 +215,20 @@ class GitRepo:
         tag.message = message.encode()
         with self.writing():
             self._write([written(tag)])
-            return self._add_ref(_TAGS, name, tag.id)
-
-    def _add_ref(self, base: bytes, name: str, target: ObjectID) -> bool:
-        ref = Ref(base + name.encode())
-        with self.writing():
-            for taken in self._refs(base):  # refs are files: "a" and "a/b" cannot both exist
-                if taken == name or taken.startswith(name + "/") or name.startswith(taken + "/"):
-                    return False
-            added = self._unlocking(lambda: self._repo.refs.add_if_new(ref, target))
-            self._sync_ref(ref)
-            return added
+            return self.move_ref(f"refs/tags/{name}", None, tag.id)
 
     def remove_branch(self, name: str) -> bool:
         """False when there is no such branch. Its commits stay, and can still be read by their ids."""
-        return self._remove_ref(_HEADS, name)
+        return self._remove_ref(f"refs/heads/{name}")
 
     def remove_tag(self, name: str) -> bool:
         """False when there is no such tag."""
-        return self._remove_ref(_TAGS, name)
+        return self._remove_ref(f"refs/tags/{name}")
 
-    def _remove_ref(self, base: bytes, name: str) -> bool:
-        ref = Ref(base + name.encode())
+    def _remove_ref(self, name: str) -> bool:
         with self.writing():
-            current = self._read_ref(ref)
-            if current is None:
-                return False
-            removed = self._unlocking(lambda: self._repo.refs.remove_if_equals(ref, current))
-            self._sync_ref(ref)
-            return removed
+            current = self.ref(name)
+            return current is not None and self.move_ref(name, current, None)
 
     def _write(self, objects: Sequence[Writable]) -> None:
         if len(objects) > _LOOSE:
@@ -228,60 +251,9 @@ class GitRepo:
             Path(os.fsdecode(error.lockfilename)).unlink(missing_ok=True)
             return action()
 
-    def _sync_ref(self, ref: bytes) -> None:
+    def _sync_ref(self, ref: Ref) -> None:
         folder = (self.folder / os.fsdecode(ref)).parent
         while folder != self.folder:
             if folder.is_dir():
                 fsync_folder(folder)
             folder = folder.parent
-
-
-class GitRepos:
-    """The folder of all repositories, each named by its row's id."""
-
-    def __init__(self, folder: Path, staging: Path) -> None:
-        make_folders(folder)
-        self._folder = folder
-        self._staging = staging
-        self._locks: dict[str, threading.RLock] = {}
-        self._guard = threading.Lock()
-        self._facts: dict[ObjectID, tuple[int, Any]] = {}
-
-    @contextmanager
-    def open(self, repo_id: str) -> Iterator[GitRepo]:
-        """Open a repository for the length of the block; 404 RepoNotFound when it was deleted meanwhile."""
-        folder = self._folder / f"{repo_id}.git"
-        lock = self._lock(repo_id)
-        if len(self._facts) > _FACTS:
-            self._facts = {}
-        if not folder.is_dir():  # deleted a moment ago
-            raise repo_not_found()
-        with DulwichRepo(str(folder)) as repo:
-            yield GitRepo(repo, folder, lock, self._facts)
-
-    def create(self, repo_id: str, files: Mapping[str, bytes], author: str) -> None:
-        """Make a repository whose branch `main` has one commit with `files` at its root."""
-        draft = self._staging / f"{repo_id}.git"
-        draft.mkdir()
-        with DulwichRepo.init_bare(str(draft), default_branch=MAIN.encode()) as repo:
-            git = GitRepo(repo, draft, threading.RLock(), {})
-            blobs = {name: Blob.from_string(data) for name, data in files.items()}
-            tree = Tree()
-            for name, blob in blobs.items():
-                tree.add(name.encode(), 0o100644, blob.id)
-            objects = [written(blob) for blob in blobs.values()] + [written(tree)]
-            git.add_branch(MAIN, git.commit(objects, tree.id, [], author, "initial commit"))
-        fsync_tree(draft)
-        draft.rename(self._folder / draft.name)
-        fsync_folder(self._folder)
-
-    def delete(self, repo_id: str) -> None:
-        """Remove a repository and its history, after the write that is under way in it."""
-        with self._lock(repo_id):  # a commit under way ends first; one that waits finds no branch
-            grave = self._staging / f"{repo_id}.deleted"
-            (self._folder / f"{repo_id}.git").rename(grave)  # at once: nobody opens half of it
-            shutil.rmtree(grave, ignore_errors=True)
-
-    def _lock(self, repo_id: str) -> threading.RLock:
-        with self._guard:
-            return self._locks.setdefault(repo_id, threading.RLock())

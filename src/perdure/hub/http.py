@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 
 from starlette.responses import JSONResponse, Response
@@ -74,6 +75,17 @@ def branch_moved() -> ApiError:
 def too_large(what: str, limit: int) -> ApiError:
     """A 413: `what` has more than `limit` bytes."""
     return ApiError(413, f"{what} is larger than this hub accepts ({limit} bytes).")
+
+
+@contextmanager
+def asking_for_password() -> Iterator[None]:
+    """Let a 401 ask for a user and a password, as git and git-lfs need it; the password is a token."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status == 401:
+            error.headers["WWW-Authenticate"] = error.headers["LFS-Authenticate"] = 'Basic realm="perdure hub"'
+        raise
 
 
 def header_text(text: str) -> str:

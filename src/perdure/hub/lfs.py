@@ -1,4 +1,4 @@
-"""git-lfs: which large files are wanted, and taking them in through links that sign themselves."""
+"""git-lfs: which large files are wanted, and moving them through links that sign themselves."""
 
 from __future__ import annotations
 
@@ -7,46 +7,80 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from perdure.hub import limits
-from perdure.hub.core import Call
-from perdure.hub.http import ApiError, bad_request, field, repo_not_found
+from perdure.hub.core import Access, Call
+from perdure.hub.http import ApiError, asking_for_password, bad_request, field, repo_not_found
 from perdure.hub.paths import check_oid
+from perdure.hub.resolve import send_file
 
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
 _MAX_OBJECTS = 1000
 _PURPOSE = "lfs-upload"
+_DOWNLOAD = "lfs-download"
 
 
 def batch(call: Call) -> Response:
-    """Answer for each object with a link to upload it to, or without one when it is stored already."""
+    """Answer for each object with a link to upload it to or download it from; without one when it is stored already."""
     body = call.json()
-    if field(body, "operation", str) != "upload":
-        raise bad_request("Only uploads go through this address; download through /resolve/.")
+    operation = field(body, "operation", str)
+    if operation not in {"upload", "download"}:
+        raise bad_request("'operation' must be 'upload' or 'download'.")
+    if operation == "upload":
+        with asking_for_password():
+            call.require(Access.PROPOSE)
     if field(body, "hash_algo", str, "sha256").replace("_", "") != "sha256":
         raise ApiError(409, "Objects are named by sha256 here.")
     objects = field(body, "objects", list)
     if len(objects) > _MAX_OBJECTS:
         raise ApiError(413, f"A batch may have at most {_MAX_OBJECTS} objects.")
     return JSONResponse(
-        {"transfer": "basic", "hash_algo": "sha256", "objects": [_answer(call, item) for item in objects]},
+        {"transfer": "basic", "hash_algo": "sha256", "objects": [_answer(call, operation, item) for item in objects]},
         media_type=_MEDIA_TYPE,
     )
 
 
-def _answer(call: Call, item: object) -> dict[str, Any]:
+def _answer(call: Call, operation: str, item: object) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise bad_request("'objects' must be a list of objects.")
     oid, size = check_oid(field(item, "oid", str)), field(item, "size", int)
     answer: dict[str, Any] = {"oid": oid, "size": size}
     if not 0 <= size <= limits.BLOB:
         answer["error"] = {"code": 422, "message": f"A file may have 0 to {limits.BLOB} bytes."}
+    elif operation == "download":
+        answer |= _download(call, oid, size)
     elif not call.hub.holds_for(call.user, call.repo, oid):
         signature = call.hub.signer.sign(_PURPOSE, limits.UPLOAD_LINK_SECONDS, oid=oid, size=size, repo=call.repo.id)
         answer["actions"] = {
             "upload": {"href": f"{call.base}/lfs/objects/{oid}?signature={signature}"},
             "verify": {"href": f"{call.repo_url()}.git/info/lfs/objects/verify"},
         }
-        answer["authenticated"] = True
     return answer
+
+
+def _download(call: Call, oid: str, size: int) -> dict[str, Any]:
+    if not call.hub.holds(call.repo, oid):
+        return {"error": {"code": 404, "message": "This repository has no such object."}}
+    signature = call.hub.signer.sign(_DOWNLOAD, limits.UPLOAD_LINK_SECONDS, oid=oid, repo=call.repo.id)
+    return {"actions": {"download": {"href": f"{call.base}/lfs/objects/{oid}?signature={signature}"}}}
+
+
+def check_download(call: Call) -> None:
+    """Refuse a download that its link does not allow."""
+    claims = call.hub.signer.open(call.query("signature"), _DOWNLOAD)
+    if claims["oid"] != call.param("oid"):
+        raise ApiError(403, "This link is for another object.")
+    call.admitted = call.hub.db.repo_by_id(claims["repo"])
+    if call.admitted is None:
+        raise repo_not_found()
+
+
+def download(call: Call) -> Response:
+    """The bytes of one object, whole or a range of them."""
+    oid = call.param("oid")
+    size = call.hub.blobs.size(oid)
+    if size is None:
+        raise ApiError(404, f"The object {oid} is not stored.")
+    headers = {"ETag": f'"{oid}"', "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
+    return send_file(call, call.hub.blobs.path(oid), size, headers)
 
 
 def check_link(call: Call) -> None:

@@ -39,6 +39,32 @@ CARD_METADATA: Final = 256 * KIB
 SAFETENSORS_HEADER: Final = 25 * MIB
 GIT_ATTRIBUTES: Final = 64 * KIB
 
+GIT_PACK: Final = 4 * 1024 * MIB
+"""What one `git push` sends; large files go another way."""
+
+GIT_NEGOTIATION: Final = 64 * MIB
+"""What one `git fetch` says it wants and has."""
+
+GIT_TREE: Final = 8 * MIB
+GIT_TEXT: Final = 1 * MIB
+"""A commit or an annotated tag."""
+
+GIT_COMMANDS: Final = 10_000
+TREE_FILES: Final = 1_000_000
+"""Files of one commit, counted as a listing shows them: a folder that is named twice counts twice."""
+
+GIT_MEMORY: Final = 2 * 1024 * MIB
+"""Address space of one git command."""
+
+GIT_END_SECONDS: Final = 10.0
+
+DIFF: Final = 2 * MIB
+DIFF_FILE: Final = 128 * KIB
+"""What is shown of a pull request's changes, and the largest file that is compared line by line."""
+
+MERGED_SUBJECTS: Final = 100
+"""Commits that a merge names in its message."""
+
 BODY_SILENCE_SECONDS: Final = 120.0
 """How long a client may send nothing in the middle of a body before its request is given up."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from dulwich.objects import Commit
 from starlette.responses import JSONResponse, Response
@@ -14,17 +14,24 @@ from perdure.hub.git import MAIN, revision_not_found
 from perdure.hub.http import ApiError, branch_moved, field, message_field
 from perdure.hub.paths import check_ref
 
+_LAST: Final = 253402300799
+"""The end of the year 9999."""
+
 
 def list_refs(call: Call) -> Response:
-    """All branches and tags with the commits they point to."""
+    """All branches and tags with the commits they point to; with `include_prs`, pull requests, too."""
     with call.git() as git:
         branches, tags = git.branches(), git.tags()
+        pulls = git.pulls() if call.flag("include_prs") else {}
+    known = {str(discussion.num) for discussion in call.hub.discussions.all(call.repo)} if pulls else set()
     return JSONResponse(
         {
             "branches": [_ref(name, f"refs/heads/{name}", sha) for name, sha in branches.items()],
             "tags": [_ref(name, f"refs/tags/{name}", sha) for name, sha in tags.items()],
             "converts": [],
-            "pullRequests": [],
+            "pullRequests": [
+                _ref(f"refs/pr/{name}", f"refs/pr/{name}", sha) for name, sha in pulls.items() if name in known
+            ],
         }
     )
 
@@ -117,5 +124,5 @@ def commit_facts(commit: Commit) -> dict[str, Any]:
 
 def timestamp(seconds: float) -> str:
     """As the Hub writes moments: UTC, milliseconds."""
-    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    moment = datetime.fromtimestamp(min(max(seconds, 0), _LAST), tz=timezone.utc)  # a commit's clock may be anything
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -54,7 +54,12 @@ def resolve(call: Call) -> Response:
     }
     if _etag_listed(call.request.headers.get("if-none-match", ""), entry.etag):
         return Response(status_code=304, headers=headers)
-    return _send(call, entry, content, headers)
+    if content is None:
+        return send_file(call, _stored(call, entry), entry.size, headers)
+    status, start, stop = _span(call, entry.size, headers)
+    if call.request.method == "HEAD":
+        return Response(status_code=status, headers=headers)
+    return Response(content[start:stop], status_code=status, headers=headers)
 
 
 def media_type(path: str) -> str | None:
@@ -66,22 +71,25 @@ def media_type(path: str) -> str | None:
     return _PICTURES.get(path.rpartition(".")[2].lower()) if "." in path else None
 
 
-def _send(call: Call, entry: Entry, content: bytes | None, headers: dict[str, str]) -> Response:
-    status, (start, stop) = 200, (0, entry.size)
+def send_file(call: Call, path: Path, size: int, headers: dict[str, str]) -> Response:
+    """A file of `size` bytes, or the range of it that the request asks for, as it is read."""
+    status, start, stop = _span(call, size, headers)
+    if call.request.method == "HEAD":
+        return Response(status_code=status, headers=headers)
+    return StreamingResponse(_read(path, start, stop), status_code=status, headers=headers)
+
+
+def _span(call: Call, size: int, headers: dict[str, str]) -> tuple[int, int, int]:
+    """The status, start and end of what to send; says so in `headers`."""
+    status, (start, stop) = 200, (0, size)
     condition = call.request.headers.get("if-range")
     if condition is None or condition == headers["ETag"]:
-        wanted = parse_range(call.request.headers.get("range", ""), entry.size)
+        wanted = parse_range(call.request.headers.get("range", ""), size)
         if wanted is not None:
             status, (start, stop) = 206, wanted
-            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{entry.size}"
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     headers["Content-Length"] = str(stop - start)
-    if content is None:
-        file = _stored(call, entry)
-        if call.request.method != "HEAD":
-            return StreamingResponse(_read(file, start, stop), status_code=status, headers=headers)
-    if call.request.method == "HEAD" or content is None:
-        return Response(status_code=status, headers=headers)
-    return Response(content[start:stop], status_code=status, headers=headers)
+    return status, start, stop
 
 
 def _stored(call: Call, entry: Entry) -> Path:

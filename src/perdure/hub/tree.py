@@ -16,7 +16,8 @@ from perdure.hub.http import ApiError, bad_request
 _POINTER: Final = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]*\n)*oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,19})\n"
 )
-_MAX_POINTER: Final = 1024
+MAX_POINTER: Final = 1024
+"""Bytes a pointer may have; what is larger is a file."""
 _FILE: Final = 0o100644
 _FOLDER: Final = 0o040000
 
@@ -63,7 +64,7 @@ def pointer(oid: str, size: int) -> bytes:
 
 def parse_pointer(data: bytes) -> Lfs | None:
     """What `data` points to, or None when it is an ordinary small file."""
-    match = _POINTER.fullmatch(data) if len(data) <= _MAX_POINTER else None
+    match = _POINTER.fullmatch(data) if len(data) <= MAX_POINTER else None
     return Lfs(oid=match[1].decode(), size=int(match[2]), pointer_size=len(data)) if match else None
 
 
@@ -71,6 +72,12 @@ def find(git: GitRepo, commit: Commit, path: str) -> Entry | None:
     """The file or folder at `path`; the whole tree for an empty path."""
     if not path:
         return Entry(path="", folder=True, oid=commit.tree)
+    found = locate(git, commit, path)
+    return _entry(git, path, *found) if found else None
+
+
+def locate(git: GitRepo, commit: Commit, path: str) -> tuple[int, ObjectID] | None:
+    """Git's mode and id of what is at `path`, whatever it is."""
     tree: ShaFile = git.tree(commit)
     *folders, name = path.encode().split(b"/")
     for folder in folders:
@@ -79,7 +86,7 @@ def find(git: GitRepo, commit: Commit, path: str) -> Entry | None:
             return None
         tree = git.store[oid]
     mode, oid = _child(tree, name)
-    return _entry(git, path, mode, oid) if oid is not None else None
+    return (mode, oid) if oid is not None else None
 
 
 def _child(tree: ShaFile, name: bytes) -> tuple[int, ObjectID | None]:
@@ -170,8 +177,8 @@ class TreeEditor:
         self._git = git
         self._root = _Folder.load(git, tree)
 
-    def put(self, path: str, blob: ObjectID) -> None:
-        """Add or replace a file.
+    def put(self, path: str, blob: ObjectID, mode: int = _FILE) -> None:
+        """Add or replace a file; `mode` is git's, for one that is executable or a link.
 
         Raises:
             ApiError: 400, when one of its folders is a file, or it is a folder.
@@ -187,7 +194,7 @@ class TreeEditor:
             at = child
         if isinstance(at.child(self._git, name), _Folder):
             raise bad_request(f"{path!r} cannot be added: it is a folder.")
-        at.items[name] = (_FILE, blob)
+        at.items[name] = (mode, blob)
 
     def remove(self, path: str, *, folder: bool) -> bool:
         """Remove a file, or a folder with all in it; False when there is none."""

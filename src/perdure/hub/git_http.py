@@ -1,0 +1,152 @@
+"""Git's smart HTTP: clone and fetch by `git upload-pack` itself, push by our own hand.
+
+A push goes the way of every other commit: objects are durable before a ref moves, refs move under the repository's
+lock and only from where the pusher saw them, and what the API refuses is refused here.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from subprocess import Popen
+from typing import IO, Final
+
+from starlette.responses import Response, StreamingResponse
+
+from perdure.hub import auth, limits
+from perdure.hub.blobs import CHUNK
+from perdure.hub.core import Access, Call, forbidden
+from perdure.hub.git_process import end, start_git
+from perdure.hub.git_push import CAPABILITIES, receive
+from perdure.hub.git_wire import FLUSH, advertise, packet
+from perdure.hub.http import ApiError, asking_for_password, bad_request, too_large
+
+log = logging.getLogger("perdure.hub")
+
+_UPLOAD, _RECEIVE = "git-upload-pack", "git-receive-pack"
+_PROTOCOL: Final = re.compile(r"version=[012]")
+_NO_CACHE: Final = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
+
+
+def admit_fetch(call: Call) -> None:
+    """Let in who may read; a 401 asks git for a user and a token as its password."""
+    _admit(call, Access.DOWNLOAD)
+
+
+def admit_push(call: Call) -> None:
+    """Let in who may write, or has a pull request here; which refs they may move is for `receive` to say."""
+    _admit(call, Access.DOWNLOAD)
+    with asking_for_password():
+        if call.caller is None:
+            raise ApiError(401, "This needs a token: log in first.")
+    if call.user.role == "read" or not (
+        auth.may_write(call.caller, call.repo) or call.hub.discussions.has_pull(call.repo, call.user.name)
+    ):
+        raise forbidden(call.user, call.repo.full_name)
+
+
+def admit_lfs_upload(call: Call) -> None:
+    """Let in who may send large files: also those who may only propose what is made of them."""
+    _admit(call, Access.PROPOSE)
+
+
+def admit_lfs_write(call: Call) -> None:
+    """Let in who may lock files."""
+    _admit(call, Access.WRITE)
+
+
+def _admit(call: Call, access: Access) -> None:
+    params = call.request.path_params
+    params["name"] = params["name"].removesuffix(".git")
+    with asking_for_password():
+        call.admit(access)
+
+
+def info_refs(call: Call) -> Response:
+    """All refs, for the command that `service` names."""
+    service = call.query("service")
+    if service == _RECEIVE:
+        admit_push(call)
+        with call.git() as git:
+            refs = [(name.decode("utf-8", "replace"), sha) for name, sha in git.all_refs()]
+        body = advertise(refs, CAPABILITIES)
+    elif service == _UPLOAD:
+        admit_fetch(call)
+        with call.git() as git:
+            command = ["upload-pack", "--stateless-rpc", "--advertise-refs", "--strict", "."]
+            process = start_git(command, git.folder, variables=_protocol(call))
+            assert process.stdout is not None
+            body = process.stdout.read()
+            if end(process) != 0:
+                raise ApiError(500, "The hub could not read this repository; `perdure hub fsck` says why.")
+    else:
+        admit_fetch(call)
+        raise ApiError(403, "Clone with a git that speaks the smart protocol (any since 2010).")
+    if "version=2" not in _protocol(call).values() or service == _RECEIVE:
+        body = packet(f"# service={service}\n".encode()) + FLUSH + body
+    return Response(body, media_type=f"application/x-{service}-advertisement", headers=_NO_CACHE)
+
+
+def _protocol(call: Call) -> dict[str, str]:
+    wanted = call.request.headers.get("git-protocol", "")
+    return {"GIT_PROTOCOL": wanted} if _PROTOCOL.fullmatch(wanted) else {}
+
+
+def upload_pack(call: Call) -> Response:
+    """A clone or fetch: what the client wants and has goes in, a pack comes out as it is made."""
+    with _plain(call, limits.GIT_NEGOTIATION) as request, call.git() as git:
+        command = ["upload-pack", "--stateless-rpc", "--strict", "."]
+        process = start_git(command, git.folder, stdin=request, variables=_protocol(call))
+    return StreamingResponse(_output(process), media_type=f"application/x-{_UPLOAD}-result", headers=_NO_CACHE)
+
+
+def _output(process: Popen[bytes]) -> Iterator[bytes]:
+    assert process.stdout is not None
+    try:
+        while data := process.stdout.read(CHUNK >> 4):
+            yield data
+    finally:  # also when the client went away
+        code = end(process)
+        if code:
+            log.warning("git upload-pack ended with %d", code)
+
+
+def receive_pack(call: Call) -> Response:
+    """A push: everything it brings is checked and durable before the first ref moves."""
+    with _plain(call, limits.GIT_PACK) as request:
+        answer = receive(call, request)
+    return Response(answer, media_type=f"application/x-{_RECEIVE}-result", headers=_NO_CACHE)
+
+
+@contextmanager
+def _plain(call: Call, limit: int) -> Iterator[IO[bytes]]:
+    """The request's body as an open file, unpacked where the client compressed it."""
+    encoding = call.request.headers.get("content-encoding", "identity")
+    with call.received.path.open("rb") as packed:
+        if encoding == "identity":
+            yield packed
+            return
+        if encoding not in {"gzip", "x-gzip"}:
+            raise ApiError(415, "A request may be compressed by gzip only.")
+        with call.hub.staging.new(digest=False) as staged:
+            for data in _unzip(packed):
+                staged.write(data)
+                if staged.size > limit:
+                    raise too_large("The request, unpacked,", limit)
+            with staged.path.open("rb") as plain:
+                yield plain
+
+
+def _unzip(file: IO[bytes]) -> Iterator[bytes]:
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        while not unpacker.eof:
+            data = unpacker.unconsumed_tail or file.read(CHUNK)
+            if not data:
+                raise bad_request("The compressed request is cut off.")
+            yield unpacker.decompress(data, CHUNK)
+    except zlib.error as error:
+        raise bad_request("The request is not valid gzip.") from error
