@@ -7,12 +7,15 @@ server    a socket, a lock on the store, start and stop
 app       the table of addresses; request ids, errors as the clients expect them
 endpoints admitting a caller, receiving a body, calling a handler
 core      what holds the parts together
-manage · refs · contents · info · listing · resolve · commits · lfs · xet/       the handlers
-git · tree       one bare git repository for each repo            durable before a branch moves
+manage · refs · contents · info · listing · resolve · commits · lfs · pulls · xet/       the handlers
+collaboration    the addresses of git, git-lfs and pull requests
+git_http · git_push · git_check · git_wire · git_process    smart HTTP: clones by git itself, pushes checked first
+git · repos · tree       one bare git repository for each repo            durable before a branch moves
 blobs            large files by their sha256                       durable before they get their name
 db · schema      repositories and settings, in SQLite
 accounts · orgs · auth    users, tokens, organisations; who may do what; signed links
 session · web/   browsers that are signed in; pages for people
+discussions · merging    pull requests; what they change and whether they can be merged
 paths · limits · attributes · card · weights · http                pure helpers
 ```
 """

@@ -71,8 +71,7 @@ def info_refs(call: Call) -> Response:
     if service == _RECEIVE:
         admit_push(call)
         with call.git() as git:
-            refs = [(name.decode("utf-8", "replace"), sha) for name, sha in git.all_refs()]
-        body = advertise(refs, CAPABILITIES)
+            body = advertise(git.all_refs(), CAPABILITIES)
     elif service == _UPLOAD:
         admit_fetch(call)
         with call.git() as git:

@@ -143,7 +143,7 @@ def _move(call: Call, git: GitRepo, commands: Sequence[Command], *, atomic: bool
 
 
 def _moves(command: Command) -> tuple[str, ObjectID | None, ObjectID | None]:
-    return command.ref, *(None if sha == ZERO else sha for sha in (command.old, command.new))
+    return command.ref, None if command.old == ZERO else command.old, None if command.new == ZERO else command.new
 
 
 def _why_stale(git: GitRepo, command: Command) -> str | None:

@@ -46,9 +46,8 @@ def create_lock(call: Call) -> Response:
     if lock is not None:
         return _answer({"lock": _facts(lock)}, status=201)
     held = next((lock for lock in call.hub.locks.all(call.repo) if lock.path == path), None)
-    raise ApiError(
-        409, f"{path} is locked already.", body={"lock": _facts(held), "message": "already locked"} if held else {}
-    )
+    message = f"{path} is locked already."
+    raise ApiError(409, message, body={"message": message, **({"lock": _facts(held)} if held else {})})
 
 
 def delete_lock(call: Call) -> Response:

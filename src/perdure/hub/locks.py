@@ -1,4 +1,4 @@
-"""Locks on files that cannot be merged, as git-lfs asks for them: who has one is told, and pushes are the client's to stop."""
+"""Locks on files that cannot be merged, as git-lfs asks for them; to keep to them is the client's part."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ class Locks:
 
     def all(self, repo: Repo) -> list[Lock]:
         """Every lock of a repository, oldest first."""
-        rows = self._db.rows(
-            "SELECT id, path, owner, created FROM locks WHERE repo_id = ? ORDER BY created, id", repo.id
-        )
+        columns = "SELECT id, path, owner, created FROM locks"
+        rows = self._db.rows(f"{columns} WHERE repo_id = ? ORDER BY created, id", repo.id)
         return [_lock(row) for row in rows]
 
     def add(self, repo: Repo, path: str, owner: str) -> Lock | None:

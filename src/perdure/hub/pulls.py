@@ -85,7 +85,7 @@ def details(call: Call) -> Response:
             facts["diff"] = merging.diff(git, proposed) if call.flag("diff") else None
             facts["filesWithConflicts"] = merging.conflicts(git, proposed) if discussion.status in OPEN else []
         facts["changes"] = {"base": f"refs/heads/{discussion.base}", "mergeCommitId": discussion.merge_commit}
-    events.sort(key=lambda event: event.created)
+    events.sort(key=lambda event: int(event.created))  # git counts whole seconds
     return JSONResponse({**facts, "events": [_event_facts(event) for event in events]})
 
 
@@ -172,7 +172,7 @@ def own_pull(call: Call, ref: str) -> Discussion:
     valid = number.isascii() and number.isdigit() and len(number) < 10
     discussion = call.hub.discussions.get(call.repo, int(number)) if valid else None
     if discussion is None or not discussion.is_pull:
-        raise ApiError(404, f"Invalid rev id: {ref}", code="RevisionNotFound")
+        raise ApiError(404, f"Invalid rev id: {ref}; a pull request is to open first", code="RevisionNotFound")
     if discussion.status not in OPEN:
         raise ApiError(409, f"This pull request is {discussion.status}; open another one.")
     _require_say(call, discussion.author)
@@ -221,7 +221,8 @@ def _what(discussion: Discussion) -> str:
 
 
 def _subject(commit: Commit) -> str:
-    return commit.message.decode("utf-8", "replace").partition("\n")[0][:200]
+    message: str = commit.message.decode("utf-8", "replace")
+    return message.partition("\n")[0][:200]
 
 
 def _facts(call: Call, discussion: Discussion) -> dict[str, Any]:
