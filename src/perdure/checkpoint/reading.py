@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -31,8 +32,9 @@ def read_document(folder: Path, manifest: Manifest, name: str) -> Any:
     """
     path, entry = folder / name, manifest.files[name]
     try:
-        if path.stat().st_size != entry.size or entry.size > _MAX_DOCUMENT:
-            raise Corrupt(f"{path} has another size than was saved.", path=path, expected=entry.size)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size or entry.size > _MAX_DOCUMENT:
+            raise Corrupt(f"{path} is no file, or has another size than was saved.", path=path, expected=entry.size)
         data = path.read_bytes()
     except OSError as error:
         raise Corrupt(f"{path} cannot be read: {error.strerror}.", path=path) from error

@@ -132,6 +132,8 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} {there if folder.is_dir() else 'is not a folder.'}",
             hint="Name a folder that perdure saved. Of another model folder, `perdure export FOLDER OUT` makes one.",
         ) from None
+    except OSError as error:
+        raise Corrupt(f"The manifest {path} cannot be read: {error.strerror}.", path=path) from error
 
 
 def tensors_entry(size: int, head: bytes, tensors: Mapping[str, bytes]) -> FileEntry:

@@ -187,7 +187,8 @@ class Place:
 
     def _set_counters(self, counters: dict[str, dict[str, int]]) -> None:
         for path, part in self._parts():
-            vars(part).update(counters.get(path, {}))
+            saved = counters.get(path, {})
+            vars(part).update({name: saved[name] for name in _COUNTERS if type(saved.get(name)) is int})
 
 
 def _listed(notes: dict[int, Note]) -> list[Any]:
@@ -261,7 +262,8 @@ class _Skipped:
     def force(self) -> None:
         while self._left:
             self._left -= 1
-            next(self._entries, None)
+            if next(self._entries, self) is self:  # there are no more, whatever the checkpoint counted
+                self._left = 0
 
 
 def index_sampler(inner: Any) -> Any:
