@@ -25,8 +25,9 @@ ARROWS: dict[str, set[str]] = {
     "card": {"folder", "format", "io"},
     "model": {"folder", "format", "io"},
     "hub": {"format", "io"},
-    "state": {"format", "io"},
-    "checkpoint": {"state", "model", "folder", "format", "io"},
+    "state": {"distributed", "format", "io"},
+    "distributed": set(),
+    "checkpoint": {"state", "distributed", "model", "folder", "format", "io"},
     "publishing": {"checks", "card", "folder", "format", "io"},
     "integrations": {"checkpoint", "state", "model", "card", "checks", "publishing", "folder", "format", "io"},
     "demo": {"<root>", "hub"},
@@ -35,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
 
 # library → the only places that may import it
 OPTIONAL: dict[str, tuple[str, ...]] = {
-    "torch": ("model", "state", "checkpoint", "integrations", "demo"),
+    "torch": ("model", "state", "distributed", "checkpoint", "integrations", "demo"),
     "transformers": ("model", "integrations", "demo"),
     "trl": ("integrations", "demo"),
     "datasets": ("integrations", "demo"),

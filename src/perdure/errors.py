@@ -116,10 +116,18 @@ class StateMismatch(PerdureError):
 
 
 class SaveFailed(PerdureError):
-    """A save did not happen; what was there before is whole. The cause is in `__cause__`."""
+    """A save did not happen; what was there before is whole. The cause is in `__cause__`.
+
+    Args:
+        rank: The process on which it failed, where several train together.
+    """
 
     kind = "save-failed"
     exit_code = 1
+
+    def __init__(self, message: str, *, rank: int | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.rank = rank
 
 
 class HubError(PerdureError):

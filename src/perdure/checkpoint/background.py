@@ -13,6 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from perdure.checkpoint.progress import progress
 from perdure.checkpoint.snapshot import Snapshot, write
+from perdure.errors import SaveFailed
 from perdure.format.manifest import Manifest
 from perdure.state.staging import Spill
 from perdure.state.state import State
@@ -65,6 +66,17 @@ class Save:
     def running(self) -> bool:
         """Whether it is not done yet."""
         return self._thread.is_alive()
+
+    @property
+    def failure(self) -> SaveFailed | None:
+        """What came in between, as it is told."""
+        if self.error is None or isinstance(self.error, SaveFailed):
+            return self.error
+        failure = SaveFailed(
+            f"{self.path} was not saved: {type(self.error).__name__}: {self.error}. Older checkpoints are whole."
+        )
+        failure.__cause__ = self.error
+        return failure
 
     def join(self) -> None:
         """Wait until it is done."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from perdure.checkpoint.policy import Retention
 from perdure.errors import Corrupt, NotFound, PerdureError
 from perdure.folder import is_interrupted, recover
 from perdure.format.manifest import read_manifest
@@ -112,6 +113,38 @@ def collect(run: Path) -> None:
         targets = {match[1] for path in run.iterdir() if (match := _STAGING.fullmatch(path.name))}
         for name in sorted(targets):
             recover(run / name)
+
+
+def tidied(run: Path) -> tuple[CheckpointInfo, ...]:
+    """The checkpoints in a run's folder, if there is one, after `collect`."""
+    try:
+        run.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError:
+        pass  # there is something that cannot be looked at: not the same as nothing
+    collect(run)
+    return checkpoints(run)
+
+
+def make_room(run: Path, keep: Retention, saved: int, distrusted: set[Path]) -> tuple[Path, ...]:
+    """Delete what `keep` does not ask for, now that the checkpoint of step `saved` is committed; returns what went.
+
+    Args:
+        distrusted: Which look whole, and are not; damaged ones are told of, and added.
+    """
+    try:
+        found = tidied(run)
+    except (OSError, PerdureError) as error:  # the save is done all the same
+        _log.warning("%s: old checkpoints could not be looked through: %s", run, error)
+        return ()
+    for one in found:
+        if one.state == "damaged" and one.path not in distrusted:
+            distrusted.add(one.path)
+            _log.warning("%s is damaged, and stays until you delete it: %s", one.path, one.problem)
+    whole = [one for one in found if one.state == "whole" and one.path not in distrusted]
+    paths = [path_of(run, one.step) for one in keep.condemned(whole, saved)]
+    return tuple(path for path in paths if delete(path))
 
 
 def delete(path: Path) -> bool:

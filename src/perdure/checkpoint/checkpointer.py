@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import logging
-import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from perdure.checkpoint import catalog
-from perdure.checkpoint.background import Barrier, Save, must_block, now
+from perdure.checkpoint import catalog, ranks
+from perdure.checkpoint.background import Barrier, Save, now
 from perdure.checkpoint.model import note_base
 from perdure.checkpoint.policy import Every, Keep, Retention, Schedule
 from perdure.checkpoint.progress import progress
 from perdure.checkpoint.records import RestoreRecord, SaveRecord, Skipped
 from perdure.checkpoint.restore import restore_from
 from perdure.checkpoint.signals import StopSignals
-from perdure.checkpoint.snapshot import WRITER_BUDGET, Moment, take
+from perdure.checkpoint.snapshot import WRITER_BUDGET, Moment, moment_of, take
+from perdure.distributed import group as groups
+from perdure.distributed.shared import check_shared
 from perdure.errors import Corrupt, InvalidInput, NotFound, PerdureError, SaveFailed, UnsupportedFormat
 from perdure.folder.paths import resolve
 from perdure.format.manifest import Manifest
 from perdure.state.staging import Spill, Staging
 from perdure.state.state import State
 
+T = TypeVar("T")
 _log = logging.getLogger("perdure")
 
 
@@ -34,6 +36,10 @@ class Checkpointer:
     `save` returns at once; bytes are written while training goes on, and the next optimizer step waits only for what
     has not been copied yet. A checkpoint gets its name when all of it is durable. SIGTERM and SIGUSR1 are noted: the
     next `save` writes a checkpoint and waits for it, and then `stop_requested` is true.
+
+    Where processes train together (torch.distributed), each of them has a Checkpointer of the same folder, which all
+    must see, and makes the same calls. Rank 0 writes; what differs from rank to rank is kept of each. A signal that
+    one gets, and an error that one meets, is all ranks'.
 
     Args:
         folder: The run's folder; it need not exist.
@@ -47,7 +53,7 @@ class Checkpointer:
     Attributes:
         path: The run's folder, absolute.
         stop_requested: A signal came, and its checkpoint is durable: leave the loop.
-        saves: A record of each save that was committed.
+        saves: A record of each save that was committed; rank 0 has them.
         restored: Where the run went on from.
 
     Example:
@@ -88,6 +94,7 @@ class Checkpointer:
         self._owed = False  # a save failed: the next call makes up for it
         self._distrusted: set[Path] = set()
         self._told: set[str] = set()
+        self._group: groups.Group | None = None
         self._barrier = Barrier()
         self._signals = StopSignals()
 
@@ -120,15 +127,22 @@ class Checkpointer:
             SaveFailed: The one before was not done, or this one where it blocks; older checkpoints are whole.
             InvalidInput: The state cannot be saved as it is; nothing was written.
         """
-        self._raise_failure()
-        asked = self._signals.received is not None and not self.stop_requested
-        moment = _moment(step, epoch, metrics)
-        due = force or asked or self._owed or (self._schedule is not None and self._schedule.due(moment.step, epoch))
-        begun = due and moment.step != self._latest and self._begin(moment, state, files or {}, must=force or asked)
+        said = self._agree(lambda: self._wish(moment_of(step, epoch, metrics), force))
+        steps, signals = [one["step"] for one in said], [one["signal"] for one in said if one["signal"]]
+        if len(set(steps)) > 1:
+            raise InvalidInput(f"The ranks are not at the same step: {steps}; nothing was written.")
+        moment = moment_of(step, epoch, metrics)
+        asked = bool(signals) and not self.stop_requested
+        due = asked or any(one["due"] for one in said)
+        must = asked or any(one["must"] for one in said)
+        skipped = said[0]["busy"] and self._when_busy == "skip" and not must
+        begun = due and moment.step != self._latest and not skipped
+        if begun:
+            self._begin(moment, state, files or {})
         if asked:
             self.wait()
             self.stop_requested = True
-            _log.warning("%s: the checkpoint of step %d is durable; stopping.", self._signals.received, moment.step)
+            _log.warning("%s: the checkpoint of step %d is durable; stopping.", signals[0], moment.step)
         return begun
 
     def restore(self, state: State, *, strict: bool = True) -> int:
@@ -151,27 +165,28 @@ class Checkpointer:
         note_base(state.components.get("model"))
         skipped: list[Skipped] = []
         outcome = "Nothing was changed."
-        for info in reversed(self._checkpoints()):
-            reason = info.problem
-            if info.state == "whole":
-                started = now()
-                with progress(f"Restoring {info.path.name}", info.nbytes) as bar:
+        for step, problem, nbytes in self._choice():
+            started, path, reason = now(), catalog.path_of(self.path, step), problem
+            if not problem:
+                with progress(f"Restoring {path.name}", nbytes) as bar:
                     try:
-                        manifest = restore_from(info.path, state, strict=strict, progress=bar.advance, outcome=outcome)
-                    except (Corrupt, NotFound, UnsupportedFormat, OSError) as error:
-                        reason = error.message if isinstance(error, PerdureError) else str(error)
+                        manifest = restore_from(
+                            path, state, self.group, strict=strict, progress=bar.advance, outcome=outcome
+                        )
+                    except (Corrupt, NotFound, UnsupportedFormat) as error:
+                        reason = error.message
                         if bar.done:
-                            outcome = f"The state is now partly that of {info.path.name}, which is damaged."
+                            outcome = f"The state is now partly that of {path.name}, which is damaged."
                     else:
                         self.restored = RestoreRecord(
-                            step=info.step, path=info.path, epoch=manifest.epoch, nbytes=manifest.nbytes,
+                            step=step, path=path, epoch=manifest.epoch, nbytes=manifest.nbytes,
                             seconds=now() - started, skipped=tuple(skipped),
                         )  # fmt: skip
                         self._went_on_from(self.restored)
-                        return info.step
-            _log.warning("%s is not usable: %s", info.path, reason)
-            skipped.append(Skipped(path=info.path, reason=reason))
-            self._distrusted.add(info.path)
+                        return step
+            _log.warning("%s is not usable: %s", path, reason)
+            skipped.append(Skipped(path=path, reason=reason))
+            self._distrusted.add(path)
         if skipped:
             raise Corrupt(
                 f"None of the {len(skipped)} checkpoints in {self.path} can be used. The newest: {skipped[0].reason}",
@@ -197,7 +212,8 @@ class Checkpointer:
         """
         if self._barrier.save is not None:
             self._barrier.save.join()
-        self._raise_failure()
+        if self._group is not None:
+            self._agree(self._raise_failure)
 
     def close(self) -> None:
         """Wait for the save under way, and put back what was there before: signal handlers, hooks.
@@ -210,6 +226,9 @@ class Checkpointer:
         finally:
             self._barrier.close()
             self._signals.close()
+            if self._group is not None:
+                self._group.close()
+                self._group = None
 
     def __enter__(self) -> Checkpointer:
         return self
@@ -217,6 +236,9 @@ class Checkpointer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self._group is not None:
+            self._group.close()
+            self._group = groups.Group()  # whether others get here nobody knows: they are not waited for
         try:
             self.close()
         except PerdureError as failure:
@@ -224,32 +246,61 @@ class Checkpointer:
                 raise
             _log.error("%s", failure)  # what ended the block matters more
 
-    def _begin(self, moment: Moment, state: State, files: Mapping[str, bytes], *, must: bool) -> bool:
-        called = now()
-        under_way = self._barrier.save
-        if under_way is not None and under_way.running and self._when_busy == "skip" and not must:
-            return False
+    @property
+    def group(self) -> groups.Group:
+        """Who trains together, as of the first call that needs to know it, which every rank must make."""
+        if self._group is None:
+            group = groups.current()
+            check_shared(self.path, group)
+            self._group = group
+        return self._group
+
+    def _agree(self, work: Callable[[], T]) -> list[T]:
+        """`work` of every rank; the failure of a save is everybody's, and made up for by everybody's next call."""
+        try:
+            return self.group.agree(work, error=SaveFailed)
+        except SaveFailed:
+            self._latest, self._owed = None, True
+            raise
+
+    def _wish(self, moment: Moment, force: bool) -> dict[str, Any]:
+        """What this rank says at the end of a step."""
+        self._raise_failure()
+        scheduled = self._schedule is not None and self._schedule.due(moment.step, moment.epoch)
+        return {
+            "step": moment.step, "due": force or self._owed or scheduled, "must": force,
+            "signal": self._signals.received, "busy": self._barrier.save is not None,
+        }  # fmt: skip
+
+    def _begin(self, moment: Moment, state: State, files: Mapping[str, bytes]) -> None:
+        called, staging = now(), Staging(self._spill)
         self.wait()
-        staging = Staging(self._spill)
-        snapshot = take(state, moment, staging, self._tokenizer, files)
-        self._barrier.guard(state)
-        path = catalog.path_of(self.path, moment.step)
-        save = self._barrier.save = Save(snapshot, path, self._spill, self._committed, called=called)
+        snapshot, blocks = ranks.take_together(
+            self.group,
+            self._agree,
+            state,
+            self._blocking,
+            lambda: take(state, moment, staging, self._tokenizer, files),
+        )
         self._latest, self._owed = moment.step, False
         if self._schedule is not None:
             self._schedule.saved(moment.step, moment.epoch)
-        if self._blocking or must_block(state):
-            save.finish()
-            self._raise_failure()
-        else:
-            save.start()
-        return True
+        if snapshot is not None:
+            self._barrier.guard(state)
+            path = catalog.path_of(self.path, moment.step)
+            self._barrier.save = save = Save(snapshot, path, self._spill, self._committed, called=called)
+            if blocks:
+                save.finish()
+            else:
+                save.start()
+        if blocks:
+            self.wait()
 
     def _committed(self, save: Save, manifest: Manifest, told: list[str]) -> None:
         """On the saving thread, when a checkpoint is in place."""
         seconds = now() - save.called
         self._distrusted.discard(save.path)
-        deleted = self._make_room(save.snapshot.moment.step)
+        deleted = catalog.make_room(self.path, self._keep, save.snapshot.moment.step, self._distrusted)
         free_at = save.snapshot.staging.free_at
         record = SaveRecord(
             step=save.snapshot.moment.step, path=save.path, nbytes=manifest.nbytes, seconds=seconds,
@@ -266,29 +317,14 @@ class Checkpointer:
             save.path, record.nbytes / 1e9, seconds, record.gigabytes_per_second, record.stalled_seconds * 1e3,
         )  # fmt: skip
 
-    def _make_room(self, saved: int) -> tuple[Path, ...]:
-        try:
-            found = self._checkpoints()
-        except (OSError, PerdureError) as error:  # the save is done all the same
-            _log.warning("%s: old checkpoints could not be looked through: %s", self.path, error)
-            return ()
-        for one in found:
-            if one.state == "damaged" and one.path not in self._distrusted:
-                self._distrusted.add(one.path)
-                _log.warning("%s is damaged, and stays until you delete it: %s", one.path, one.problem)
-        whole = [one for one in found if one.state == "whole" and one.path not in self._distrusted]
-        paths = [catalog.path_of(self.path, one.step) for one in self._keep.condemned(whole, saved)]
-        return tuple(path for path in paths if catalog.delete(path))
+    def _choice(self) -> list[tuple[int, str, int]]:
+        """Rank 0's list of checkpoints, newest first: step, what is wrong with it, and its size in bytes."""
 
-    def _checkpoints(self) -> tuple[catalog.CheckpointInfo, ...]:
-        try:
-            self.path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return ()
-        except OSError:
-            pass  # there is something that cannot be looked at: not the same as nothing
-        catalog.collect(self.path)
-        return catalog.checkpoints(self.path)
+        def look() -> list[tuple[int, str, int]]:
+            found = reversed(catalog.tidied(self.path)) if self.group.rank == 0 else ()
+            return [(one.step, "" if one.state == "whole" else one.problem, one.nbytes) for one in found]
+
+        return self.group.agree(look)[0]
 
     def _went_on_from(self, record: RestoreRecord) -> None:
         self._latest = record.step
@@ -301,22 +337,5 @@ class Checkpointer:
         if save is None or save.running:
             return
         self._barrier.save = None
-        if save.error is not None:
-            self._latest, self._owed = None, True
-            if isinstance(save.error, SaveFailed):
-                raise save.error
-            raise SaveFailed(
-                f"{save.path} was not saved: {type(save.error).__name__}: {save.error}. Older checkpoints are whole."
-            ) from save.error
-
-
-def _moment(step: int, epoch: float | None, metrics: Mapping[str, float] | None) -> Moment:
-    try:
-        count = operator.index(step)
-        values = {str(name): float(value) for name, value in (metrics or {}).items()}
-        passed = None if epoch is None else float(epoch)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"step, epoch and metrics are numbers: {error}; nothing was written.") from error
-    if not 0 <= count < 10**18 or (passed is not None and not 0 <= passed < 2**63):
-        raise InvalidInput(f"step {count} and epoch {passed} cannot be; nothing was written.")
-    return Moment(step=count, epoch=passed, metrics=values)
+        if (failure := save.failure) is not None:
+            raise failure

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from perdure.checkpoint import ranks
 from perdure.checkpoint.model import activate, active_differences, key_of
 from perdure.checkpoint.reading import (
     Progress,
@@ -19,16 +21,18 @@ from perdure.checkpoint.reading import (
     torch_dtypes,
 )
 from perdure.checkpoint.snapshot import FOLDER, KIND
-from perdure.errors import Corrupt, NotFound, StateMismatch
+from perdure.distributed.group import Group
+from perdure.errors import Corrupt, NotFound, PerdureError, StateMismatch
 from perdure.format.header import Header
 from perdure.format.manifest import Manifest, read_manifest
+from perdure.io.digest import as_text, digest_bytes
 from perdure.io.locks import pinned
 from perdure.model.weights import unwrap
 from perdure.state.apply import apply, differences, targets
 from perdure.state.base import base_differences, is_frozen
 from perdure.state.capture import parameter_names
 from perdure.state.memory import locate, regions_of
-from perdure.state.state import State
+from perdure.state.state import RNG, State
 from perdure.state.tree import Tensors, decode, tensor_devices
 
 _log = logging.getLogger("perdure")
@@ -38,43 +42,82 @@ Targets = dict[str, tuple[torch.Tensor, int]]
 
 
 def restore_from(
-    folder: Path, state: State, *, strict: bool, progress: Progress, outcome: str = "Nothing was changed."
+    folder: Path,
+    state: State,
+    group: Group,
+    *,
+    strict: bool,
+    progress: Progress,
+    outcome: str = "Nothing was changed.",
 ) -> Manifest:
-    """Put a checkpoint's state into the live objects of `state`.
+    """Put a checkpoint's state into the live objects of `state`; on every rank, or on none.
 
     Args:
         strict: Refuse when anything is missing, extra or different; otherwise say so and restore what fits.
         progress: Called with the number of bytes read since the last call.
-        outcome: What a refusal leaves behind, a sentence.
+        outcome: How the message of a refusal ends.
 
     Raises:
-        Corrupt: A file is not what was saved; tensors may have been read into by then.
+        Corrupt: A file is not what was saved, or cannot be read; tensors may have been read into by then.
         NotFound: It is not a checkpoint, or was never committed.
-        OSError: It cannot be opened.
         StateMismatch: It is not of this run; this call changed nothing.
     """
-    with pinned(folder):
-        manifest = read_manifest(folder)
-        if manifest.kind != KIND:
-            raise NotFound(f"{folder} is a saved {manifest.kind}, not a checkpoint.")
-        reader = _Reader(folder, manifest, state)
-        found = reader.plan()
-        if found and strict:
-            _refuse(folder, found, outcome)
-        for difference in found:
-            _log.warning("%s: %s; going on as told (strict=False)", folder, difference)
-        for path, (header, into) in reader.files.items():
-            read_tensors(folder / path, manifest.files[path], header, into, progress)
-        reader.apply()
-    return manifest
+    with ExitStack() as held:
+        readers: list[_Reader] = []
+
+        def plan() -> str:
+            try:
+                held.enter_context(pinned(folder))
+                readers.append(_planned(folder, state, group, strict, outcome))
+            except PerdureError:
+                raise
+            except OSError as error:
+                raise Corrupt(f"{folder} cannot be read: {error.strerror}.", path=folder) from error
+            return as_text(digest_bytes(readers[0].manifest.encode()))
+
+        if len(set(group.agree(plan))) > 1:
+            raise Corrupt(f"{folder} was replaced while it was read.", path=folder)
+        group.agree(lambda: readers[0].read(progress))
+        group.agree(readers[0].apply)
+        return readers[0].manifest
 
 
-def _refuse(folder: Path, found: list[str], outcome: str) -> None:
+def _planned(folder: Path, state: State, group: Group, strict: bool, outcome: str) -> _Reader:
+    manifest = read_manifest(folder)
+    if manifest.kind != KIND:
+        raise NotFound(f"{folder} is a saved {manifest.kind}, not a checkpoint.")
+    reader = _Reader(folder, manifest, state, group)
+    found = reader.plan()
+    if found and strict:
+        _refuse(folder, found, outcome, reader.world_size if reader.world_size != group.size else None)
+    for difference in found:
+        _log.warning("%s: %s; going on as told (strict=False)", folder, difference)
+    return reader
+
+
+def _refuse(folder: Path, found: list[str], outcome: str, other_world: int | None) -> None:
     shown = "; ".join(found[:_SHOWN]) + (f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    usual = "Resume with what was saved, or take what fits with restore(state, strict=False)."
     raise StateMismatch(
         f"{folder} is not of this run: {shown}. {outcome}",
         differences=tuple(found),
-        hint="Resume with what was saved, or take what fits with restore(state, strict=False).",
+        hint=usual if other_world is None else _going_on(other_world),
+    )
+
+
+def _other_world(saved: int, here: int) -> str:
+    return f"it was saved by {_processes(saved)}, and {'there is' if here == 1 else 'there are'} {here} here"
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
+
+
+def _going_on(saved: int) -> str:
+    how = f"under torchrun --nproc-per-node={saved} (or as many over several machines)" if saved > 1 else "by itself"
+    return (
+        f"Start the run {how}, or go on regardless with restore(state, strict=False): model and optimizer are "
+        "taken, random generators and the place in the data are not."
     )
 
 
@@ -88,34 +131,39 @@ class _Component:
 class _Reader:
     """One checkpoint against one State."""
 
-    def __init__(self, folder: Path, manifest: Manifest, state: State) -> None:
-        self.files: dict[str, tuple[Header, Targets]] = {}
+    def __init__(self, folder: Path, manifest: Manifest, state: State, group: Group) -> None:
+        self.manifest = manifest
+        self.world_size = ranks.world_size(manifest.files)
+        self._files: dict[str, tuple[Header, Targets]] = {}
         self._folder = folder
-        self._manifest = manifest
         self._state = state
+        self._group = group
         self._names = parameter_names(state, unwrap)
         self._ready: dict[str, _Component] = {}
         self._active: list[str] = []
 
     def plan(self) -> list[str]:
         """Decide what is read into where; returns what does not fit."""
-        saved = {
-            PurePosixPath(path).stem: path
-            for path in self._manifest.files
-            if path.startswith(f"{FOLDER}/") and path.endswith(".json")
-        }
+        same_world = self.world_size == self._group.size
+        saved = ranks.of_rank(self.manifest.files, self._group.rank if same_world else 0)
         components = self._state.components
-        found = [f"the checkpoint has no {name}" for name in components if name not in saved]
+        found = [] if same_world else [_other_world(self.world_size, self._group.size)]
+        found += [f"the checkpoint has no {name}" for name in components if name not in saved]
         found += [f"the checkpoint has {name}, and State has not" for name in saved if name not in components]
         for name, component in components.items():
-            if name in saved:
-                document = read_document(self._folder, self._manifest, saved[name])
+            if name in saved and (same_world or not (name == RNG or ranks.is_of_rank(component))):
+                document = read_document(self._folder, self.manifest, saved[name])
                 try:
-                    found += self._plan_one(name, component, document["type"], document["state"])
+                    found += self._plan_one(name, component, saved[name], document["type"], document["state"])
                 except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
                     path = self._folder / saved[name]
                     raise Corrupt(f"{path} does not describe a {name}: {error!r}.", path=path) from error
         return found
+
+    def read(self, progress: Progress) -> None:
+        """Read tensors into live memory, verified."""
+        for path, (header, into) in self._files.items():
+            read_tensors(self._folder / path, self.manifest.files[path], header, into, progress)
 
     def apply(self) -> None:
         """Have every component take what was read; the generators are last, since others may draw."""
@@ -124,9 +172,9 @@ class _Reader:
         for name, one in self._ready.items():
             apply(name, one.component, one.document, one.tensors, self._names)
 
-    def _plan_one(self, name: str, component: Any, type_: str, document: Any) -> list[str]:
-        beside = f"{FOLDER}/{name}.safetensors"
-        headers = {beside: self._header(beside)} if beside in self._manifest.files else {}
+    def _plan_one(self, name: str, component: Any, path: str, type_: str, document: Any) -> list[str]:
+        beside = f"{path.removesuffix('.json')}.safetensors"
+        headers = {beside: self._header(beside)} if beside in self.manifest.files else {}
         if isinstance(component, torch.nn.Module):
             if name == "model":
                 headers.update({path: self._header(path) for path in self._model_files()})
@@ -139,8 +187,8 @@ class _Reader:
         if found:
             return found
         into = targets(component, shapes, devices, self._names)
-        for path, header in headers.items():
-            self.files[path] = header, {key: (into[key], 0) for key in header.tensors}
+        for file, header in headers.items():
+            self._files[file] = header, {key: (into[key], 0) for key in header.tensors}
         decode(document, lambda key, device: into[key])  # whatever is wrong with it, before anything is changed
         self._ready[name] = _Component(component, document, into)
         return []
@@ -173,16 +221,16 @@ class _Reader:
         for key, target in located.items():
             path, tensor, _ = keys[key]
             into[path][tensor] = target
-        self.files.update({path: (headers[path], targets_) for path, targets_ in into.items()})
+        self._files.update({path: (headers[path], targets_) for path, targets_ in into.items()})
         return [f"{name}: {difference}" for difference in found]
 
     def _model_files(self) -> list[str]:
         return [
-            path for path, entry in self._manifest.files.items() if entry.tensors and not path.startswith(f"{FOLDER}/")
+            path for path, entry in self.manifest.files.items() if entry.tensors and not path.startswith(f"{FOLDER}/")
         ]
 
     def _header(self, path: str) -> Header:
-        return read_verified_header(self._folder, self._manifest, path)
+        return read_verified_header(self._folder, self.manifest, path)
 
 
 def _key(path: str, tensor: str) -> str:

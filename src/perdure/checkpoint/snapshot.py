@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,23 @@ class Moment:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+def moment_of(step: int, epoch: float | None, metrics: Mapping[str, float] | None) -> Moment:
+    """A moment as a training loop tells it.
+
+    Raises:
+        InvalidInput: One of these is not what it should be.
+    """
+    try:
+        count = operator.index(step)
+        values = {str(name): float(value) for name, value in (metrics or {}).items()}
+        passed = None if epoch is None else float(epoch)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"step, epoch and metrics are numbers: {error}; nothing was written.") from error
+    if not 0 <= count < 10**18 or (passed is not None and not 0 <= passed < 2**63):
+        raise InvalidInput(f"step {count} and epoch {passed} cannot be; nothing was written.")
+    return Moment(step=count, epoch=passed, metrics=values)
+
+
 @dataclass(frozen=True, slots=True)
 class TensorFile:
     """One safetensors file: the bytes that begin it, what they say, and where each tensor's bytes come from."""
@@ -48,12 +66,18 @@ class TensorFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A checkpoint as it is to be written; whatever of it training may change soon, `staging` looks after."""
+    """A checkpoint as it is to be written; whatever of it training may change soon, `staging` looks after.
+
+    Attributes:
+        tensors: Path → file.
+        parts: Path without ending → part.
+        files: Path → content, of what else is to stand beside the model.
+    """
 
     moment: Moment
     staging: Staging
     tensors: Mapping[str, TensorFile]
-    parts: tuple[Part, ...]
+    parts: Mapping[str, Part]
     model: ModelFiles | None
     files: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -72,7 +96,7 @@ def take(
         InvalidInput: Something in the state cannot be expressed without pickle, or cannot be saved; it is named.
     """
     tensors: dict[str, TensorFile] = {}
-    parts: list[Part] = []
+    parts: dict[str, Part] = {}
     names = parameter_names(state, unwrap)
     model: ModelFiles | None = None
     for name, component in state.components.items():
@@ -87,12 +111,16 @@ def take(
                 tensors[path] = _weights_file(own, model.metadata, staging, owner)
         else:
             part = capture_module(name, unwrap(component), "state", {})
-        parts.append(part)
+        parts[f"{FOLDER}/{name}"] = part
         if part.live or part.copied:
             tensors[f"{FOLDER}/{name}.safetensors"] = _part_file(part, staging)
-    return Snapshot(
-        moment=moment, staging=staging, tensors=tensors, parts=tuple(parts), model=model, files=dict(files or {})
-    )
+    return Snapshot(moment=moment, staging=staging, tensors=tensors, parts=parts, model=model, files=dict(files or {}))
+
+
+def with_parts(snapshot: Snapshot, parts: Mapping[str, Part]) -> Snapshot:
+    """The snapshot with what other ranks handed in: path without ending → part."""
+    files = {f"{path}.safetensors": _part_file(part, snapshot.staging) for path, part in parts.items() if part.copied}
+    return replace(snapshot, tensors={**snapshot.tensors, **files}, parts={**snapshot.parts, **parts})
 
 
 def _weights_file(
@@ -136,12 +164,12 @@ def write(snapshot: Snapshot, folder: Path) -> tuple[Manifest, list[str]]:
     with stage(folder) as staged:
         (staged.path / FOLDER).mkdir()
         for path, file in snapshot.tensors.items():
-            (staged.path / path).parent.mkdir(exist_ok=True)
+            (staged.path / path).parent.mkdir(parents=True, exist_ok=True)
             staged.write_extents(path, file.head, file.header, file.extents, budget=WRITER_BUDGET)
-        for part in snapshot.parts:
+        for path, part in snapshot.parts.items():
             document = {"type": part.type, "state": part.document}
-            staged.write(f"{FOLDER}/{part.name}.json", json.dumps(document, allow_nan=False).encode())
-        told = [warning for part in snapshot.parts for warning in part.warnings]
+            staged.write(f"{path}.json", json.dumps(document, allow_nan=False).encode())
+        told = [warning for part in snapshot.parts.values() for warning in part.warnings]
         if snapshot.model is not None:
             for path, data in snapshot.model.small.items():
                 staged.write(path, data)

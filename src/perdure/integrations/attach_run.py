@@ -119,7 +119,9 @@ class Run:
     def _restore(self, choice: attach_resume.Choice) -> None:
         started, strict = now(), self._attachment.strict
         try:
-            manifest = restore_from(choice.path, self._state, strict=strict, progress=lambda nbytes: None)
+            manifest = restore_from(
+                choice.path, self._state, self._ckpt.group, strict=strict, progress=lambda nbytes: None
+            )
         except StateMismatch as error:
             hint = attach_resume.STRICT_HINT
             raise StateMismatch(error.message, differences=error.differences, hint=hint) from error
