@@ -276,11 +276,7 @@ class Checkpointer:
         called, staging = now(), Staging(self._spill)
         self.wait()
         snapshot, blocks = ranks.take_together(
-            self.group,
-            self._agree,
-            state,
-            self._blocking,
-            lambda: take(state, moment, staging, self._tokenizer, files),
+            self.group, self._agree, state, lambda: take(state, moment, staging, self._tokenizer, files), self._blocking
         )
         self._latest, self._owed = moment.step, False
         if self._schedule is not None:
