@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from launching import played
 
 import perdure
-from conftest import played
 
 EXACT = ("whole", "exact_1_killed", "exact_2_stopped", "exact_3_to_the_end")
 FAULTS = (

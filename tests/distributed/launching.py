@@ -1,3 +1,5 @@
+"""torchrun, and what its ranks wrote down."""
+
 from __future__ import annotations
 
 import json
@@ -7,8 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 
 def torchrun(count: int, program: Path, *, timeout: int = 200, check: bool = True, **environment: str) -> str:
@@ -38,8 +38,3 @@ def played(out: Path, count: int, scenes: Sequence[str]) -> dict[str, list[Any]]
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text()) if path.exists() else None
-
-
-@pytest.fixture
-def new_torchrun() -> Any:
-    return torchrun
