@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -88,11 +89,15 @@ def train(
     autocast: bool = False,
     width: int = 64,
     stop_at: int | None = None,
+    stop_by: str = "SIGTERM",
 ) -> None:
-    """Train until `total` steps are done, resuming where the checkpoints in `folder` say; one line a step in `report`.
+    """Train until `total` steps are done, resuming where the checkpoints in `folder` say.
+
+    For each step `report` gets a line: digests of each loss and its batch, and of weights, optimizer, scheduler and
+    generators after it.
 
     Args:
-        stop_at: Ask for a stop with a signal before this step.
+        stop_at: Ask for a stop with the signal `stop_by` when this step is done.
     """
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -111,6 +116,11 @@ def train(
     data = Stream() if stream else Augmented()
     loader: DataLoader[Any] = DataLoader(data, batch_size=4, shuffle=not stream, num_workers=workers)
     state = perdure.State(model=model, optimizer=optim, scheduler=scheduler, loader=loader)
+
+    def everything() -> list[Any]:
+        generators = [torch.get_rng_state(), random.getstate(), np.random.get_state()]
+        return [model.state_dict(), optim.state_dict(), scheduler.state_dict(), *generators]
+
     with (
         perdure.Checkpointer(folder, save=perdure.Every(steps=2), keep=perdure.Keep(last=2)) as ckpt,
         Path(report).open("a") as lines,
@@ -129,19 +139,17 @@ def train(
                 optim.zero_grad()
                 scheduler.step()
                 step += 1
-                lines.write(json.dumps({"step": step, "losses": losses}) + "\n")
+                lines.write(json.dumps({"step": step, "losses": losses, "state": digest(everything())}) + "\n")
                 lines.flush()
                 losses = []
                 if step == stop_at:
-                    os.kill(os.getpid(), 15)
-                ckpt.save(step, state, metrics={"loss": float(loss)})
+                    os.kill(os.getpid(), signal.Signals[stop_by])
+                ckpt.save(step, state, metrics={"loss": loss.item()})
                 if step == total or ckpt.stop_requested:
                     break
             if ckpt.stop_requested:
                 return
-    everything = [model.state_dict(), optim.state_dict(), scheduler.state_dict(), torch.get_rng_state(),
-                  random.getstate(), np.random.get_state()]  # fmt: skip
-    Path(report).with_suffix(".end").write_text(digest(everything))
+    Path(report).with_suffix(".end").write_text(digest(everything()))
 
 
 def warm_up() -> None:
