@@ -138,9 +138,9 @@ def _cas_routes() -> list[Route]:
         cas.put_xorb, access=Access.SIGNED, limit=limits.XORB + limits.MIB, before=cas.check_access
     )
     put_shard = upload_endpoint(cas.put_shard, access=Access.SIGNED, limit=limits.SHARD, before=cas.check_access)
-    unknown = endpoint(cas.not_known, access=Access.SIGNED, before=cas.check_access)
+    find_chunk = endpoint(cas.find_chunk, access=Access.SIGNED, before=cas.check_access)
     return [
-        Route(base + "/chunks/{prefix:segment}/{hash:segment}", unknown, methods=["GET"]),
+        Route(base + "/chunks/{prefix:segment}/{hash:segment}", find_chunk, methods=["GET"]),
         Route(base + "/xorbs/{prefix:segment}/{hash:segment}", put_xorb, methods=["POST"]),
         Route(base + "/shards", put_shard, methods=["POST"]),
     ]

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -111,6 +112,19 @@ class ContentStore:
             return self.path(name).stat().st_size
         except FileNotFoundError:
             return None
+
+    def keep(self, name: str) -> bool:
+        """Whether a file is stored; if so it counts as new again, so that nothing collects what somebody builds on."""
+        try:
+            os.utime(self.path(name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def names(self) -> Iterator[str]:
+        """The name of every stored file, sorted."""
+        for path in sorted(self.folder.glob("*/*/*")):
+            yield path.name
 
     def put(self, name: str, staged: Staged) -> None:
         """Give a staged file its name. When this returns, file and name are durable."""

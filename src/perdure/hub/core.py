@@ -22,6 +22,7 @@ from perdure.hub.locks import Locks
 from perdure.hub.ratelimit import RateLimiter
 from perdure.hub.repos import GitRepos
 from perdure.hub.session import Sessions
+from perdure.hub.xet.dedup import Deduplication
 
 ANSWER_HEADERS = "perdure.headers"
 """Where a request's scope holds the headers that its answer will have, whatever becomes of it."""
@@ -41,6 +42,7 @@ class Hub:
     staging: Staging
     discussions: Discussions
     locks: Locks
+    dedup: Deduplication
     signer: auth.Signer
     limiter: RateLimiter | None
     sessions: Sessions
@@ -67,6 +69,7 @@ class Hub:
             staging=staging,
             discussions=Discussions(db),
             locks=Locks(db),
+            dedup=Deduplication(db),
             signer=auth.Signer(db.secret()),
             limiter=RateLimiter(rate_limit) if rate_limit else None,
             sessions=Sessions(),
@@ -85,7 +88,7 @@ class Hub:
 
         Knowing a sha256 is not having the file; without this rule a digest would open other people's files.
         """
-        if self.blobs.size(oid) is None:
+        if not self.blobs.keep(oid):
             return False
         holders = self.db.holders(oid)
         if any(holder.id == repo.id for holder in holders):

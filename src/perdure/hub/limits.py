@@ -70,3 +70,5 @@ BODY_SILENCE_SECONDS: Final = 120.0
 
 UPLOAD_LINK_SECONDS: Final = 6 * 3600
 XET_TOKEN_SECONDS: Final = 3600
+XET_SHARD_SECONDS: Final = 7 * 24 * 3600
+"""How long a client may go by what it was told is stored."""

@@ -60,5 +60,9 @@ CREATE TABLE members (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_FIRST, _COLLABORATION, _ACCOUNTS)
+_CHUNK_LISTS: Final = """
+CREATE TABLE xorbs (xorb TEXT PRIMARY KEY, chunks BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_FIRST, _COLLABORATION, _ACCOUNTS, _CHUNK_LISTS)
 """Each takes the store from the version of its index to the next. Never edited once released, only added to."""

@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse, Response
 from perdure.hub import limits
 from perdure.hub.core import Call, Hub
 from perdure.hub.http import ApiError, bad_request, repo_not_found
-from perdure.hub.xet.shard import File, read_files, read_xorbs
+from perdure.hub.xet.hashing import chunk_hash, hash_text
+from perdure.hub.xet.shard import File, describe_xorbs, read_files, read_xorbs
 from perdure.hub.xet.xorb import XetError, Xorb, check_xorb
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
@@ -54,9 +55,14 @@ def check_access(call: Call) -> None:
         raise repo_not_found()
 
 
-def not_known(call: Call) -> Response:
-    """No global deduplication and no direct grants here: a 404 makes clients go on without."""
-    raise ApiError(404, "Not found")
+def find_chunk(call: Call) -> Response:
+    """Where a chunk is stored, and what is stored with it; 404 makes clients send it."""
+    found = call.hub.dedup.find(call.repo, call.param("hash"))
+    stored = [(name, chunks) for name, chunks in found if call.hub.xorbs.keep(name)]
+    if not stored:
+        raise ApiError(404, "Not found")
+    shard = describe_xorbs(stored, int(time.time()) + limits.XET_SHARD_SECONDS)
+    return Response(shard, media_type="application/octet-stream")
 
 
 def put_xorb(call: Call) -> Response:
@@ -64,13 +70,15 @@ def put_xorb(call: Call) -> Response:
     name = call.param("hash")
     if not _HASH.fullmatch(name):
         raise bad_request("Not a xorb hash.")
-    inserted = call.hub.xorbs.size(name) is None
-    if inserted:
+    inserted = not call.hub.xorbs.keep(name)
+    if inserted or not call.hub.dedup.knows(name):
         try:
-            check_xorb(call.received.path, name)
+            chunks = check_xorb(call.received.path, name)
         except XetError as error:
             raise bad_request(f"This xorb cannot be stored: {error}.") from error
-        call.hub.xorbs.put(name, call.received)
+        if inserted:
+            call.hub.xorbs.put(name, call.received)
+        call.hub.dedup.add(name, chunks)
     return JSONResponse({"was_inserted": inserted})
 
 
@@ -105,7 +113,7 @@ class _Absent(XetError):
 
 def _require_xorbs(hub: Hub, names: Iterable[str]) -> None:
     for name in names:
-        if hub.xorbs.size(name) is None:
+        if not hub.xorbs.keep(name):
             raise _Absent(f"the xorb {name} is not stored here")
 
 
@@ -116,14 +124,21 @@ def _take(call: Call, file: File) -> None:
     """
     hub = call.hub
     with _assembling(file.sha256):
-        stored = hub.blobs.size(file.sha256) is not None
-        if stored and any(holder.id == call.repo.id for holder in hub.db.holders(file.sha256)):
-            return
-        if stored:
-            _verify(hub, file)
-        else:
+        stored = hub.blobs.keep(file.sha256)
+        if not stored:
             _store(hub, file)
+        elif not hub.holds(call.repo, file.sha256):
+            _verify(hub, file)
         hub.db.hold(call.repo, file.sha256)
+        hub.dedup.use(file.sha256, {term.xorb for term in file.terms}, _first_chunk(hub, file))
+
+
+def _first_chunk(hub: Hub, file: File) -> tuple[str, str] | None:
+    """The hash of a file's first chunk, which every client asks for, and the xorb that has it."""
+    for term in file.terms[:1]:
+        for chunk in Xorb(hub.xorbs.path(term.xorb)).read(term.start, term.start + 1):
+            return hash_text(chunk_hash(chunk)), term.xorb
+    return None
 
 
 def _verify(hub: Hub, file: File) -> None:

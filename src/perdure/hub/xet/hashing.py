@@ -32,6 +32,15 @@ def hash_text(digest: bytes) -> str:
     return "".join(f"{number:016x}" for number in struct.unpack("<4Q", digest))
 
 
+def hash_bytes(text: str) -> bytes:
+    """A hash of which `hash_text` made `text`.
+
+    >>> hash_bytes(hash_text(bytes(range(32)))) == bytes(range(32))
+    True
+    """
+    return struct.pack("<4Q", *(int(text[i : i + 16], 16) for i in range(0, 64, 16)))
+
+
 def xorb_hash(chunks: Sequence[tuple[bytes, int]]) -> bytes:
     """The root over a xorb's chunks, given as (hash, uncompressed length)."""
     level = list(chunks)

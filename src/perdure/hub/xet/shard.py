@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Final
 
 from perdure.hub import limits
-from perdure.hub.xet.hashing import hash_text
+from perdure.hub.xet.hashing import hash_bytes, hash_text
 from perdure.hub.xet.xorb import XetError
 
 _TAG: Final = b"HFRepoMetaData\x00" + bytes.fromhex("556967456a7b815783a5bdd95ccdd14aa9")
 _VERSION: Final = 2
 _RECORD: Final = struct.Struct("<32s4I")
+_FOOTER_SIZE: Final = 200
 _END: Final = b"\xff" * 32
 _MAX_TERMS: Final = 1 << 18
 _HAS_VERIFICATION: Final = 1 << 31
@@ -87,6 +89,32 @@ def read_xorbs(file: IO[bytes]) -> Iterator[str]:
         if count > limits.XORB_CHUNKS:
             raise XetError("a xorb in it has too many chunks")
         file.seek(count * _RECORD.size, os.SEEK_CUR)
+
+
+def describe_xorbs(xorbs: Sequence[tuple[str, Sequence[tuple[bytes, int]]]], expires: int) -> bytes:
+    """A shard without files, from which a client learns which chunks it need not send.
+
+    Args:
+        xorbs: Name of each xorb, and its chunks as (hash, bytes).
+        expires: When clients are to forget it, in seconds since 1970.
+    """
+    parts = [_TAG, struct.pack("<2Q", _VERSION, _FOOTER_SIZE), _END + bytes(16)]
+    xorbs_offset = 48 + 48
+    for name, chunks in xorbs:
+        size = sum(length for _, length in chunks)
+        parts.append(_RECORD.pack(hash_bytes(name), 0, len(chunks), size, size))
+        start = 0
+        for digest, length in chunks:
+            parts.append(struct.pack("<32s2IQ", digest, start, length, 0))
+            start += length
+    parts.append(_END + bytes(16))
+    footer_offset = sum(map(len, parts))
+    # the three lookup tables, which the specification calls reserved, are empty and begin where the xorbs end:
+    # clients find that end by where the first begins
+    tables = (footer_offset, 0) * 3
+    parts.append(struct.pack("<9Q", 1, 48, xorbs_offset, *tables))
+    parts.append(struct.pack("<32x2Q72xQ", int(time.time()), expires, footer_offset))
+    return b"".join(parts)
 
 
 def _term(file: IO[bytes]) -> Term:

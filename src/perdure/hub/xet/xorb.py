@@ -113,8 +113,11 @@ def _ungroup(grouped: bytes) -> bytes:
     return plain.tobytes()
 
 
-def check_xorb(path: Path, name: str) -> None:
+def check_xorb(path: Path, name: str) -> list[tuple[bytes, int]]:
     """Read a whole xorb and compare the hash over its chunks with its name.
+
+    Returns:
+        The hash and length of each chunk.
 
     Raises:
         XetError: It is damaged, too large when unpacked, or has another hash.
@@ -130,3 +133,4 @@ def check_xorb(path: Path, name: str) -> None:
         raise XetError("it has no chunks")
     if hash_text(xorb_hash(chunks)) != name:
         raise XetError("its content has another hash than its name")
+    return chunks

@@ -1,0 +1,110 @@
+"""A second version costs what is new in it: bytes are counted on the wire, between the real client and the hub."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from hubs import TOKEN, Client, ask
+
+from perdure.hub.server import HubServer
+
+_MIB = 1 << 20
+_SIZE = 96 * _MIB
+
+
+class Meter:
+    """A port that passes everything on to a hub and counts what clients send."""
+
+    def __init__(self, url: str) -> None:
+        self._target = (str(urlsplit(url).hostname), int(urlsplit(url).port or 0))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.sent = 0
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._target)
+            for source, sink, counts in ((client, server, True), (server, client, False)):
+                threading.Thread(target=self._pass_on, args=(source, sink, counts), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, counts: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 18):
+                if counts:
+                    self.sent += len(data)
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+        if not counts:  # the answer is the last that passes
+            source.close()
+            sink.close()
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@contextmanager
+def metered(server: HubServer) -> Iterator[Meter]:
+    meter = Meter(server.url)
+    try:
+        yield meter
+    finally:
+        meter.close()
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A file, and one that differs in one percent of its bytes: four runs of them, and some that were put in."""
+    folder = tmp_path_factory.mktemp("versions")
+    data = bytearray(os.urandom(_SIZE))
+    (folder / "one").write_bytes(data)
+    for place in (5, 30, 60, 90):
+        start = place * _MIB
+        data[start : start + _SIZE // 400] = os.urandom(_SIZE // 400)
+    data[20 * _MIB : 20 * _MIB] = b"a few more bytes"
+    (folder / "two").write_bytes(data)
+    return folder / "one", folder / "two"
+
+
+_UPLOAD = "api.upload_file(path_or_fileobj=args[1], path_in_repo='model.safetensors', repo_id=args[0])"
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_second_version_costs_its_difference(
+    server: HubServer, tmp_path: Path, versions: tuple[Path, Path], fresh: bool
+) -> None:
+    repo = f"me/versions-{fresh}"
+    assert ask(server.url, "POST", "/api/repos/create", {"name": repo}).status == 200
+    one, two = versions
+    with metered(server) as meter:
+        Client(meter.url, TOKEN, tmp_path / "home").run(_UPLOAD, repo, one)
+        first, meter.sent = meter.sent, 0
+        Client(meter.url, TOKEN, tmp_path / ("other" if fresh else "home")).run(_UPLOAD, repo, two)
+    assert first > _SIZE or fresh  # what the first case sent the second need not send
+    assert meter.sent < _SIZE // 20, f"{meter.sent} of {_SIZE} bytes"
+    assert ask(server.url, "GET", f"/{repo}/resolve/main/model.safetensors").body == two.read_bytes()
+
+
+def test_nobody_learns_of_what_they_may_not_read(server: HubServer) -> None:
+    hub = server._hub
+    assert hub is not None
+    chunk = str(hub.db.rows("SELECT chunk FROM chunks JOIN xorb_uses USING (xorb) LIMIT 1")[0][0])
+    for name in ("stranger", "versions-False"):
+        ask(server.url, "POST", "/api/repos/create", {"name": f"me/{name}"})
+        access = ask(server.url, "GET", f"/api/models/me/{name}/xet-write-token/main").json()
+        path = access["casUrl"].removeprefix(server.url) + f"/v1/chunks/default-merkledb/{chunk}"
+        status = ask(server.url, "GET", path, token=access["accessToken"]).status
+        assert status == (404 if name == "stranger" else 200)
+        assert ask(server.url, "GET", path).status in {401, 403}
