@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+CLIENTS = Path(__file__).parents[2] / ".clients"
+"""Where scripts/install-clients puts what is not in our own environment."""
+
 TOKEN = "token-of-the-administrator"
 _WAIT = 60
 
@@ -35,6 +38,7 @@ class Client:
     token: str | None
     home: Path
     xet: bool = True
+    python: Path = Path(sys.executable)
 
     def run(self, script: str, *args: object) -> Any:
         """Run a script that has `api`, `url`, `token` and `args`; what it prints last, as JSON."""
@@ -64,7 +68,7 @@ class Client:
             env["HF_TOKEN"] = self.token
         source = f"{_PREAMBLE}args = {[str(arg) for arg in args]!r}\n{textwrap.dedent(script)}"
         return subprocess.Popen(
-            [sys.executable, "-c", source], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [self.python, "-c", source], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
 

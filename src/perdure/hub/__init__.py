@@ -7,7 +7,7 @@ server    a socket, a lock on the store, start and stop
 app       the table of addresses; request ids, errors as the clients expect them
 endpoints admitting a caller, receiving a body, calling a handler
 core      what holds the parts together
-manage · refs · contents · info · listing · resolve · commits · lfs · pulls · xet/       the handlers
+manage · people · refs · contents · info · listing · resolve · commits · lfs · pulls · xet/       the handlers
 collaboration    the addresses of git, git-lfs and pull requests
 git_http · git_push · git_check · git_wire · git_process    smart HTTP: clones by git itself, pushes checked first
 git · repos · tree       one bare git repository for each repo            durable before a branch moves

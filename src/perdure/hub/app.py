@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from perdure.hub import commits, contents, info, limits, listing, manage, refs, resolve
+from perdure.hub import commits, contents, info, limits, listing, manage, people, refs, resolve
 from perdure.hub.collaboration import discussion_routes, git_routes
 from perdure.hub.core import ANSWER_HEADERS, Access, Hub
 from perdure.hub.endpoints import Handler, endpoint, run, upload_endpoint
@@ -90,7 +90,17 @@ def _routes() -> list[Route]:
     download, propose = Access.DOWNLOAD, Access.PROPOSE
     routes = [
         *web.first_routes(),
-        _route("GET", "/api/whoami-v2", manage.whoami, user),
+        _route("GET", "/api/whoami-v2", people.whoami, user),
+        _route("GET", "/api/settings/repositories", people.own_storage, user),
+        _route("GET", "/api/users/{user:segment}/overview", people.user_overview, user),
+        _route("GET", "/api/organizations/{organization:segment}/overview", people.organization_overview, user),
+        _route("GET", "/api/organizations/{organization:segment}/members", people.members, user),
+        _route(
+            "GET",
+            "/api/organizations/{organization:segment}/settings/repositories",
+            people.organization_storage,
+            user,
+        ),
         _route("POST", "/api/validate-yaml", manage.validate_yaml, anyone),
         _route("POST", "/api/repos/create", manage.create_repo, user),
         _route("DELETE", "/api/repos/delete", manage.delete_repo, user),
@@ -157,7 +167,10 @@ async def _api_error(request: Request, error: Exception) -> Response:
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    messages = {404: "There is nothing at this address.", 405: "This address does not take that method."}
+    messages = {
+        404: "There is nothing at this address; this hub keeps models and datasets.",
+        405: "This address does not take that method.",
+    }
     message = messages.get(error.status_code, error.detail)
     refused = ApiError(error.status_code, message, headers=error.headers)
     return await _answer(request, refused)

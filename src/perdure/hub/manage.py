@@ -1,4 +1,4 @@
-"""Accounts and repositories as a whole: who am I, create, delete, move, visibility, card validation."""
+"""Repositories as a whole: create, delete, move, who may see and download them; card validation."""
 
 from __future__ import annotations
 
@@ -14,27 +14,6 @@ from perdure.hub.core import PREFIX, Call, forbidden
 from perdure.hub.db import Repo
 from perdure.hub.http import ApiError, bad_request, field, repo_not_found
 from perdure.hub.paths import check_name, check_namespace
-
-
-def whoami(call: Call) -> Response:
-    """The caller's name, and their token's label and role."""
-    caller = call.user
-    return JSONResponse(
-        {
-            "type": "user",
-            "id": str(caller.user.id),
-            "name": caller.name,
-            "fullname": caller.name,
-            "email": None,
-            "isPro": False,
-            "orgs": [_membership(name, role) for name, role in caller.orgs.items()],
-            "auth": {"type": "access_token", "accessToken": {"displayName": caller.label, "role": caller.role}},
-        }
-    )
-
-
-def _membership(name: str, role: str) -> dict[str, Any]:
-    return {"type": "org", "id": name, "name": name, "fullname": name, "roleInOrg": role, "isEnterprise": False}
 
 
 def create_repo(call: Call) -> Response:
