@@ -42,7 +42,7 @@ def test_the_first_start_makes_an_administrator_and_shows_the_token_once(tmp_pat
     with serving(tmp_path / "hub", token=None) as (process, url):
         process.terminate()
         _, said = process.communicate(timeout=30)
-        token = next(line.strip() for line in said.splitlines() if line.startswith("  pdr_"))
+        token = next(line.strip() for line in said.splitlines() if line.startswith("  hf_pdr_"))
     with serving(tmp_path / "hub", token=None) as (process, url):
         assert ask(url, "GET", "/api/whoami-v2", token=token).json()["name"] == "admin"
         process.terminate()

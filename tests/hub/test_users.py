@@ -58,7 +58,7 @@ def _whoami(server: HubServer, token: str) -> Any:
 
 def test_a_user_is_let_in_and_out_while_the_server_runs(server: HubServer, hub: Callable[..., Any]) -> None:
     made = hub("user", "add", "ana")
-    assert made["token"].startswith("pdr_")
+    assert made["token"].startswith("hf_pdr_")
     assert _whoami(server, made["token"])["name"] == "ana"
     assert ask(server.url, "POST", "/api/repos/create", {"name": "model"}, token=made["token"]).status == 200
     removed = hub("user", "remove", "ANA")
