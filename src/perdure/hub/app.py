@@ -178,13 +178,13 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 async def _os_error(request: Request, error: Exception) -> Response:
     if isinstance(error, OSError) and error.errno in _FULL:
-        return ApiError(507, "The hub's disk is full; nothing of this request was kept.").response()
+        return await _answer(request, ApiError(507, "The hub's disk is full; nothing of this request was kept."))
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return await _bug(request, error)
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    return ApiError(500, "The hub failed at this request; its log says why.").response()
+    return await _answer(request, ApiError(500, "The hub failed at this request; its log says why."))
 
 
 async def _answer(request: Request, error: ApiError) -> Response:

@@ -40,7 +40,7 @@ _BOUND: Final = re.compile(r"(min|max):(\d{1,6}(?:\.\d{1,3})?)([KMBT]?)", re.IGN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
+class Row:
     """A repository on its way into a list: its brief facts, and the number of its parameters."""
 
     repo: Repo
@@ -66,7 +66,7 @@ def list_repos(call: Call) -> Response:
     return JSONResponse([_shown(call, row, wanted) for row in found[:limit]], headers=headers)
 
 
-def _rows(call: Call, kind: str) -> Iterator[_Row]:
+def _rows(call: Call, kind: str) -> Iterator[Row]:
     words = [word for text in call.request.query_params.getlist("search") for word in text.lower().split()]
     author = call.query("author").lower()
     if any(call.query(name) for name in _UNKNOWN_FILTERS):
@@ -76,19 +76,19 @@ def _rows(call: Call, kind: str) -> Iterator[_Row]:
         if author not in {"", repo.namespace.lower()} or not all(word in name for word in words):
             continue
         if auth.may_read(call.caller, repo):
-            row = _known(call.hub, repo)
+            row = known(call.hub, repo)
             if row is not None:
                 yield row
 
 
-def _matcher(call: Call) -> Callable[[_Row], bool]:
+def _matcher(call: Call) -> Callable[[Row], bool]:
     params = call.request.query_params
     tags = {tag for value in params.getlist("filter") for tag in value.split(",") if tag}
     fields = {"pipeline_tag": call.query("pipeline_tag"), "library_name": call.query("library")}
     gated = call.query("gated").lower()
     least, most = _bounds(call.query("num_parameters"))
 
-    def matches(row: _Row) -> bool:
+    def matches(row: Row) -> bool:
         return (
             tags <= set(row.facts["tags"])
             and all(row.facts.get(name) == value for name, value in fields.items() if value)
@@ -111,7 +111,7 @@ def _bounds(text: str) -> tuple[float | None, float | None]:
     return bounds.get("min"), bounds.get("max")
 
 
-def _order(call: Call) -> Callable[[_Row], list[str]]:
+def _order(call: Call) -> Callable[[Row], list[str]]:
     """What rows are sorted by; the id makes it different for every row."""
     sort = call.query("sort") or "createdAt"
     if sort in {"downloads", "likes", "trendingScore"}:  # not counted here, so all are equal
@@ -121,7 +121,7 @@ def _order(call: Call) -> Callable[[_Row], list[str]]:
     return lambda row: [row.facts[sort], row.repo.id]
 
 
-def _after(call: Call, rows: Iterable[_Row], key: Callable[[_Row], list[str]]) -> Iterator[_Row]:
+def _after(call: Call, rows: Iterable[Row], key: Callable[[Row], list[str]]) -> Iterator[Row]:
     """What comes after the row that the last page ended with, whether or not that one is still there."""
     cursor = call.query("cursor")
     if not cursor:
@@ -141,7 +141,7 @@ def _cursor(key: list[str]) -> str:
     return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
 
 
-def _shown(call: Call, row: _Row, wanted: list[str]) -> dict[str, Any]:
+def _shown(call: Call, row: Row, wanted: list[str]) -> dict[str, Any]:
     names = set(wanted)
     if call.flag("full"):
         names |= {"siblings", "cardData"}
@@ -160,22 +160,22 @@ _briefs: OrderedDict[tuple[str, str], tuple[dict[str, Any], int]] = OrderedDict(
 _guard: Final = threading.Lock()
 
 
-def _known(hub: Hub, repo: Repo) -> _Row | None:
+def known(hub: Hub, repo: Repo) -> Row | None:
     """A repository's brief facts, remembered by its newest commit; None when it was deleted a moment ago."""
     try:
         with hub.git.open(repo.id) as git:
             commit = git.resolve(MAIN)
             key = (repo.id, commit.id.decode())
             with _guard:
-                known = _briefs.get(key)
-            if known is None:
+                brief = _briefs.get(key)
+            if brief is None:
                 facts = info.all_facts(hub, repo, git, commit)
                 weights = facts.get("safetensors")
-                known = {name: facts[name] for name in _BRIEF if name in facts}, weights["total"] if weights else 0
-                _remember(key, known)
+                brief = {name: facts[name] for name in _BRIEF if name in facts}, weights["total"] if weights else 0
+                _remember(key, brief)
     except ApiError:
         return None
-    facts, parameters = known
+    facts, parameters = brief
     # what no commit says
     told = {
         "id": repo.full_name,
@@ -185,13 +185,13 @@ def _known(hub: Hub, repo: Repo) -> _Row | None:
         "createdAt": timestamp(repo.created),
         **({"modelId": repo.full_name} if repo.kind == "model" else {}),
     }
-    return _Row(repo=repo, facts=facts | told, parameters=parameters)
+    return Row(repo=repo, facts=facts | told, parameters=parameters)
 
 
-def _remember(key: tuple[str, str], known: tuple[dict[str, Any], int]) -> None:
-    if len(known[0]["tags"]) > _MOST_TAGS or sum(map(len, known[0]["tags"])) > 100 * _MOST_TAGS:
+def _remember(key: tuple[str, str], brief: tuple[dict[str, Any], int]) -> None:
+    if len(brief[0]["tags"]) > _MOST_TAGS or sum(map(len, brief[0]["tags"])) > 100 * _MOST_TAGS:
         return  # memory is bounded whatever people write into their cards
     with _guard:
-        _briefs[key] = known
+        _briefs[key] = brief
         while len(_briefs) > _REMEMBERED:
             _briefs.popitem(last=False)

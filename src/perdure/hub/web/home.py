@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
 from starlette.responses import PlainTextResponse, Response
 
-from perdure.hub import auth
+from perdure.hub import auth, listing
 from perdure.hub.core import Call
-from perdure.hub.db import Repo
-from perdure.hub.git import MAIN
 from perdure.hub.http import ApiError
+from perdure.hub.listing import Row
 from perdure.hub.web import page
-from perdure.hub.web.facts import Facts, facts_of
 from perdure.hub.web.links import Links
 
 _KINDS: Final = ("model", "dataset")
@@ -23,23 +20,13 @@ _PAGE: Final = 30
 _FIRST: Final = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A repository in a list."""
-
-    repo: Repo
-    url: str
-    facts: Facts
-
-
 def home(call: Call) -> Response:
     """For a browser the newest models and datasets; one line for everything else."""
     if not page.wants_page(call.request):
         text = f"This is a perdure hub. Use it with any Hugging Face client: HF_ENDPOINT={call.base}\n"
         return PlainTextResponse(text)
-    lists = [(kind, _sorted(call, _visible(call, kind), "updated")) for kind in _KINDS]
-    shown = [(kind, _rows(call, repos[:_FIRST]), len(repos)) for kind, repos in lists]
-    return page.render(call, "home.html", lists=shown, search="")
+    lists = [(kind, _sorted(_visible(call, kind), "updated")) for kind in _KINDS]
+    return page.render(call, "home.html", lists=[(kind, rows[:_FIRST], len(rows)) for kind, rows in lists], to=Links.to)
 
 
 def repositories(call: Call) -> Response:
@@ -52,24 +39,21 @@ def namespace(call: Call) -> Response:
     """What one user or organisation has, of the kind in the query."""
     owner = call.param("namespace")
     kind = "dataset" if call.query("kind") == "dataset" else "model"
-    found = {
-        each: [repo for repo in _visible(call, each) if repo.namespace.lower() == owner.lower()] for each in _KINDS
-    }
+    found = {each: _visible(call, each, owner) for each in _KINDS}
     if not any(found.values()):
         raise ApiError(404, "There is nothing at this address.")
     if not found[kind] and not call.query("kind"):
         kind = "dataset"
-    some = next(repo for repos in found.values() for repo in repos)
+    some = next(row.repo for rows in found.values() for row in rows)
     return _list(call, kind, found[kind], address=f"/{some.namespace}", owner=some.namespace)
 
 
-def _list(call: Call, kind: str, repos: list[Repo], *, address: str, owner: str) -> Response:
+def _list(call: Call, kind: str, rows: list[Row], *, address: str, owner: str) -> Response:
     search, sort = call.query("search").strip(), call.query("sort", "updated")
     sort = sort if sort in _SORTS else "updated"
     words = search.lower().split()
-    matching = [repo for repo in repos if all(word in repo.full_name.lower() for word in words)]
+    ordered = _sorted([row for row in rows if _matches(row, words)], sort)
     number = call.count("p", 0, 10**6)
-    ordered = _sorted(call, matching, sort)
 
     def url(**changes: object) -> str:
         query = {"kind": kind if owner else "", "search": search, "sort": sort, "p": ""} | changes
@@ -86,7 +70,8 @@ def _list(call: Call, kind: str, repos: list[Repo], *, address: str, owner: str)
         sort=sort,
         sorts=_SORTS,
         total=len(ordered),
-        rows=_rows(call, ordered[number * _PAGE : (number + 1) * _PAGE]),
+        rows=ordered[number * _PAGE : (number + 1) * _PAGE],
+        to=Links.to,
         number=number,
         newer=url(p=number - 1) if number else "",
         older=url(p=number + 1) if len(ordered) > (number + 1) * _PAGE else "",
@@ -94,32 +79,25 @@ def _list(call: Call, kind: str, repos: list[Repo], *, address: str, owner: str)
     )
 
 
-def _visible(call: Call, kind: str) -> list[Repo]:
-    return [repo for repo in call.hub.db.repos(kind) if auth.may_read(call.caller, repo)]
+def _visible(call: Call, kind: str, owner: str = "") -> list[Row]:
+    """What the caller may see, newest first; of one namespace, where one is named."""
+    repos = [
+        repo
+        for repo in call.hub.db.repos(kind)
+        if owner.lower() in {"", repo.namespace.lower()} and auth.may_read(call.caller, repo)
+    ]
+    return [row for repo in repos if (row := listing.known(call.hub, repo)) is not None]
 
 
-def _sorted(call: Call, repos: list[Repo], sort: str) -> list[Repo]:
+def _matches(row: Row, words: list[str]) -> bool:
+    """Whether each word is in the name or in one of the tags."""
+    texts = [row.repo.full_name.lower(), *(tag.lower() for tag in row.facts["tags"])]
+    return all(any(word in text for text in texts) for word in words)
+
+
+def _sorted(rows: list[Row], sort: str) -> list[Row]:
     if sort == "name":
-        return sorted(repos, key=lambda repo: repo.full_name.lower())
+        return sorted(rows, key=lambda row: row.repo.full_name.lower())
     if sort == "updated":
-        return sorted(repos, key=lambda repo: -_updated(call, repo))
-    return repos
-
-
-def _updated(call: Call, repo: Repo) -> float:
-    try:
-        with call.hub.git.open(repo.id) as git:
-            return float(git.resolve(MAIN).commit_time)
-    except ApiError:  # deleted while we were looking
-        return repo.created
-
-
-def _rows(call: Call, repos: list[Repo]) -> list[Row]:
-    rows = []
-    for repo in repos:
-        try:
-            with call.hub.git.open(repo.id) as git:
-                rows.append(Row(repo=repo, url=Links.to(repo).base, facts=facts_of(call.hub, git, git.resolve(MAIN))))
-        except ApiError:
-            continue
+        return sorted(rows, key=lambda row: str(row.facts["lastModified"]), reverse=True)
     return rows

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from perdure.hub.web.links import Links
 
-LONGEST: Final = 256 * 1024
+LONGEST: Final = 128 * 1024
 """Characters of a document that are rendered; a longer one is shown as text."""
 
 _TAGS: Final = frozenset(
@@ -96,6 +96,7 @@ _SCHEME: Final = re.compile(r"(?:https?|mailto):", re.IGNORECASE)
 _ANCHOR: Final = "card-"  # before every id in a card, so that none of them can be one of the page's own
 
 
+@lru_cache(maxsize=16)  # the longest documents take seconds, and are looked at more than once
 def render(source: str, *, links: Links, revision: str, folder: str = "") -> Markup:
     """Markdown, with what HTML it holds, as HTML that is safe to show in a page of the hub.
 

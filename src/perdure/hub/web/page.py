@@ -118,7 +118,7 @@ def _environment() -> Environment:
     )
     filters: dict[str, Any] = {
         "size": text.size, "count": text.count, "metric": text.metric, "ago": text.ago, "moment": text.moment,
-        "asset": _asset_url,
+        "seconds": text.seconds, "asset": _asset_url,
     }  # fmt: skip
     environment.filters.update(filters)
     return environment

@@ -72,6 +72,15 @@ def moment(seconds: float, *, machine: bool = False) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%SZ" if machine else "%Y-%m-%d %H:%M UTC")
 
 
+def seconds(timestamp: str) -> float:
+    """The seconds since 1970 of a moment as the protocol writes it.
+
+    >>> seconds("1970-01-01T00:01:00.000Z")
+    60.0
+    """
+    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
+
+
 def decode(data: bytes) -> str | None:
     """`data` as text, or None when it is something else."""
     if b"\0" in data[:8192]:
