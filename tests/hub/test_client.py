@@ -186,6 +186,8 @@ def test_a_download_that_was_cut_off_goes_on(client: Client, server: HubServer, 
         tmp_path / "cache",
     )
     assert Path(got).read_bytes() == data
+    raw = ask(server.url, "GET", "/me/resume/raw/main/w.bin")
+    assert raw.body.endswith(b"\nsize 2000000\n")  # the pointer, which is what git has
     part = ask(server.url, "GET", "/me/resume/resolve/main/w.bin", Range="bytes=1999990-")
     assert (part.status, part.body) == (206, data[-10:])
 

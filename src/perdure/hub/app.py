@@ -137,6 +137,7 @@ def _routes() -> list[Route]:
         page = prefix + "/{namespace:segment}/{name:segment}"
         routes += [
             _route("GET", page + "/resolve" + revision + "/{path:tail}", resolve.resolve, download),
+            _route("GET", page + "/raw" + revision + "/{path:tail}", resolve.raw, download),
         ]
     routes.append(_route("GET", "/{name:segment}/resolve/{rest:tail}", manage.no_such_repo, anyone))
     return [*routes, *web.repo_routes()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -31,12 +32,23 @@ _RANGE: Final = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
 def resolve(call: Call) -> Response:
     """A file of a revision: whole or in part, or 304 when the client's copy is the same."""
+    return _answer(call, raw=False)
+
+
+def raw(call: Call) -> Response:
+    """As `resolve`, of what git has: of a large file, that is its pointer."""
+    return _answer(call, raw=True)
+
+
+def _answer(call: Call, *, raw: bool) -> Response:
     path = check_path(call.param("path"))
     with call.git() as git:
         commit = git.resolve(call.param("revision"))
         entry = tree.find(git, commit, path)
         if entry is None or entry.folder:
             raise tree.entry_not_found(path, commit)
+        if raw and entry.lfs:
+            entry = replace(entry, lfs=None, size=entry.lfs.pointer_size)
         content = None if entry.lfs else git.blob(entry.oid)
     media = media_type(path) or ("application/octet-stream" if entry.lfs else "text/plain; charset=utf-8")
     # an SVG is a picture inside a page, but alone it is a page, which can hold scripts: then it is only saved
