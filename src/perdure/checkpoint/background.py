@@ -104,6 +104,7 @@ class Barrier:
 
     def __init__(self) -> None:
         self.save: Save | None = None
+        self.closed = False
         self._guarded: weakref.WeakSet[Any] = weakref.WeakSet()
         # Of all optimizers, for one that is not in State may change the same parameters.
         self._handles: list[Any] = [register_optimizer_step_pre_hook(self._before)]
@@ -121,6 +122,7 @@ class Barrier:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self.closed = True
 
     def _before(self, *args: object, **kwargs: object) -> None:
         if (save := self.save) is not None:

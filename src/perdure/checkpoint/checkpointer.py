@@ -266,6 +266,10 @@ class Checkpointer:
     def _wish(self, moment: Moment, force: bool) -> dict[str, Any]:
         """What this rank says at the end of a step."""
         self._raise_failure()
+        if self._barrier.closed:  # nothing would hold training back while a save is under way
+            raise InvalidInput(
+                f"The Checkpointer of {self.path} is closed; nothing was written.", hint="Save within its `with` block."
+            )
         scheduled = self._schedule is not None and self._schedule.due(moment.step, moment.epoch)
         return {
             "step": moment.step, "due": force or self._owed or scheduled, "must": force,
