@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import IterableDataset
@@ -28,7 +28,7 @@ class Place:
         self.inner: Any = getattr(loader, "base_dataloader", loader)  # accelerate's wrapper fetches one batch ahead
         self.skipping: Skipping | None = None
         self.pending: dict[str, Any] | None = None
-        self.queue: deque[Note | None] = deque()  # of batches fetched and not yet taken
+        self.queue: deque[Fetched] = deque()  # batches fetched and not yet taken
         self._resuming: dict[str, Any] | None = None
         self._begin: dict[str, Any] | None = None
         self._taken = 0
@@ -46,6 +46,7 @@ class Place:
             "taken": self._taken,
             "last": self._last,
             "notes": _listed(self._notes),
+            "ahead": self.queue[0].rng if self.queue else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -85,7 +86,7 @@ class Place:
     def take(self) -> None:
         """Training takes the batch that was fetched first."""
         self._taken += 1
-        note = self.queue.popleft() if self.queue else None
+        note = self.queue.popleft().note if self.queue else None
         if note is not None:
             self._last = note.role
             self._notes[note.role] = note
@@ -123,6 +124,7 @@ class Place:
             for _ in range(0 if takes_up else self._taken):
                 next(source, None)
                 self.queue.popleft()
+            source.ahead = resuming.get("ahead")
         finally:
             self.skipping = None
             rng.set_cpu_state(now)
@@ -199,10 +201,22 @@ def _notes(saved: list[Any]) -> dict[int, Note]:
     return {role: Note(role, *rest) for role, *rest in saved}
 
 
+class Fetched(NamedTuple):
+    """A batch that training has not taken yet; `rng` are the generators that it was made with, of a run's own."""
+
+    note: Note | None
+    rng: dict[str, Any] | None
+
+
 class Source:
-    """What the inner loader fetches, told apart from the notes that came with it."""
+    """What the inner loader fetches, told apart from the notes that came with it.
+
+    Attributes:
+        ahead: The generators for the next batch, where the interrupted run had fetched it before its last step.
+    """
 
     def __init__(self, place: Place, iterator: Iterator[Any]) -> None:
+        self.ahead: dict[str, Any] | None = None
         self._place = place
         self._iterator = iterator
 
@@ -210,13 +224,27 @@ class Source:
         return self
 
     def __next__(self) -> Any:
-        batch, note, inner = next(self._iterator), None, self._place.inner
+        inner, note = self._place.inner, None
         if inner.num_workers:
-            batch, note = batch
-        elif isinstance(inner.dataset, IterableDataset) and has_state(inner.dataset):
-            note = Note(0, None, state_of(inner.dataset))
-        self._place.queue.append(note)
+            batch, note = next(self._iterator)
+            before = None
+        else:
+            before, batch = self._fetch()
+            if isinstance(inner.dataset, IterableDataset) and has_state(inner.dataset):
+                note = Note(0, None, state_of(inner.dataset))
+        self._place.queue.append(Fetched(note, before))
         return batch
+
+    def _fetch(self) -> tuple[dict[str, Any], Any]:
+        now = rng.cpu_state()
+        if (ahead := self.ahead) is None:
+            return now, next(self._iterator)
+        self.ahead = None
+        rng.set_cpu_state(ahead)
+        try:
+            return ahead, next(self._iterator)
+        finally:
+            rng.set_cpu_state(now)
 
 
 class Skipping:

@@ -1,0 +1,178 @@
+"""Training runs of attached trainers, each in a process forked from one that has imported all it needs.
+
+The parent of a fork must never have run a backward pass, so runs are not forked from the tests themselves.
+"""
+
+# ruff: noqa: E402 - what imports print must not come between the answers
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+os.environ["CI"] = "1"
+ANSWERS = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # trainers and tokenizers print
+
+import numpy as np
+import torch
+import transformers
+import trl
+from datasets import Dataset
+from peft import LoraConfig
+from tiny_models import make_model, make_tokenizer
+from transformers import TrainerCallback
+
+import perdure
+
+TEXT = [(f"What is {a} plus {b}?", f"{a} plus {b} is {a + b}.") for a in range(4) for b in range(3)]
+TOKENIZER = make_tokenizer([text for pair in TEXT for text in pair])
+STEPS = 8
+TIMES = ("runtime", "per_second", "step_time")
+
+
+class Interrupted(TrainerCallback):
+    """Asks for a stop while a step is under way, or kills the process after one, within the time that a step takes."""
+
+    def __init__(self, stop_at: int | None, kill_at: float | None) -> None:
+        self._stop_at = stop_at
+        self._kill_at = kill_at
+        self._began = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._began = time.monotonic()
+        if state.global_step + 1 == self._stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._kill_at is not None and state.global_step == int(self._kill_at):
+            delay = (self._kill_at % 1) * (time.monotonic() - self._began)
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+
+class Forgetful:
+    """A collator that leaves out tokens by all three generators."""
+
+    def __init__(self, collate: Any) -> None:
+        self._collate = collate
+
+    def __call__(self, rows: Any) -> Any:
+        batch = self._collate(rows)
+        gone = (torch.rand(batch["labels"].shape) + random.random() + np.random.rand()) / 3 < 0.3
+        return {**batch, "labels": torch.where(gone, -100, batch["labels"])}
+
+
+def rewarded(completions: list[Any], **kwargs: Any) -> list[float]:
+    return [float(len(set(one[0]["content"]))) for one in completions]
+
+
+def make_trainer(kind: str, out: str, *, lora: bool, stream: bool, forgetful: bool, arguments: dict[str, Any]) -> Any:
+    settings = {
+        "output_dir": out, "max_steps": STEPS, "per_device_train_batch_size": 2, "use_cpu": True, "bf16": False,
+        "report_to": "none", "save_strategy": "steps", "save_steps": 2, "logging_steps": 3, "disable_tqdm": True,
+        "learning_rate": 1e-3, "gradient_checkpointing": False, **arguments,
+    }  # fmt: skip
+    say = [[{"role": "user", "content": q}] for q, _ in TEXT]
+    answer = [[{"role": "assistant", "content": a}] for _, a in TEXT]
+    data = Dataset.from_dict({"prompt": say, **({} if kind == "grpo" else {"completion": answer})})
+    if kind == "dpo":
+        data = Dataset.from_dict({"prompt": say, "chosen": answer, "rejected": [*answer[1:], answer[0]]})
+    common: dict[str, Any] = {
+        "model": make_model(TOKENIZER, attention_dropout=0.1),
+        "train_dataset": data.to_iterable_dataset(num_shards=2) if stream else data,
+        "processing_class": TOKENIZER,
+        "peft_config": LoraConfig(r=2, lora_dropout=0.2, target_modules="all-linear") if lora else None,
+    }
+    if kind == "grpo":
+        length = {"max_completion_length": 8, "num_generations": 2}
+        return trl.GRPOTrainer(args=trl.GRPOConfig(**settings, **length), reward_funcs=rewarded, **common)
+    if kind == "dpo":
+        return trl.DPOTrainer(args=trl.DPOConfig(**settings, max_length=64), ref_model=make_model(TOKENIZER), **common)
+    trainer = trl.SFTTrainer(args=trl.SFTConfig(**{"max_length": 64, **settings}), **common)
+    if forgetful:
+        trainer.data_collator = Forgetful(trainer.data_collator)
+    return trainer
+
+
+def train(
+    out: str,
+    report: str,
+    kind: str = "sft",
+    *,
+    stop_at: int | None = None,
+    kill_at: float | None = None,
+    lora: bool = False,
+    stream: bool = False,
+    forgetful: bool = False,
+    **arguments: Any,
+) -> None:
+    """Train, going on from what is in `out`; write down what became of it, unless it was stopped."""
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.set_seed(0)
+    trainer = make_trainer(kind, out, lora=lora, stream=stream, forgetful=forgetful, arguments=arguments)
+    trainer.add_callback(Interrupted(stop_at, kill_at))
+    handle = perdure.attach(trainer)
+    result = trainer.train(resume_from_checkpoint=True)
+    if handle.stop_requested:
+        return
+    generators = [torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()]  # type: ignore[index]
+    end = {
+        "weights": digest(trainer.model.state_dict()),
+        "optimizer": digest(trainer.optimizer.state_dict()["state"]),
+        "generators": digest(generators),
+        "history": [
+            {k: v for k, v in entry.items() if not any(part in k for part in TIMES)}
+            for entry in trainer.state.log_history
+        ],
+        "loss": result.training_loss,
+    }
+    Path(report).write_text(json.dumps(end))
+
+
+def digest(value: Any) -> str:
+    """Of every bit of tensors, numbers and nests of them."""
+    hasher = hashlib.sha256()
+
+    def add(item: Any) -> None:
+        if isinstance(item, torch.Tensor):
+            hasher.update(item.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(item, dict):
+            for key, inner in item.items():
+                add([str(key), inner])
+        elif isinstance(item, (list, tuple)):
+            for inner in item:
+                add(inner)
+        else:
+            hasher.update(repr(item).encode())
+
+    add(value)
+    return hasher.hexdigest()
+
+
+def serve() -> None:
+    """Fork a run for each line of standard input; print its status once it ended."""
+    for kind in ("sft", "dpo", "grpo"):  # imports what they import late
+        make_trainer(kind, "/nonexistent", lora=kind == "sft", stream=False, forgetful=False, arguments={})
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            try:
+                train(**json.loads(line))
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+        print(os.waitpid(child, 0)[1], file=ANSWERS, flush=True)
+
+
+if __name__ == "__main__":
+    serve()
