@@ -94,7 +94,7 @@ def create(url: str, name: str, *, private: bool = False, kind: str = "model") -
     _done(ask(url, "POST", "/api/repos/create", {"name": name, "private": private, "type": kind}))
 
 
-def fill(url: str) -> None:
+def fill(url: str, *, private: str = "secret") -> None:
     """A model with a card, pictures, tensors, checkpoints and tags; a dataset; something private; 40 more models."""
     create(url, "maths")
     commit_large(url, "me/maths", "model.safetensors", tensors())
@@ -116,7 +116,7 @@ def fill(url: str) -> None:
     _done(ask(url, "POST", "/api/models/me/maths/tag/main-step-000000200", {"tag": "v1.0", "message": "first"}))
     create(url, "gsm", kind="dataset")
     commit(url, "datasets/me/gsm", {"README.md": b"# Sums\n", "train.jsonl": b'{"q": "1+1"}\n'})
-    create(url, "secret", private=True)
+    create(url, private, private=True)
     for number in range(40):
         create(url, f"run-{number:02d}")
 
