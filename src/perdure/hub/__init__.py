@@ -16,6 +16,7 @@ db · schema      repositories and settings, in SQLite
 accounts · orgs · auth    users, tokens, organisations; who may do what; signed links
 session · web/   browsers that are signed in; pages for people
 discussions · merging    pull requests; what they change and whether they can be merged
+openapi · openapi_shapes    the description of all addresses, made from the table itself
 paths · limits · attributes · card · weights · http                pure helpers
 ```
 """

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from perdure.hub import commits, contents, info, limits, listing, manage, people, refs, resolve
+from perdure.hub import commits, contents, info, limits, listing, manage, openapi, people, refs, resolve
 from perdure.hub.collaboration import discussion_routes, git_routes
 from perdure.hub.core import ANSWER_HEADERS, Access, Hub
 from perdure.hub.endpoints import Handler, endpoint, run, upload_endpoint
@@ -90,6 +90,7 @@ def _routes() -> list[Route]:
     download, propose = Access.DOWNLOAD, Access.PROPOSE
     routes = [
         *web.first_routes(),
+        _route("GET", "/openapi.json", openapi.serve, anyone),
         _route("GET", "/api/whoami-v2", people.whoami, user),
         _route("GET", "/api/settings/repositories", people.own_storage, user),
         _route("GET", "/api/users/{user:segment}/overview", people.user_overview, user),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
@@ -24,6 +25,13 @@ T = TypeVar("T")
 Handler = Callable[[Call], Response]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+_served: WeakKeyDictionary[Endpoint, tuple[Handler, Access]] = WeakKeyDictionary()
+
+
+def served(endpoint: Endpoint) -> tuple[Handler, Access]:
+    """The handler behind an endpoint made here, and what it asks of its callers."""
+    return _served[endpoint]
+
 
 def endpoint(
     handler: Handler, *, access: Access, limit: int = limits.JSON_BODY, before: Callable[[Call], None] | None = None
@@ -39,6 +47,7 @@ def endpoint(
         call.body = b"".join(parts)
         return await run(handler, call)
 
+    _served[serve] = handler, access
     return serve
 
 
@@ -65,6 +74,7 @@ def upload_endpoint(
             call.upload = staged
             return await run(handler, call)
 
+    _served[serve] = handler, access
     return serve
 
 
