@@ -8,6 +8,8 @@ import click
 
 # subcommand → one line of help; `perdure.cli.hub_<name>` holds its `command`
 COMMANDS = {
+    "fsck": "Is everything in the store what it was?",
+    "gc": "Remove what nothing refers to.",
     "org": "Organisations: namespaces that several people share.",
     "token": "Tokens: create, list, revoke.",
     "user": "Users: add, list, remove.",
@@ -20,6 +22,7 @@ Examples:
   perdure hub token create ana --role read --expires 90d           one more token, for a machine that only loads
   perdure hub org create lab                                       a namespace to share
   perdure hub org add lab ana --role write
+  perdure hub fsck                                                 read everything and compare
 """
 
 
@@ -43,5 +46,5 @@ class _LazyGroup(click.Group):
 def command() -> None:
     """Look after the store of an embedded hub.
 
-    All of it works while a server runs on the store, and counts at its next request.
+    All but gc works while a server runs on the store, and counts at its next request.
     """

@@ -9,7 +9,7 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,6 +194,19 @@ class Database:
         """Record that `repo` was given the bytes of `oid`."""
         with self.write() as db:
             db.execute("INSERT OR IGNORE INTO holdings VALUES (?, ?)", (oid, repo.id))
+
+    def release(self, oids: Iterable[str]) -> None:
+        """Forget who was given the bytes of files that are to go."""
+        with self.write() as db:
+            db.executemany("DELETE FROM holdings WHERE oid = ?", [(oid,) for oid in oids])
+
+    def problems(self) -> list[str]:
+        """What is wrong with the file itself, and rows that refer to rows which are not there."""
+        found = [str(row[0]) for row in self.rows("PRAGMA integrity_check") if row[0] != "ok"]
+        broken = self.rows("PRAGMA foreign_key_check")
+        return found + [
+            f"a row of {table} refers to one of {parent} that is not there" for table, _, parent, _ in broken
+        ]
 
     def holders(self, oid: str) -> list[Repo]:
         """The repositories that were given the bytes of `oid`."""

@@ -230,6 +230,14 @@ class GitRepo:
             current = self.ref(name)
             return current is not None and self.move_ref(name, current, None)
 
+    def pack(self, oids: Sequence[ObjectID]) -> Path:
+        """Write stored objects to one new pack, durably; its path without a suffix."""
+        unpacked = (full_unpacked_object(self.store[oid]) for oid in oids)
+        made = self.store.add_pack_data(len(oids), unpacked)
+        assert made is not None, "a repository has at least one commit"
+        fsync_folder(self.folder / "objects" / "pack")
+        return Path(made.data.path).with_suffix("")
+
     def _write(self, objects: Sequence[Writable]) -> None:
         if len(objects) > _LOOSE:
             unpacked = (full_unpacked_object(load()) for _, load in objects)

@@ -22,8 +22,9 @@ from perdure.hub.app import create_app
 from perdure.hub.blobs import make_private_folder
 from perdure.hub.core import Hub
 from perdure.hub.db import DATABASE, Database
+from perdure.hub.storelock import take_store
 from perdure.hub.tls import Tls
-from perdure.io.locks import Lock, hold, release
+from perdure.io.locks import release
 
 log = logging.getLogger("perdure.hub")
 
@@ -200,21 +201,14 @@ class HubServer:
 
 
 def _lock(folder: Path) -> int:
-    """Hold the store for this server alone; the system lets go of it when the process ends, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    held = hold(descriptor)
-    if held is Lock.TAKEN:
-        return descriptor
-    os.close(descriptor)
-    if held is Lock.BUSY:
+    """Hold the store for this server alone."""
+    held = take_store(folder)
+    if held is None:
         raise InvalidInput(
             f"Another hub is running on {folder}; this one was not started.",
             hint="Stop the other one, or give this one a folder of its own with --dir.",
         )
-    raise InvalidInput(
-        f"{folder} is on a filesystem without locks, where two hubs could write to one store.",
-        hint="Give the hub a folder on a local disk with --dir.",
-    )
+    return held
 
 
 def _require_store(folder: Path) -> None:

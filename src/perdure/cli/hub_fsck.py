@@ -1,0 +1,48 @@
+"""`perdure hub fsck`: is everything in a hub's store what it was?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from perdure.cli.common import human_bytes, json_option
+from perdure.cli.hub_store import opened, store_option
+
+_EPILOG = """
+\b
+Examples:
+  perdure hub fsck --dir /srv/hub
+  perdure hub fsck --dir /srv/hub --json | jq .damage
+"""
+
+
+@click.command(epilog=_EPILOG)
+@store_option
+@json_option
+def command(folder: Path, as_json: bool) -> None:
+    """Read everything in a hub's store and compare it with its name, its digest and what refers to it.
+
+    Every large file's sha256, every xorb's hash, every git object and ref, and that each large file a commit refers
+    to is there. Changes nothing, and may run while the hub does. Exit code 1 when something is damaged or missing.
+    """
+    from perdure.hub.fsck import check_store
+
+    with opened(folder) as db:
+        report = check_store(folder, db)
+    if as_json:
+        click.echo(json.dumps({"ok": not report.damage, **asdict(report)}))
+    else:
+        for damage in report.damage:
+            click.echo(f"{damage.where}: {damage.what}")
+        click.echo(
+            f"Checked {report.repositories} repositories with {report.objects} git objects, {report.blobs} large files "
+            f"({human_bytes(report.blob_bytes)}) and {report.xorbs} xorbs: {len(report.damage)} found wrong.",
+            err=True,
+        )
+        if report.damage:
+            click.echo("  Restore what is named from a backup, or push it again from a copy.", err=True)
+    sys.exit(1 if report.damage else 0)

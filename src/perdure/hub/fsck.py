@@ -1,0 +1,169 @@
+"""Is everything in a store what it was when it was acknowledged? Reads all of it, changes nothing.
+
+It can run while a server does: what is stored is only added to, and what a deleted repository had is not missed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from dulwich.objects import ObjectID, ShaFile
+
+from perdure.hub.blobs import CHUNK, ContentStore
+from perdure.hub.db import Database, Repo
+from perdure.hub.discussions import Discussions
+from perdure.hub.git import MAIN, GitRepo
+from perdure.hub.history import pointer_in, reachable, tips
+from perdure.hub.http import ApiError
+from perdure.hub.repos import GitRepos
+from perdure.hub.xet.xorb import XetError, check_xorb
+
+_KINDS: Final = ("model", "dataset")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """Something that is not as it should be.
+
+    Attributes:
+        where: What is concerned: a repository, a blob or xorb by its name, or the database.
+        what: What is wrong with it.
+    """
+
+    where: str
+    what: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What was looked at, and what was found."""
+
+    damage: list[Damage] = field(default_factory=list)
+    repositories: int = 0
+    objects: int = 0
+    blobs: int = 0
+    blob_bytes: int = 0
+    xorbs: int = 0
+
+    def add(self, where: str, what: str) -> None:
+        """Note something that is wrong."""
+        self.damage.append(Damage(where=where, what=what))
+
+
+def check_store(folder: Path, db: Database) -> Report:
+    """Check every row, repository, blob and xorb of the store in `folder`."""
+    report = Report()
+    for problem in db.problems():
+        report.add("database", problem)
+    _check_blobs(report, ContentStore(folder / "blobs"))
+    _check_xorbs(report, ContentStore(folder / "xorbs"))
+    for kind in _KINDS:
+        for repo in db.repos(kind):
+            report.repositories += 1
+            _check_repo(report, folder, db, repo)
+    return report
+
+
+def _check_blobs(report: Report, blobs: ContentStore) -> None:
+    for path in _files(blobs):
+        if path != blobs.path(path.name):
+            report.add(f"blob {path.name}", "it lies in a folder where nobody looks for it")
+        digest = hashlib.sha256()
+        try:
+            with path.open("rb", buffering=0) as file:
+                while data := file.read(CHUNK):
+                    digest.update(data)
+                    report.blob_bytes += len(data)
+        except FileNotFoundError:  # collected meanwhile: what was needed of it is missed where it is referred to
+            continue
+        except OSError as error:
+            report.add(f"blob {path.name}", f"it cannot be read: {error}")
+            continue
+        report.blobs += 1
+        if digest.hexdigest() != path.name:
+            report.add(f"blob {path.name}", "its bytes have another sha256")
+
+
+def _check_xorbs(report: Report, xorbs: ContentStore) -> None:
+    for path in _files(xorbs):
+        try:
+            check_xorb(path, path.name)
+        except FileNotFoundError:
+            continue
+        except (XetError, OSError) as error:
+            report.add(f"xorb {path.name}", str(error))
+        report.xorbs += 1
+
+
+def _files(store: ContentStore) -> list[Path]:
+    return sorted(path for path in store.folder.rglob("*") if path.is_file())
+
+
+def _check_repo(report: Report, folder: Path, db: Database, repo: Repo) -> None:
+    found: list[str] = []
+    try:
+        with GitRepos(folder / "repos", folder / "staging").open(repo.id) as git:
+            found += _check_git(report, git)
+            found += _check_pulls(git, Discussions(db), repo)
+            found += _check_pointers(git, ContentStore(folder / "blobs"), db, repo)
+    except ApiError:
+        found.append(f"its folder repos/{repo.id}.git is missing")
+    if found and db.repo_by_id(repo.id) is not None:  # it may have been deleted while we looked
+        for what in dict.fromkeys(found):
+            report.add(f"{repo.kind} {repo.full_name}", what)
+
+
+def _check_git(report: Report, git: GitRepo) -> Iterator[str]:
+    refs = dict(git.all_refs())
+    if f"refs/heads/{MAIN}" not in refs:
+        yield f"the branch {MAIN} is missing or unreadable"
+    for path in sorted((git.folder / "refs").rglob("*")):
+        name = path.relative_to(git.folder).as_posix()
+        if path.is_file() and path.suffix != ".lock" and name not in refs:
+            yield f"the ref {name} is unreadable"
+    try:
+        names = sorted(set(git.store))
+    except Exception as error:
+        yield f"its objects cannot be listed: {error!r}"
+        return
+    for oid in names:
+        report.objects += 1
+        why = _why_damaged(git, oid)
+        if why:
+            yield f"git object {oid.decode()} {why}"
+
+
+def _why_damaged(git: GitRepo, oid: ObjectID) -> str | None:
+    try:
+        kind, data = git.store.get_raw(oid)
+        return None if ShaFile.from_raw_string(kind, data).id == oid else "has other bytes than its name says"
+    except Exception as error:
+        return f"cannot be read: {error!r}"
+
+
+def _check_pulls(git: GitRepo, discussions: Discussions, repo: Repo) -> Iterator[str]:
+    for discussion in discussions.all(repo):
+        if discussion.is_pull and git.ref(discussion.ref) is None:
+            yield f"the commits of pull request {discussion.num} ({discussion.ref}) are missing"
+
+
+def _check_pointers(git: GitRepo, blobs: ContentStore, db: Database, repo: Repo) -> Iterable[str]:
+    try:
+        for oid, obj in reachable(git, tips(git)):
+            if obj is None:
+                yield f"git object {oid.decode()} is missing"
+            lfs = pointer_in(obj)
+            if lfs is None:
+                continue
+            if blobs.size(lfs.oid) is None:
+                yield f"the large file with the sha256 {lfs.oid} is missing"
+            elif blobs.size(lfs.oid) != lfs.size:
+                yield f"the large file with the sha256 {lfs.oid} does not have {lfs.size} bytes"
+            elif all(holder.id != repo.id for holder in db.holders(lfs.oid)):
+                yield f"it is not recorded that it holds the large file with the sha256 {lfs.oid}"
+    except Exception as error:
+        yield f"its history cannot be read to the end: {error!r}"

@@ -1,0 +1,120 @@
+"""Removing what nothing refers to. No server may run on the store meanwhile.
+
+What was stored, or promised to be there, within the grace time is kept whether or not anything refers to it: an
+upload that is under way comes in many requests, and only its last one makes the reference.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from perdure.errors import InvalidInput
+from perdure.hub.blobs import ContentStore
+from perdure.hub.db import Database
+from perdure.hub.git_gc import collect_objects
+from perdure.hub.repos import GitRepos
+from perdure.hub.storelock import take_store
+from perdure.hub.xet.dedup import Deduplication
+from perdure.io.locks import release
+
+_KINDS: Final = ("model", "dataset")
+
+
+@dataclass(slots=True, kw_only=True)
+class Collected:
+    """What was removed, or would have been; sizes in bytes."""
+
+    blobs: list[str] = field(default_factory=list)
+    xorbs: list[str] = field(default_factory=list)
+    repositories: list[str] = field(default_factory=list)
+    objects: int = 0
+    size: int = 0
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    held = take_store(folder)
+    if held is None:
+        raise InvalidInput(
+            f"A hub is running on {folder}; nothing was collected.",
+            hint="Stop it first: what it is being sent would look like what nothing refers to.",
+        )
+    try:
+        yield
+    finally:
+        release(held)
+
+
+def collect(folder: Path, db: Database, *, grace: float, dry_run: bool = False) -> Collected:
+    """Remove from the store in `folder` what nothing refers to and is older than `grace` seconds.
+
+    A kill at any moment leaves a sound store; the next run goes on.
+
+    Raises:
+        InvalidInput: A server runs on the store.
+    """
+    with _alone(folder):
+        collected, before = Collected(), time.time() - grace
+        needed = _collect_repositories(collected, folder, db, before, dry_run=dry_run)
+        gone = _collect_blobs(collected, ContentStore(folder / "blobs"), db, needed, before, dry_run=dry_run)
+        _collect_xorbs(collected, ContentStore(folder / "xorbs"), db, gone, before, dry_run=dry_run)
+    return collected
+
+
+def _collect_repositories(
+    collected: Collected, folder: Path, db: Database, before: float, *, dry_run: bool
+) -> set[str]:
+    """The large files that are needed; on the way, objects that no ref reaches go, and repositories nobody knows."""
+    known = {repo.id for kind in _KINDS for repo in db.repos(kind)}
+    repos, needed = GitRepos(folder / "repos", folder / "staging"), set[str]()
+    for path in sorted((folder / "repos").glob("*.git")):
+        if path.stem not in known:  # a kill between making or removing it and its row
+            collected.repositories.append(path.stem)
+            if not dry_run:
+                shutil.rmtree(path)
+            continue
+        with repos.open(path.stem) as git:
+            kept = collect_objects(git, before, dry_run=dry_run)
+            needed |= kept.large_files
+            collected.objects += kept.dropped
+    return needed
+
+
+def _collect_blobs(
+    collected: Collected, blobs: ContentStore, db: Database, needed: set[str], before: float, *, dry_run: bool
+) -> set[str]:
+    """The files that go."""
+    gone = {name for name in blobs.names() if name not in needed and _older(blobs, name, before)}
+    collected.blobs = sorted(gone)
+    collected.size += sum(blobs.size(name) or 0 for name in gone)
+    if not dry_run:
+        db.release(gone)  # the rows first: a kill in between leaves files that the next run removes
+        for name in collected.blobs:
+            blobs.path(name).unlink(missing_ok=True)
+    return gone
+
+
+def _collect_xorbs(
+    collected: Collected, xorbs: ContentStore, db: Database, gone: set[str], before: float, *, dry_run: bool
+) -> None:
+    dedup = Deduplication(db)
+    uses = dedup.uses()
+    collected.xorbs = [name for name in xorbs.names() if uses.get(name, set()) <= gone and _older(xorbs, name, before)]
+    collected.size += sum(xorbs.size(name) or 0 for name in collected.xorbs)
+    if dry_run or not collected.xorbs:
+        return
+    # clients never send twice what they sent to an address: with another one they know nothing of what goes now
+    db.renew_epoch(db.epoch())
+    dedup.forget(collected.xorbs)
+    for name in collected.xorbs:
+        xorbs.path(name).unlink(missing_ok=True)
+
+
+def _older(store: ContentStore, name: str, before: float) -> bool:
+    return store.path(name).stat().st_mtime < before
