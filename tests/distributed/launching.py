@@ -29,10 +29,9 @@ def torchrun(count: int, program: Path, *, timeout: int = 200, check: bool = Tru
     return errors
 
 
-def played(out: Path, count: int, scenes: Sequence[str]) -> dict[str, list[Any]]:
-    """What each rank wrote down in each scene of `ranks.py`; None for a rank that did not live to do so."""
-    program = Path(__file__).parent / "ranks.py"
-    torchrun(count, program, OUT=str(out), SCENES=",".join(scenes))
+def played(out: Path, count: int, scenes: Sequence[str], program: str = "ranks.py") -> dict[str, list[Any]]:
+    """What each rank wrote down in each scene of a program beside this file; None for a rank that did not live."""
+    torchrun(count, Path(__file__).parent / program, OUT=str(out), SCENES=",".join(scenes))
     return {name: [_read(out / f"{name}.{rank}.json") for rank in range(count)] for name in scenes}
 
 

@@ -38,8 +38,13 @@ def scene(play: Callable[[Path], Any]) -> Callable[[Path], Any]:
 
 
 class Augmented(Dataset[Any]):
+    """Samples with random transforms."""
+
+    def __init__(self, count: int = 10 * SIZE) -> None:
+        self.count = count
+
     def __len__(self) -> int:
-        return 10 * SIZE
+        return self.count
 
     def __getitem__(self, index: int) -> Any:
         x = torch.full((8,), float(index)) / len(self) + torch.rand(8) * random.random() * np.random.rand()
@@ -60,6 +65,13 @@ class Told:
 
     def load_state_dict(self, state: Any) -> None:
         self.value = state["value"]
+
+
+def seed() -> None:
+    """Each rank draws numbers of its own."""
+    torch.manual_seed(RANK)
+    random.seed(RANK)
+    np.random.seed(RANK)
 
 
 def digest(value: Any) -> str:
@@ -85,9 +97,7 @@ class Run:
     """A DDP model with dropout, its optimizer, and all that goes with it."""
 
     def __init__(self) -> None:
-        torch.manual_seed(RANK)
-        random.seed(RANK)
-        np.random.seed(RANK)
+        seed()
         module = torch.nn.Sequential(
             torch.nn.Linear(8, 32), torch.nn.BatchNorm1d(32), torch.nn.GELU(), torch.nn.Dropout(0.3),
             torch.nn.Linear(32, 1),

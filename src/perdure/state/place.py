@@ -99,6 +99,8 @@ class Place:
         """The inner loader's iterator, whose batches bring notes with them; of a restored epoch, from its place on."""
         resuming, self._resuming = self._resuming, None
         if resuming is None:
+            # Only now: accelerate has just given all ranks the sampler's generator of the first.
+            self._begin = {**(self._begin or {}), "rng": rng.cpu_state(), "generators": self._moment()["generators"]}
             return Source(self, self._iterate(iterate, 0, {}))
         begin, iterable = resuming["begin"], isinstance(self.inner.dataset, IterableDataset)
         takes_up = self._can_take_up(iterable)

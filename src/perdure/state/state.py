@@ -11,6 +11,7 @@ import torch
 
 from perdure.errors import InvalidInput
 from perdure.state import loader, rng
+from perdure.state.accelerate import components_of
 from perdure.state.optimizer import bare
 
 RNG = "rng"
@@ -50,6 +51,29 @@ class State:
         if not found:
             raise InvalidInput("State() holds nothing.", hint="Give it at least a model: State(model=model, …)")
         self.components = MappingProxyType({**found, RNG: _Generators()})
+
+    @classmethod
+    def from_accelerator(cls, accelerator: Any, **extra: Any) -> State:
+        """What an `accelerate.Accelerator` has prepared: models, optimizers, schedulers, loaders, the gradient scaler.
+
+        What was registered with `register_for_checkpointing` is among it, and where gradients are being accumulated.
+        The first of a kind is called `model`, `optimizer`, `scheduler`, `loader`, `custom`; the second `model_2`.
+
+        Args:
+            extra: Further components, by name.
+
+        Raises:
+            InvalidInput: Nothing was prepared; the model is spread over processes; a component's state cannot be had;
+                or several processes were launched that know nothing of each other, which `Accelerator(cpu=True)` mends.
+
+        Example:
+            >>> model, optimizer, loader = accelerator.prepare(model, optimizer, loader)  # doctest: +SKIP
+            >>> state = State.from_accelerator(accelerator)  # doctest: +SKIP
+        """
+        found = components_of(accelerator)
+        if twice := set(extra) & set(found):
+            raise InvalidInput(f"The Accelerator has a component called {min(twice)}, too.", hint="Rename yours.")
+        return cls(**found, **extra)
 
     def modules(self) -> Iterator[tuple[str, torch.nn.Module]]:
         """The components that are modules."""
