@@ -135,7 +135,7 @@ class Stage:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                     raise
                 continue  # somebody made it just now: look at it again
-            fsync_folder(self.target.parent)
+            self._make_last(undo=lambda: self.target.rename(self.path))
             return
         with locks.folder_locked(self.target):
             replace.recover_locked(self.target)  # of a saver who had the lock before us, and died
@@ -144,10 +144,18 @@ class Stage:
             if not (kept or self._inside or _is_current_folder(self.target)):
                 _copy_access(self.target, self.path)
                 if exchange(self.path, self.target):
-                    fsync_folder(self.target.parent)
+                    self._make_last(undo=lambda: exchange(self.path, self.target))
                     self._carry_over(stale)
                     return
             self._replace_files(ours)
+
+    def _make_last(self, undo: Callable[[], object]) -> None:
+        """Make the new name durable; where the disk refuses even that, what was put in place is taken back."""
+        try:
+            fsync_folder(self.target.parent)
+        except OSError:
+            undo()
+            raise
 
     @property
     def _inside(self) -> bool:
