@@ -19,7 +19,7 @@ CLIENTS = Path(__file__).parents[2] / ".clients"
 """Where scripts/install-clients puts what is not in our own environment."""
 
 TOKEN = "token-of-the-administrator"
-_WAIT = 60
+_WAIT = 120
 
 _PREAMBLE = """
 import json, os, sys

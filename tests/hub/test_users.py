@@ -217,10 +217,16 @@ def test_gated_files_are_for_those_it_says(
     ask(server.url, "POST", "/api/repos/create", {"name": "open", "private": False})
     answer = ask(server.url, "PUT", "/api/models/me/open/settings", {"gated": gated})
     assert answer.json() == {"private": False, "gated": gated}
-    for path in ("/me/open/resolve/main/.gitattributes", "/api/models/me/open/auth-check"):
+    for path in (
+        "/me/open/resolve/main/.gitattributes",
+        "/me/open/raw/main/.gitattributes",
+        "/me/open/blob/main/.gitattributes",
+        "/me/open/info/refs?service=git-upload-pack",
+        "/api/models/me/open/auth-check",
+    ):
         for token, status in ((None, anonymous), (ben, stranger), (TOKEN, 200)):
             answer = ask(server.url, "GET", path, token=token)
-            assert answer.status == status
+            assert answer.status == status, path
             assert answer.headers.get("x-error-code") == (None if status == 200 else "GatedRepo")
     assert ask(server.url, "GET", "/api/models/me/open", token=None).json()["gated"] == gated
     assert ask(server.url, "PUT", "/api/models/me/open/settings", {"gated": "sometimes"}).status == 400
