@@ -39,10 +39,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo(place: Path) -> dict[str, Any]:
     """One short demo: too short to learn much, but it goes the whole road."""
     settings = {"HF_TOKEN": "a-persons-own", "HF_HUB_OFFLINE": "1", "HTTP_PROXY": "http://127.0.0.1:9"}
-    done = run([*PERDURE, "demo", "--dir", "my demo", "--epochs", "2", "--json"], place, **settings)
+    done = run([*PERDURE, "demo", "--dir", "my demo", "--epochs", "1", "--json"], place, **settings)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert "5/5" in done.stderr
+    assert "6/6" in done.stderr
     summary: dict[str, Any] = json.loads(done.stdout)
     assert Path(summary["hub"]["token_file"]).read_text().strip() not in done.stdout + done.stderr
     return summary
@@ -61,7 +61,17 @@ def test_it_goes_the_whole_road(demo: dict[str, Any], place: Path) -> None:
     results, config = (json.loads((model / name).read_text()) for name in ("all_results.json", "config.json"))
     assert results["train_loss"] < math.log(config["vocab_size"]), "it has learned no more than guessing would give"
     assert not demo["answer"]["used_perdure"]
-    assert set(demo["seconds"]) == {"questions", "model", "train", "finish", "pull"}
+    assert set(demo["seconds"]) == {"questions", "model", "train", "resume", "finish", "pull"}
+
+
+def test_it_kills_its_training_and_resumes_it_exactly(demo: dict[str, Any]) -> None:
+    found = demo["interruption"]
+    steps = len(found["losses"])
+    assert steps / 2 <= found["killed_at"] < steps
+    assert 0 < found["resumed_from"] <= found["killed_at"]
+    kept = sorted(path.name for path in Path(demo["model"]).glob("checkpoint-*"))
+    assert f"checkpoint-{steps}" in kept
+    assert len(kept) == 2
 
 
 def test_the_commands_it_prints_work_afterwards(demo: dict[str, Any], place: Path) -> None:

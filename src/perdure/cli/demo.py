@@ -43,11 +43,13 @@ _QUESTION = "What does signal SIGKILL mean?"
 )
 @json_option
 def command(*, folder: Path, port: int, epochs: int, as_json: bool) -> None:
-    """Fine-tune a small model, save, describe, publish and load it back: the whole road in minutes.
+    """Fine-tune a small model, kill that, resume, save, describe, publish and load back: the whole road in minutes.
 
     A language model of 1.1 million parameters learns, on the CPU, to answer questions from this Python's own
-    documentation. `perdure.finish` saves it and publishes it, privately, to an embedded hub on this machine, and plain
-    transformers loads it back from there. Nothing is downloaded, and nothing leaves this machine.
+    documentation. Half way its process is killed; `perdure.attach` lets the next one go on, and the losses are, bit for
+    bit, those of a run that nobody killed. `perdure.finish` saves the model and publishes it, privately, to an embedded
+    hub on this machine, and plain transformers loads it back from there. Nothing is downloaded, and nothing leaves this
+    machine.
     """
     summary = run_demo(folder, port=port, epochs=epochs)
     commands = _next(summary)
@@ -59,9 +61,11 @@ def command(*, folder: Path, port: int, epochs: int, as_json: bool) -> None:
 
 def _show(summary: Summary, commands: list[str]) -> None:
     before, after = summary.accuracy
-    receipt = summary.receipt
+    receipt, compared = summary.receipt, summary.comparison
     rows = {
         "learned": f"{before:.0%} → {after:.0%} of {sum(summary.pairs.values())} answers exact",
+        "killed": f"at step {compared.killed_at} of {len(compared.losses)}, resumed from {compared.resumed_from}: "
+        "every loss and all weights as without",
         "model": f"{summary.folder.model}  (README.md in it is its card)",
         "published": f"{receipt.repo} {receipt.tag}, {'private' if receipt.private else 'public'}",
         "url": receipt.url,
@@ -91,6 +95,7 @@ def _document(summary: Summary) -> dict[str, Any]:
         "pairs": summary.pairs,
         "parameters": summary.parameters,
         "accuracy": dict(zip(("before", "after"), summary.accuracy, strict=True)),
+        "interruption": dataclasses.asdict(summary.comparison),
         "answer": dataclasses.asdict(summary.answer),
         "seconds": summary.seconds,
     }

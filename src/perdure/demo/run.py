@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,17 +14,17 @@ from typing import Any
 
 import perdure
 from perdure.demo.folder import DemoFolder, demo_folder
+from perdure.demo.interrupt import Comparison, Undisturbed, compare, train_until_killed, undisturbed
 from perdure.demo.isolation import isolated
 from perdure.demo.model import END, answers, build_model, build_tokenizer
 from perdure.demo.pull import Answer, pull_and_ask
 from perdure.demo.questions import Pair, pairs
 from perdure.demo.report import Report
-from perdure.demo.train import build_trainer
+from perdure.demo.train import SEED, attach, build_trainer, losses, one_thread
 
 REPO, TAG, USER = "demo/python-answers", "v0.1.0", "demo"
 EPOCHS = 24
 EXAMPLE = "What does ENOENT mean?"
-_SEED = 0
 _NEEDED = (
     "torch", "transformers", "trl", "tokenizers", "datasets", "accelerate", "huggingface_hub", "jinja2",
     "starlette", "uvicorn", "dulwich", "lz4",
@@ -42,6 +42,7 @@ class Summary:
         pairs: Source → how many questions came from it.
         parameters: The model's size.
         accuracy: Share of all questions answered exactly, before and after training.
+        comparison: How the run that was killed compares with one that was not.
         answer: What the model said after it was loaded back by plain transformers.
         seconds: Station → wall time.
     """
@@ -52,12 +53,13 @@ class Summary:
     pairs: dict[str, int]
     parameters: int
     accuracy: tuple[float, float]
+    comparison: Comparison
     answer: Answer
     seconds: dict[str, float]
 
 
 def run_demo(path: Path, *, port: int = 0, epochs: int = EPOCHS) -> Summary:
-    """Fine-tune a small model on this Python's own documentation, finish, publish, and load it back.
+    """Fine-tune a small model on this Python's own documentation, killed once; finish, publish, and load it back.
 
     Changes this process's environment: for the rest of its life, Hugging Face libraries know only the demo's hub.
 
@@ -102,7 +104,7 @@ class _Demo:
     endpoint: str
     token: str = field(repr=False)
     epochs: int
-    report: Report = field(default_factory=lambda: Report(5))
+    report: Report = field(default_factory=lambda: Report(6))
 
     def run(self) -> Summary:
         with self.report.station("questions", "Read questions and answers from this Python's own library"):
@@ -112,26 +114,29 @@ class _Demo:
         with self.report.station("model", "Build a tokenizer and a small language model, and ask it everything"):
             self.report.say("importing PyTorch, transformers and TRL first")
             _silence_known_noise()
-            _one_thread()
+            one_thread()
             tokenizer = build_tokenizer(learned)
-            model = build_model(tokenizer, seed=_SEED)
+            model = build_model(tokenizer, seed=SEED)
             self.report.say(
                 f"byte-level BPE of {len(tokenizer)} tokens, turns end with {END}; "
                 f"Llama of {model.num_parameters() / 1e6:.1f} M parameters, random weights"
             )
             before = self.examine(model, tokenizer, learned)
-        with self.report.station("train", f"Fine-tune it with TRL's SFTTrainer on the CPU, {self.epochs} epochs"):
-            trainer = build_trainer(
-                model,
-                tokenizer,
-                learned,
-                self.folder.model,
-                epochs=self.epochs,
-                seed=_SEED,
-                progress=self.report.progress,
-            )
-            trainer.train()
-            after = self.examine(model, tokenizer, learned)
+        with undisturbed(self.folder, self.epochs) as other:
+            title = f"Fine-tune it with TRL's SFTTrainer on the CPU, {self.epochs} epochs, and kill that half way"
+            with self.report.station("train", title):
+                self.report.say("perdure.attach(trainer), in a process of its own; another one trains undisturbed")
+                killed = train_until_killed(self.folder, self.epochs, self.report.progress)
+                self.report.say(f"SIGKILL at step {max(killed)}")
+            with self.report.station(
+                "resume", "Go on from its newest checkpoint, and compare with the other run"
+            ):
+                trainer = build_trainer(
+                    model, tokenizer, learned, self.folder.model,
+                    epochs=self.epochs, seed=SEED, progress=self.report.progress,
+                )  # fmt: skip
+                comparison = self.resume(trainer, killed, other)
+                after = self.examine(model, tokenizer, learned)
         with self.report.station("finish", "perdure.finish: save, describe, publish privately, tag"):
             receipt = self.finish(trainer)
         with self.report.station("pull", "Load it back: plain transformers, a new process, an empty cache"):
@@ -143,6 +148,7 @@ class _Demo:
             pairs=counts,
             parameters=model.num_parameters(),
             accuracy=(before, after),
+            comparison=comparison,
             answer=answer,
             seconds=self.report.seconds,
         )
@@ -155,6 +161,21 @@ class _Demo:
         self.report.say(f"answers exactly: {right} of {len(learned)} ({right / len(learned):.0%})")
         self.report.say(f"{EXAMPLE} → {_short(shown)}")
         return right / len(learned)
+
+    def resume(self, trainer: Any, killed: Mapping[int, float], other: Undisturbed) -> Comparison:
+        """Train to the end from the newest checkpoint; nothing of the run may differ from the undisturbed one."""
+        run = attach(trainer)
+        trainer.train(resume_from_checkpoint=True)
+        if run.restored is None:
+            raise perdure.NotFound(f"The run that was killed left no checkpoint in {self.folder.model}.")
+        weights = perdure.save_model(trainer.model, self.folder.caches / "resumed").digests["model.safetensors"]
+        both = compare(killed, losses(trainer), weights, other)
+        self.report.say(f"went on from the checkpoint of step {run.restored.step}; losses, undisturbed and killed:")
+        for step in (run.restored.step + 1, max(killed), max(both)):
+            mine = losses(trainer)[step]
+            self.report.say(f"  step {step:>4}  {both[step].hex()}  {mine.hex()}  {mine:.4f}")
+        self.report.say(f"the same in all {len(both)} steps, bit for bit, and so are the weights at the end")
+        return Comparison(killed_at=max(killed), resumed_from=run.restored.step, losses=both, weights=weights)
 
     def finish(self, trainer: Any) -> perdure.Receipt:
         done = perdure.finish(
@@ -190,13 +211,6 @@ def _isolate_this_process(endpoint: str, home: Path) -> None:
     os.environ.update(environment)
 
 
-def _one_thread() -> None:
-    """A model this small gains nothing from a second thread, and threads that wait for a busy core lose a lot."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def _silence_known_noise() -> None:
     import datasets
     import transformers
@@ -206,6 +220,7 @@ def _silence_known_noise() -> None:
     # transformers 5.23 renamed the argument; those before it know only the old name
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # where it is installed, it misses its kernels
 
 
 def _short(text: str) -> str:
