@@ -114,6 +114,9 @@ def fill(url: str, *, private: str = "secret") -> None:
             manifest = {"format": "perdure", "step": step, "metrics": {"eval_loss": loss * 50 / step, "nans": "nan"}}
             commit(url, "me/maths", {"perdure.json": json.dumps(manifest).encode()}, f"Step {step}", revision=branch)
     _done(ask(url, "POST", "/api/models/me/maths/tag/main-step-000000200", {"tag": "v1.0", "message": "first"}))
+    proposal = {"title": "Say what it is for", "description": "See *the card*.", "pullRequest": True}
+    _done(ask(url, "POST", "/api/models/me/maths/discussions", proposal))
+    commit(url, "me/maths", {"use.md": b"For sums.\n"}, "Add a note", revision="refs/pr/1")
     create(url, "gsm", kind="dataset")
     commit(url, "datasets/me/gsm", {"README.md": b"# Sums\n", "train.jsonl": b'{"q": "1+1"}\n'})
     create(url, private, private=True)

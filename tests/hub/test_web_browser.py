@@ -43,6 +43,8 @@ PAGES = {
     "commit": "/me/maths/commit/main",
     "revisions": "/me/maths/refs",
     "checkpoints": "/me/maths/checkpoints",
+    "discussions": "/me/maths/discussions",
+    "pull-request": "/me/maths/discussions/1",
     "sign-in": "/login",
     "not-found": "/me/absent",
 }
@@ -54,6 +56,7 @@ HOSTILE = [
     "/me/evil/commit/main",
     "/me/evil/refs",
     "/me/evil/checkpoints",
+    "/me/evil/discussions/1",
     f"/me/evil/tree/{quote(BRANCH, safe='')}",
 ]
 
@@ -233,6 +236,6 @@ def test_scripts_add_copying_and_filtering(browser: Chrome, url: str) -> None:
     assert copied == f"HF_ENDPOINT={url} hf download me/maths"
     browser.get(url + "/me/many/tree/main")
     rows = "return [...document.querySelectorAll('tbody tr')].filter(row => row.offsetParent).length"
-    assert browser.execute_script(rows) == 1000
+    WebDriverWait(browser, 20).until(lambda b: b.execute_script(rows) == 1000)
     browser.find_element(By.CSS_SELECTOR, "input.filter").send_keys("0099")
-    assert browser.execute_script(rows) == 10
+    WebDriverWait(browser, 20).until(lambda b: b.execute_script(rows) == 10)

@@ -87,6 +87,9 @@ def fill_with_malice(url: str) -> None:
     changed = json.dumps({"metrics": {SCRIPT: 3, IMAGE: 4}}).encode()
     commit(url, "me/evil", {"perdure.json": changed, NAME: b"other\n"}, SCRIPT, revision=f"{BRANCH}-step-000000002")
     assert ask(url, "POST", "/api/models/me/evil/tag/main", {"tag": f"t{BRANCH}", "message": SCRIPT}).status == 200
+    talk = {"title": SCRIPT, "description": CARD, "pullRequest": True}
+    assert ask(url, "POST", "/api/models/me/evil/discussions", talk).status == 200
+    commit(url, "me/evil", {NAME: SCRIPT.encode()}, SCRIPT, revision="refs/pr/1")
     create(url, "secret", private=True)
     commit(url, "me/secret", {"README.md": b"# Hidden words\n", "plot.png": b"\x89PNG"})
 
@@ -209,6 +212,8 @@ def pages_of(branch: str) -> list[str]:
         f"/me/evil/blob/main/model.safetensors?search={quote(IMAGE)}",
         "/me/evil/refs",
         "/me/evil/checkpoints",
+        "/me/evil/discussions",
+        "/me/evil/discussions/1",
         "/",
         f"/models?search={quote(SCRIPT)}",
     ],

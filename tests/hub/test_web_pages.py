@@ -224,6 +224,14 @@ def test_checkpoints_are_compared(url: str) -> None:
     assert "Checkpoints appear here" in page(url, "/me/run-00/checkpoints").text
 
 
+def test_a_pull_request_has_the_page_that_clients_print(url: str) -> None:
+    assert "Say what it is for draft pull request 1" in page(url, "/me/maths/discussions").text
+    html = look(url, "/me/maths/discussions/1").body.decode()
+    assert "<em>the card</em>" in html and "For sums." in html and "Add a note" in html
+    page(url, "/me/maths/discussions/2", status=404)
+    assert "No discussions" in page(url, "/me/run-01/discussions").text
+
+
 def test_a_moved_repository_is_found_by_its_old_address(url: str) -> None:
     ask(url, "POST", "/api/repos/move", {"fromRepo": "me/run-39", "toRepo": "me/moved", "type": "model"})
     answer = look(url, "/me/run-39/tree/main")

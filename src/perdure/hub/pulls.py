@@ -75,12 +75,12 @@ def discussion_url(call: Call, discussion: Discussion) -> str:
 
 def details(call: Call) -> Response:
     """A discussion with all that was said; for a pull request also its commits, conflicts and, with `diff`, changes."""
-    discussion = _find(call)
+    discussion = find(call)
     facts = _facts(call, discussion)
     events = call.hub.discussions.events(call.repo, discussion.num)
     if discussion.is_pull:
         with call.git() as git:
-            proposed = _proposal(git, discussion)
+            proposed = proposed_by(git, discussion)
             events += [_commit_event(commit) for commit in merging.commits(git, proposed)]
             facts["diff"] = merging.diff(git, proposed) if call.flag("diff") else None
             facts["filesWithConflicts"] = merging.conflicts(git, proposed) if discussion.status in OPEN else []
@@ -92,7 +92,7 @@ def details(call: Call) -> Response:
 def comment(call: Call) -> Response:
     """Say something."""
     text = _text(call.json(), "comment")
-    event = call.hub.discussions.comment(call.repo, _find(call).num, call.user.name, text)
+    event = call.hub.discussions.comment(call.repo, find(call).num, call.user.name, text)
     return JSONResponse({"newMessage": _event_facts(event)})
 
 
@@ -107,7 +107,7 @@ def hide_comment(call: Call) -> Response:
 
 
 def _rewrite(call: Call, data: dict[str, Any]) -> Response:
-    discussion = _find(call)
+    discussion = find(call)
     events = call.hub.discussions.events(call.repo, discussion.num)
     event = next((e for e in events if e.id == call.param("comment") and e.type == "comment"), None)
     if event is None:
@@ -120,7 +120,7 @@ def _rewrite(call: Call, data: dict[str, Any]) -> Response:
 
 def rename(call: Call) -> Response:
     """Give a discussion another title."""
-    discussion = _find(call)
+    discussion = find(call)
     _require_say(call, discussion.author)
     event = call.hub.discussions.rename(call.repo, discussion, _title(call.json()), call.user.name)
     return JSONResponse({"newTitle": _event_facts(event)})
@@ -128,7 +128,7 @@ def rename(call: Call) -> Response:
 
 def change_status(call: Call) -> Response:
     """Open or close a discussion; opening a draft makes it a pull request that asks to be merged."""
-    body, discussion = call.json(), _find(call)
+    body, discussion = call.json(), find(call)
     status = field(body, "status", str)
     if status not in {"open", "closed"}:
         raise bad_request("'status' must be 'open' or 'closed'.")
@@ -145,10 +145,10 @@ def merge(call: Call) -> Response:
     """Put what a pull request proposes onto its branch, as one commit; 409 where both changed the same file."""
     text = message_field(call.json(), "comment")
     with call.git() as git, git.writing():
-        discussion = _find(call)
+        discussion = find(call)
         if not discussion.is_pull or discussion.status not in OPEN:
             raise ApiError(409, f"This {_what(discussion)} is {discussion.status}; there is nothing to merge.")
-        proposed = _proposal(git, discussion)
+        proposed = proposed_by(git, discussion)
         root, trees = merging.merged_tree(git, proposed)
         subjects = [_subject(commit) for commit in merging.commits(git, proposed)][-limits.MERGED_SUBJECTS :]
         message = f"{discussion.title} (#{discussion.num})\n\n" + "".join(f"- {subject}\n" for subject in subjects)
@@ -179,7 +179,8 @@ def own_pull(call: Call, ref: str) -> Discussion:
     return discussion
 
 
-def _find(call: Call) -> Discussion:
+def find(call: Call) -> Discussion:
+    """The discussion that the address names; 404 when there is none."""
     number = call.param("num")
     valid = number.isascii() and number.isdigit() and len(number) < 10
     discussion = call.hub.discussions.get(call.repo, int(number)) if valid else None
@@ -188,7 +189,8 @@ def _find(call: Call) -> Discussion:
     return discussion
 
 
-def _proposal(git: GitRepo, discussion: Discussion) -> merging.Proposal:
+def proposed_by(git: GitRepo, discussion: Discussion) -> merging.Proposal:
+    """What a pull request proposes, for its branch as it is, or was when it was merged."""
     head = git.resolve(discussion.ref)
     base = git.resolve(f"refs/heads/{discussion.base}")
     if discussion.merge_commit:

@@ -97,12 +97,7 @@ def commit(call: Call) -> Response:
         found = git.resolve(call.param("revision"))
         parent = git.store[found.parents[0]] if found.parents else None
         assert parent is None or isinstance(parent, Commit)
-        listed = list(islice(tree_changes(git.store, parent.tree if parent else None, found.tree), _FILES + 1))
-        changes, left = [], _SHOWN
-        for change in listed[:_FILES]:
-            changes.append(_change(git, change, left))
-            made = changes[-1].diff
-            left -= len(made.lines) if made else 0
+        changes, more = changes_between(git, parent.tree if parent else None, found.tree)
         return view.render(
             call,
             git,
@@ -113,8 +108,20 @@ def commit(call: Call) -> Response:
             moment=found.commit_time,
             parents=[oid.decode() for oid in found.parents],
             changes=changes,
-            more=len(listed) > _FILES,
+            more=more,
         )
+
+
+def changes_between(git: GitRepo, before: ObjectID | None, after: ObjectID) -> tuple[list[Change], bool]:
+    """The files in which two trees differ, as many as a page shows, and whether there are more."""
+    listed = list(islice(tree_changes(git.store, before, after), _FILES + 1))
+    changes: list[Change] = []
+    left = _SHOWN
+    for change in listed[:_FILES]:
+        changes.append(_change(git, change, left))
+        made = changes[-1].diff
+        left -= len(made.lines) if made else 0
+    return changes, len(listed) > _FILES
 
 
 def _change(git: GitRepo, change: TreeChange, left: int) -> Change:

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from perdure.hub.core import Access
 from perdure.hub.endpoints import Handler, endpoint
-from perdure.hub.web import compare, files, history, home, page, repo, sign_in
+from perdure.hub.web import compare, files, history, home, page, repo, sign_in, talk
 
 _FORM = 8 * 1024
 
@@ -57,6 +57,8 @@ def repo_routes() -> list[Route]:
             _route(base + "/commit" + at, history.commit, Access.DOWNLOAD),
             _route(base + "/refs", history.refs, Access.VIEW),
             _route(base + "/checkpoints", compare.checkpoints, Access.VIEW),
+            _route(base + "/discussions", talk.discussions, Access.VIEW),
+            _route(base + "/discussions/{num:segment}", talk.discussion, Access.DOWNLOAD),
         ]
     return [*routes, _route("/{namespace:owner}", home.namespace, Access.PAGE)]
 
