@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 import trustme
-from hubs import TOKEN, Client, serving
+from hubs import TOKEN, Client, ask, serving
 
 from perdure.errors import InvalidInput
 from perdure.hub.server import HubServer
@@ -70,6 +70,13 @@ def test_serve_takes_both_files_and_does_not_warn(tmp_path: Path, authority: Pat
             assert b"This is a perdure hub" in answer.read()
         process.terminate()
         assert "Warning" not in process.communicate(timeout=30)[1]
+
+
+def test_behind_a_proxy_addresses_are_the_proxys(tmp_path: Path) -> None:
+    with HubServer(tmp_path / "hub", user="me", token=TOKEN) as plain:
+        headers = {"X_Forwarded_Proto": "https", "Host": "hub.example"}
+        answer = ask(plain.url, "POST", "/api/repos/create", {"name": "model"}, **headers)
+        assert answer.json()["url"] == "https://hub.example/me/model"
 
 
 def test_certificates_that_cannot_be_used_are_refused_before_anything_is_made(tmp_path: Path, authority: Path) -> None:
