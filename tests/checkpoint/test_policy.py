@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import perdure
 from perdure.checkpoint.policy import Schedule
 from perdure.io import locks
+from perdure.publishing import publish
 
 
 @dataclass(frozen=True)
@@ -125,3 +126,21 @@ def test_a_damaged_one_does_not_count_as_newest(new_run: Callable[..., Any], thr
         ckpt.save(3, run.state)
     assert steps(three) == [3]
     assert perdure.verify(three / "checkpoint-3").ok
+
+
+def test_one_that_is_being_uploaded_stays(
+    new_run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Hub is not spoken with here: what matters is that the folder is there all the while."""
+    run = new_run()
+    with perdure.Checkpointer(tmp_path, save=perdure.Every(steps=1), keep=perdure.Keep(last=1), blocking=True) as ckpt:
+        ckpt.save(1, run.state)
+
+        def send(*arguments: object, **options: object) -> None:
+            ckpt.save(2, run.state)
+            assert steps(tmp_path) == [1, 2]
+
+        monkeypatch.setattr(publish, "_push", send)
+        perdure.publish(tmp_path / "checkpoint-1", "me/run", endpoint="http://127.0.0.1:9", token="none")
+        ckpt.save(3, run.state)
+    assert steps(tmp_path) == [3]

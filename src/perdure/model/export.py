@@ -23,6 +23,7 @@ from perdure.format.names import (
     is_weights,
 )
 from perdure.format.shards import parse_size
+from perdure.io.locks import pinned
 from perdure.model import streams
 from perdure.model.kind import is_kind, kind_in
 from perdure.model.saved import SavedModel, stale_in
@@ -78,7 +79,7 @@ def export(
     kind = kind_in(folder, manifest, is_adapter=found.is_adapter)
     named = _named_adapters(saved)
     names = [name for name in _other_names(manifest) if name not in named] if manifest else other_files(folder)
-    with stage(Path(out)) as staged:
+    with pinned(folder), stage(Path(out)) as staged:
         warnings = []
         for weights in (found, *(WeightFiles(name=name, files=(name,)) for name in named)):
             tensors = (streams.from_safetensors if weights.is_safe else streams.from_pickles)(folder, weights, saved)

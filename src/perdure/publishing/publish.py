@@ -14,6 +14,7 @@ from perdure.folder.paths import resolve
 from perdure.format.manifest import MAX_SIZE, decode, read_manifest
 from perdure.format.names import CARD, MANIFEST
 from perdure.io.digest import as_text, digest_bytes
+from perdure.io.locks import pinned
 from perdure.publishing.plan import Plan, make_plan
 from perdure.publishing.remote import Remote, RemoteFile, RemoteRepo
 from perdure.publishing.selection import Selection, git_blob_id, select, sha256
@@ -126,7 +127,8 @@ def publish_to(
     remote = Remote(target.endpoint, token)
     selection = _prepare(folder, verify=verify)
     again = target.push_command(folder, private=private, message=message)
-    return _push(remote, target, selection, private=private, message=message, again=again)
+    with pinned(folder):  # a checkpoint must not be rotated away, nor replaced, while it is sent
+        return _push(remote, target, selection, private=private, message=message, again=again)
 
 
 def _prepare(folder: Path, *, verify: bool) -> Selection:
