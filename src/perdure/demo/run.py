@@ -128,9 +128,7 @@ class _Demo:
                 self.report.say("perdure.attach(trainer), in a process of its own; another one trains undisturbed")
                 killed = train_until_killed(self.folder, self.epochs, self.report.progress)
                 self.report.say(f"SIGKILL at step {max(killed)}")
-            with self.report.station(
-                "resume", "Go on from its newest checkpoint, and compare with the other run"
-            ):
+            with self.report.station("resume", "Go on from its newest checkpoint, and compare with the other run"):
                 trainer = build_trainer(
                     model, tokenizer, learned, self.folder.model,
                     epochs=self.epochs, seed=SEED, progress=self.report.progress,
