@@ -7,6 +7,7 @@ trainers of the same class know nothing of it.
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from perdure.errors import InvalidInput, MissingDependency
 if TYPE_CHECKING:
     from perdure.integrations.attach_run import Run
 
+_log = logging.getLogger("perdure")
 _OLDEST = "5.3"  # transformers: the training loop in parts
 _NEEDED = ("_prepare_for_training", "_run_epoch", "_finalize_training", "_init_training_state", "get_batch_samples")
 
@@ -31,10 +33,13 @@ class Attachment:
         saves: A record of each checkpoint that the last `train()` committed.
     """
 
-    def __init__(self, trainer: Any, *, save: Every | None, keep: Keep | None, strict: bool) -> None:
+    def __init__(
+        self, trainer: Any, *, save: Every | None, keep: Keep | None, push_to: str | None, strict: bool
+    ) -> None:
         self.trainer = trainer
         self.save = save
         self.keep = keep
+        self.push_to = push_to
         self.strict = strict
         self.stop_requested = False
         self.restored: RestoreRecord | None = None
@@ -62,7 +67,14 @@ class Attachment:
         self.detach()
 
 
-def attach(trainer: Any, *, save: Every | None = None, keep: Keep | None = None, strict: bool = True) -> Attachment:
+def attach(
+    trainer: Any,
+    *,
+    save: Every | None = None,
+    keep: Keep | None = None,
+    push_to: str | None = None,
+    strict: bool = True,
+) -> Attachment:
     """Make a trainer's checkpoints atomic, verified, asynchronous and free of pickle, in `output_dir/checkpoint-STEP`.
 
     For transformers' `Trainer` and every trainer of TRL that is one (SFT, DPO, GRPO, Reward, KTO, RLOO). The trainer's
@@ -84,6 +96,7 @@ def attach(trainer: Any, *, save: Every | None = None, keep: Keep | None = None,
         trainer: The trainer, before `train()`.
         save: When to save, instead of `save_strategy`; the last step is always saved.
         keep: What to keep, instead of `save_total_limit`. The best checkpoint by the trainer's own measure stays, too.
+        push_to: Where `finish` is to publish the model, as its `repo`; checkpoints themselves are not published.
         strict: Refuse to resume where something is missing or differs; otherwise say what, and take what fits.
 
     Raises:
@@ -91,7 +104,7 @@ def attach(trainer: Any, *, save: Every | None = None, keep: Keep | None = None,
         MissingDependency: transformers is too old for it.
 
     ```python
-    run = perdure.attach(trainer, keep=perdure.Keep(last=3, best="eval_loss"))
+    run = perdure.attach(trainer, keep=perdure.Keep(last=3, best="eval_loss"), push_to="me/my-model")
     trainer.train(resume_from_checkpoint=True)
     if not run.stop_requested:
         perdure.finish(trainer)
@@ -100,13 +113,18 @@ def attach(trainer: Any, *, save: Every | None = None, keep: Keep | None = None,
     _check(trainer, save)
     from perdure.integrations.attached import AttachedTrainer
 
-    attachment = Attachment(trainer, save=save, keep=keep, strict=strict)
+    attachment = Attachment(trainer, save=save, keep=keep, push_to=push_to, strict=strict)
     cls = type(trainer)
     is_plain = cls in AttachedTrainer.__mro__
     bases: tuple[type, ...] = (AttachedTrainer,) if is_plain else (cls, AttachedTrainer)
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     trainer.__class__ = type(cls.__name__, bases, names)
     trainer._perdure = attachment
+    if trainer.args.push_to_hub and trainer.args.hub_token is not None and trainer.args.hub_strategy != "end":
+        _log.warning(
+            "Nothing is pushed while the trainer trains: its push uploads training_args.bin, a pickle that holds "
+            "hub_token. Log in with `hf auth login` instead of hub_token, or publish at the end with perdure.finish."
+        )
     return attachment
 
 

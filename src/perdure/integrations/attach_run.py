@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import has_length
 
 from perdure.checkpoint.background import now
 from perdure.checkpoint.checkpointer import Checkpointer
 from perdure.checkpoint.model import note_base
 from perdure.checkpoint.policy import Schedule
+from perdure.checkpoint.reading import read_document
 from perdure.checkpoint.records import RestoreRecord
 from perdure.checkpoint.restore import restore_from
+from perdure.checkpoint.snapshot import FOLDER
 from perdure.checks.verify import verify
 from perdure.errors import StateMismatch
 from perdure.folder.paths import resolve
+from perdure.format.manifest import read_manifest
 from perdure.format.names import MANIFEST
 from perdure.integrations import attach_resume
 from perdure.integrations.attach_rotation import Rotation
@@ -68,6 +72,9 @@ class Run:
         attachment.run, attachment.saves = self, self._ckpt.saves
         attachment.restored, attachment.stop_requested = None, False
         trainer.callback_handler.on_save = self._on_save
+        self._silenced = [one for one in enumerate(trainer.callback_handler.callbacks) if _saves_on_signals(one[1])]
+        for _, callback in self._silenced:
+            trainer.callback_handler.callbacks.remove(callback)
         return self
 
     def __exit__(
@@ -75,6 +82,8 @@ class Run:
     ) -> None:
         self._attachment.run = None
         del self._trainer.callback_handler.on_save
+        for number, callback in self._silenced:
+            self._trainer.callback_handler.callbacks.insert(number, callback)
         self._ckpt.__exit__(kind, error, trace)
 
     # Resuming.
@@ -99,6 +108,14 @@ class Run:
         if not choice.is_ours:
             attach_resume.check_trainers_own(self._trainer, choice.path, strict=self._attachment.strict)
         return str(choice.path)
+
+    def position(self, epochs: int, batches: int) -> tuple[int, int]:
+        """Epochs done and batches taken of the next: the trainer's own count, but for a stream."""
+        trainer, choice = self._trainer, self._choice
+        if choice is None or not choice.is_ours or trainer.args.ignore_data_skip or has_length(trainer.train_dataset):
+            return epochs, batches
+        saved = read_document(choice.path, read_manifest(choice.path), f"{FOLDER}/progress.json")["state"]
+        return int(saved["epoch"]), int(saved["batches"])
 
     def begin(self, loader: Any) -> None:
         """All parts of the run are made: gather them, and restore them from the chosen checkpoint."""
@@ -138,6 +155,7 @@ class Run:
         self._iterator, self._takes_up = None, False
         if self.is_ours and epoch == first and is_ordinary(self._loader):
             place = track(self._loader)
+            place.runs_on = False  # the trainer begins epochs
             self._takes_up = batches > 0 and place.pending is not None
             if not self._takes_up:
                 place.forgo()
@@ -245,9 +263,9 @@ class Run:
     def _note_best(self) -> None:
         trainer, state = self._trainer, self._trainer.state
         if trainer.args.save_strategy != "no" and state.best_global_step:
-            path = Path(self._folder) / f"checkpoint-{state.best_global_step}"
-            if state.best_global_step == state.global_step or path.exists():
-                state.best_model_checkpoint = str(path)
+            path = f"{self._folder}/checkpoint-{state.best_global_step}"  # to the letter what the trainer writes
+            if state.best_global_step == state.global_step or Path(path).exists():
+                state.best_model_checkpoint = path
         best = state.best_model_checkpoint
         self._rotation.best = _step_of(Path(best), self._ckpt.path) if best else None
 
@@ -306,6 +324,11 @@ class Run:
             trainer._push_from_checkpoint(str(Path(self._folder) / f"checkpoint-{state.global_step}"))
         finally:
             trainer.state = live
+
+
+def _saves_on_signals(callback: object) -> bool:
+    """Whether it is the callback of `enable_jit_checkpoint`, which saves in the middle of a step."""
+    return type(callback).__name__ == "JITCheckpointCallback"
 
 
 def _step_of(path: Path, run: Path) -> int | None:

@@ -28,6 +28,9 @@ class AttachedTrainer(Trainer):  # type: ignore[misc]
         with Run(self._perdure, self._get_output_dir(trial)) as run:
             return super().train(run.choose(resume_from_checkpoint), *args, **kwargs)
 
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        return self._run.position(*super()._init_training_state(*args, **kwargs))
+
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         model, loader = super()._prepare_for_training(*args, **kwargs)
         self._run.begin(loader)

@@ -114,7 +114,8 @@ def finish(
         base_model: The base model's Hub id, where it was loaded from a folder.
         evaluate: By default, evaluate if the trainer has an evaluation set.
         push_to_hub: By default what `repo` or the trainer's arguments say.
-        repo: `NAMESPACE/NAME`, or `NAME`; by default `hub_model_id`, or the folder's name. Naming one publishes.
+        repo: `NAMESPACE/NAME`, or `NAME`; by default what `attach` was told, `hub_model_id`, or the folder's name.
+            Naming one publishes.
         tag: A tag for the published commit.
         private: Whether a new repository is private; by default `hub_private_repo`, or yes.
         token: By default `hub_token`, or what the environment has.
@@ -133,6 +134,7 @@ def finish(
     """
     _require_trainer(trainer)
     _refuse_sharded(trainer)
+    repo = repo if repo is not None else getattr(vars(trainer).get("_perdure"), "push_to", None)
     folder = resolve(Path(output_dir if output_dir is not None else trainer.args.output_dir))
     pushing = Push.wanted(
         trainer, folder, want=push_to_hub, repo=repo, tag=tag, private=private, token=token, endpoint=endpoint

@@ -42,7 +42,7 @@ class _Taken:
     def __init__(self, place: Place, open_: Callable[[], Iterator[Any]]) -> None:
         self._place = place
         self._open = open_
-        self._resumed = place.pending is not None
+        self._resumed = place.pending is not None and place.runs_on
         self._iterator = place.begin(open_)
 
     def __iter__(self) -> Iterator[Any]:

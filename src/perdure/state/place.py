@@ -28,6 +28,7 @@ class Place:
         self.inner: Any = getattr(loader, "base_dataloader", loader)  # accelerate's wrapper fetches one batch ahead
         self.skipping: Skipping | None = None
         self.pending: dict[str, Any] | None = None
+        self.runs_on = True  # a restored loop that finds no batch left goes on with the next epoch
         self.queue: deque[Fetched] = deque()  # batches fetched and not yet taken
         self._resuming: dict[str, Any] | None = None
         self._begin: dict[str, Any] | None = None
