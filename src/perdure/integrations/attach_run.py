@@ -156,7 +156,8 @@ class Run:
         if self.is_ours and epoch == first and is_ordinary(self._loader):
             place = track(self._loader)
             place.runs_on = False  # the trainer begins epochs
-            self._takes_up = batches > 0 and place.pending is not None
+            # Not between two epochs, nor where the trainer comes to another count since its arguments were changed.
+            self._takes_up = self._progress.restored_at == (epoch, batches) and place.pending is not None
             if not self._takes_up:
                 place.forgo()
 

@@ -23,7 +23,7 @@ class Arguments:
         return {
             "world size": self._trainer.args.world_size,
             "batch size": self._trainer._train_batch_size,
-            "gradient accumulation steps": self._trainer.args.gradient_accumulation_steps,
+            "gradient accumulation": self._trainer.args.gradient_accumulation_steps,
         }
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
@@ -46,12 +46,14 @@ class Progress:
         epoch: The epoch under way.
         batches: How many of its batches were taken.
         seconds_before: How long the run has trained before this process went on with it.
+        restored_at: The epoch and its batches that were restored.
     """
 
     def __init__(self, trainer: Any) -> None:
         self.epoch = 0
         self.batches = 0
         self.seconds_before = 0.0
+        self.restored_at: tuple[int, int] | None = None
         self._began = time.time()
         self._trainer = trainer
         self._loop: dict[str, Any] | None = None
@@ -78,6 +80,7 @@ class Progress:
         """Take what was saved, but for the loop's own, which the trainer is still to reset: see `take_up_loop`."""
         trainer = self._trainer
         self._loop = dict(state["loop"])
+        self.restored_at = int(state["epoch"]), int(state["batches"])
         self.seconds_before = float(state["seconds"])
         for name, value in state["counters"].items():
             if name in _COUNTERS and hasattr(trainer, name):
