@@ -158,6 +158,4 @@ def _spread_by(trainer: Any) -> str | None:
         "is_deepspeed_enabled": "DeepSpeed",
         "is_distributed_loading_by_transformers": "a distributed configuration",
     }
-    if trainer.args.world_size > 1:
-        return "data parallelism"
     return next((how for flag, how in ways.items() if getattr(trainer, flag, False)), None)

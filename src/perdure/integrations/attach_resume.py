@@ -12,6 +12,7 @@ from typing import Any
 from perdure.checkpoint import catalog
 from perdure.checkpoint.records import Skipped
 from perdure.checks.verify import verify
+from perdure.distributed.group import Group
 from perdure.errors import Corrupt, NotFound, PerdureError, StateMismatch
 from perdure.folder.paths import resolve
 from perdure.format.names import MANIFEST
@@ -52,6 +53,21 @@ def choose(asked: str | os.PathLike[str] | bool | None, output_dir: str) -> Choi
             hint="To go on from the newest good one: trainer.train(resume_from_checkpoint=True)",
         )
     return Choice(path=path, is_ours=(path / MANIFEST).exists())
+
+
+def choose_together(group: Group, asked: str | os.PathLike[str] | bool | None, output_dir: str) -> Choice | None:
+    """What rank 0 chooses, on every rank."""
+
+    def look() -> tuple[str, bool, list[tuple[str, str]]] | None:
+        if group.rank or (choice := choose(asked, output_dir)) is None:
+            return None
+        return str(choice.path), choice.is_ours, [(str(one.path), one.reason) for one in choice.skipped]
+
+    if (said := group.agree(look)[0]) is None:
+        return None
+    path, is_ours, skipped = said
+    passed_over = tuple(Skipped(path=Path(one), reason=reason) for one, reason in skipped)
+    return Choice(path=Path(path), is_ours=is_ours, skipped=passed_over)
 
 
 def _newest(run: Path) -> Choice | None:

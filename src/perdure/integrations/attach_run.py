@@ -100,7 +100,8 @@ class Run:
 
     def choose(self, asked: Any) -> str | None:
         """The checkpoint to go on from, as `Trainer.train` takes it."""
-        self._choice = choice = attach_resume.choose(asked, self._trainer.args.output_dir)
+        output_dir = self._trainer.args.output_dir
+        self._choice = choice = attach_resume.choose_together(self._ckpt.group, asked, output_dir)
         if choice is None:
             return None
         for one in choice.skipped:
@@ -221,20 +222,23 @@ class Run:
             return False
         if self._schedule is not None:
             is_last = state.global_step >= state.max_steps
-            due = is_last or self._schedule.due(state.global_step, state.epoch)
+            due = self._any_rank(is_last or self._schedule.due(state.global_step, state.epoch))
             control.should_save = due and state.global_step != self._latest
         return True
 
     def after_boundary(self, model: Any, trial: Any) -> None:
         """The trainer has logged, saved and evaluated: tell of what is durable by now, and stop if a signal says so."""
         trainer = self._trainer
-        if self._ckpt.stop_signal is not None:
+        if self._any_rank(self._ckpt.stop_signal is not None):
             if self._latest != trainer.state.global_step:
                 trainer._save_checkpoint(model, trial)
                 trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
             self._ckpt.wait()
             self._attachment.stop_requested = trainer.control.should_training_stop = True
         self._deliver()
+
+    def _any_rank(self, says: bool) -> bool:
+        return any(self._ckpt.group.agree(lambda: says))
 
     def save(self) -> None:
         """Begin to save; what the trainer's own method does to `state` is done, too."""
@@ -296,7 +300,10 @@ class Run:
         return control
 
     def _deliver(self) -> None:
-        durable = {record.step for record in self._ckpt.saves}
+        if not self._owed:
+            return
+        awaited = {state.global_step for state in self._owed}
+        durable = self._ckpt.group.agree(lambda: [one.step for one in self._ckpt.saves if one.step in awaited])[0]
         while self._owed and self._owed[0].global_step in durable:
             trainer, state = self._trainer, self._owed.popleft()
             if trainer.args.push_to_hub:
