@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import threading
 from collections import Counter
@@ -14,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perdure.errors import Corrupt
-from perdure.io import workers
+from perdure.io import lane
+from perdure.io.aio import Queue
 from perdure.io.digest import CHUNK, digest_bytes
 from perdure.io.direct import Extent, ReadExtent, copy, of_bytes, read, write
 from perdure.io.disk import Disk
@@ -22,6 +24,15 @@ from perdure.io.plan import plan
 from perdure.io.workers import PAGE, SLAB
 
 SHM = Path("/dev/shm")
+
+
+class Waiting(Disk):
+    """Hands no writes to the kernel: each thread waits for its own."""
+
+    queues = False
+
+
+ROADS = [pytest.param(Disk(), id="handed over"), pytest.param(Waiting(), id="waited for")]
 DATA = np.random.default_rng(0).integers(0, 256, CHUNK + SLAB, dtype=np.uint8).data
 EDGES = (0, 1, 511, PAGE - 1, PAGE, PAGE + 1, SLAB - 1, SLAB, SLAB + 1, CHUNK - 1, CHUNK, CHUNK + 1)
 
@@ -66,14 +77,17 @@ def open_files() -> set[str]:
     st.lists(st.sampled_from(EDGES) | st.integers(0, 3 * PAGE), max_size=6),
     st.integers(1, 5),
     st.sampled_from([PAGE, 3 * PAGE + 5, SLAB, 9 * SLAB]),
+    st.sampled_from([Disk(), Waiting()]),
 )
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_written_is_what_is_read(tmp_path: Path, sizes: list[int], threads: int, budget: int) -> None:
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_written_is_what_is_read(
+    tmp_path: Path, sizes: list[int], threads: int, budget: int, disk: Disk
+) -> None:
     if budget < SLAB:
         sizes = [size % SLAB for size in sizes]  # a slab of a page is right, and slow
     path, parts = tmp_path / "f", some(sizes)
     path.unlink(missing_ok=True)
-    written = write(path, list(map(of_bytes, parts)), threads=threads, budget=budget)
+    written = write(path, list(map(of_bytes, parts)), threads=threads, budget=budget, disk=disk)
     assert written.size == sum(sizes)
     assert written.digests == tuple(map(digest_bytes, parts))
     check_file(path, parts)
@@ -142,7 +156,7 @@ def test_a_filesystem_without_direct_io(sizes: tuple[int, ...]) -> None:
         path.unlink(missing_ok=True)
 
 
-class NoDirect(Disk):
+class NoDirect(Waiting):
     """Lets a file be opened for direct I/O, and then refuses it."""
 
     refused = 0
@@ -205,7 +219,7 @@ def test_what_the_cache_holds_need_not_come_from_the_disk(tmp_path: Path) -> Non
         os.close(descriptor)
 
 
-class Short(Disk):
+class Short(Waiting):
     """Moves fewer bytes than it is asked to, as a disk does that is nearly full, or a call that was interrupted."""
 
     def __init__(self, most: int) -> None:
@@ -227,7 +241,7 @@ def test_short_writes_and_reads_are_continued(tmp_path: Path, most: int) -> None
     assert read_back(tmp_path / "f", sizes, Short(most))[0] == parts
 
 
-class Faulty(Disk):
+class Faulty(Waiting):
     """Fails at one of its calls."""
 
     def __init__(self, fail_at: int, code: int) -> None:
@@ -253,7 +267,15 @@ class Faulty(Disk):
 def test_fsync_is_the_last_of_it(tmp_path: Path) -> None:
     calls: list[str] = []
 
+    class RecordedQueue(Queue):
+        def wait(self) -> list[tuple[int, int]]:
+            done = super().wait()
+            calls.extend(["write"] * len(done))
+            return done
+
     class Recorded(Disk):
+        queue = staticmethod(RecordedQueue)
+
         def write(self, descriptor: int, data: memoryview, offset: int) -> int:
             count = super().write(descriptor, data, offset)
             calls.append("write")
@@ -293,6 +315,67 @@ def test_a_disk_that_fails_at_any_call(tmp_path: Path, no_leaks: None, code: int
     check_file(path, parts)
 
 
+class FaultyQueue(Queue):
+    """One of the writes that are handed over comes to `result` bytes, or to minus an errno; later ones are done."""
+
+    def __init__(self, depth: int, at: int, result: int, seen: list[int]) -> None:
+        super().__init__(depth)
+        self.at, self.result, self.seen = at, result, seen
+
+    def wait(self) -> list[tuple[int, int]]:
+        done = super().wait()
+        for index, (slot, _) in enumerate(done):
+            self.seen.append(slot)
+            if len(self.seen) == self.at:
+                done[index] = slot, self.result
+        return done
+
+
+class RefusingQueue(Queue):
+    """Takes every second write."""
+
+    count = 0
+
+    def submit(self, slot: int, descriptor: int, data: memoryview, offset: int) -> bool:
+        self.count += 1
+        return self.count % 2 == 0 and super().submit(slot, descriptor, data, offset)
+
+
+needs_queues = pytest.mark.skipif(not Disk().queues, reason="this system hands no writes to the kernel (io_setup)")
+
+
+@needs_queues
+@pytest.mark.parametrize("result", [-errno.EIO, -errno.ENOSPC, -errno.EINVAL, 0, 512, PAGE, 3 * PAGE + 1])
+def test_what_becomes_of_a_write_that_was_handed_over(tmp_path: Path, no_leaks: None, result: int) -> None:
+    parts, path, at = some((100, CHUNK + 5, SLAB)), tmp_path / "f", 0
+    while True:
+        at += 1
+        seen: list[int] = []
+        disk = Disk()
+        disk.queue = lambda depth: FaultyQueue(depth, at, result, seen)  # type: ignore[method-assign]  # noqa: B023
+        path.unlink(missing_ok=True)
+        if result < 0 and result != -errno.EINVAL and at <= 9:
+            with pytest.raises(OSError, match=re.escape(os.strerror(-result))):
+                write(path, list(map(of_bytes, parts)), disk=disk)
+            continue
+        assert write(path, list(map(of_bytes, parts)), disk=disk).digests == tuple(map(digest_bytes, parts))
+        check_file(path, parts)
+        if len(seen) < at:
+            break
+    assert at > 9
+
+
+@needs_queues
+def test_writes_that_the_kernel_does_not_take_are_done_at_once(tmp_path: Path, no_leaks: None) -> None:
+    disk, none = Disk(), Disk()
+    disk.queue = RefusingQueue  # type: ignore[method-assign,assignment]
+    none.queue = lambda depth: None  # type: ignore[method-assign,misc]
+    parts = some((100, CHUNK + 5, SLAB))
+    for index, one in enumerate((disk, none)):
+        write(tmp_path / str(index), list(map(of_bytes, parts)), disk=one)
+        check_file(tmp_path / str(index), parts)
+
+
 def test_the_first_error_of_a_source_ends_it(tmp_path: Path, no_leaks: None) -> None:
     calls = []
 
@@ -319,18 +402,21 @@ def test_where_no_thread_can_be_started_the_caller_does_it_all(tmp_path: Path, m
     check_file(tmp_path / "f", parts)
 
 
+@pytest.mark.parametrize("disk", ROADS)
 @pytest.mark.parametrize("budget", [1, PAGE, 5 * PAGE + 1, SLAB, 3 * SLAB + 1, 100 * SLAB])
-def test_memory_stays_within_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
+def test_memory_stays_within_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int, disk: Disk
+) -> None:
     slabs: list[int] = []
-    make_slab = workers.make_slab
+    make_slab = lane.make_slab
 
     def counted(nbytes: int) -> memoryview:
         slabs.append(nbytes)
         return make_slab(nbytes)
 
-    monkeypatch.setattr(workers, "make_slab", counted)
+    monkeypatch.setattr(lane, "make_slab", counted)
     source = lambda start, out: None  # noqa: E731
-    write(tmp_path / "f", [Extent(CHUNK if budget < SLAB else 4 * CHUNK, source)], budget=budget)
+    write(tmp_path / "f", [Extent(CHUNK if budget < SLAB else 4 * CHUNK, source)], budget=budget, disk=disk)
     assert sum(slabs) <= max(budget, PAGE)
     assert all(size % PAGE == 0 for size in slabs)
 

@@ -46,10 +46,12 @@ class Save:
         self.error: BaseException | None = None
         self._spill = spill
         self._then = then
+        self._threads: int | None = None
         self._thread = threading.Thread(target=self._run, name=f"perdure-save-{snapshot.moment.step}")
 
     def start(self) -> None:
         """Begin to write; training goes on."""
+        self._threads = 1  # training needs the cores more than we do
         self.stalled = now() - self.called
         self._thread.start()
 
@@ -90,7 +92,7 @@ class Save:
         staging = self.snapshot.staging
         try:
             self._spill.prepare(staging.room)
-            manifest, told = write(self.snapshot, self.path)
+            manifest, told = write(self.snapshot, self.path, threads=self._threads)
             self._then(self, manifest, told)
         except BaseException as error:  # for whoever asks next: nobody listens on this thread
             self.error = error

@@ -26,7 +26,7 @@ from perdure.state.state import State
 
 FOLDER = "training_state"
 KIND = "checkpoint"
-WRITER_BUDGET = 8 * 2**20  # bytes of slabs: what the writer's threads use
+WRITER_BUDGET = 16 * 2**20  # bytes of slabs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +152,11 @@ def _file(
     return TensorFile(head, header, extents)
 
 
-def write(snapshot: Snapshot, folder: Path) -> tuple[Manifest, list[str]]:
+def write(snapshot: Snapshot, folder: Path, *, threads: int | None = None) -> tuple[Manifest, list[str]]:
     """Write a snapshot into `folder`, make it durable, and put it in place at once.
+
+    Args:
+        threads: How many move bytes, as for `perdure.io.direct.write`.
 
     Returns:
         The manifest, and what is worth telling the user.
@@ -165,7 +168,7 @@ def write(snapshot: Snapshot, folder: Path) -> tuple[Manifest, list[str]]:
         (staged.path / FOLDER).mkdir()
         for path, file in snapshot.tensors.items():
             (staged.path / path).parent.mkdir(parents=True, exist_ok=True)
-            staged.write_extents(path, file.head, file.header, file.extents, budget=WRITER_BUDGET)
+            staged.write_extents(path, file.head, file.header, file.extents, budget=WRITER_BUDGET, threads=threads)
         for path, part in snapshot.parts.items():
             document = {"type": part.type, "state": part.document}
             staged.write(f"{path}.json", json.dumps(document, allow_nan=False).encode())

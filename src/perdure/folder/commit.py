@@ -67,14 +67,14 @@ class Stage:
         extents: Mapping[str, direct.Extent],
         *,
         budget: int = direct.BUDGET,
-        threads: int = direct.THREADS,
+        threads: int | None = None,
     ) -> None:
         """Write one safetensors file of tensors whose bytes can be had in any order.
 
         Args:
             extents: Tensor name → its bytes.
             budget: Bytes of memory to pass them through.
-            threads: How many ask for them at once.
+            threads: How many do so at once, as for `perdure.io.direct.write`.
         """
         parts = [direct.of_bytes(head), *(extents[tensor] for tensor in header.tensors)]
         written = direct.write(self.path / check_name(name), parts, budget=budget, threads=threads)

@@ -1,37 +1,39 @@
 """Move big files between memory and disk at the disk's own speed, and digest every byte on the way.
 
-A file is cut into tasks of up to 16 MiB. Each of a few threads takes a task, passes its bytes through its own slab of
-2 MiB (aligned to pages, touched once and reused: fresh memory costs more than the disk), digests them while they are
-in the processor's cache, and moves the slab with one positional call around the page cache. A page that two tasks
-share is written by whoever completes it. Where a filesystem refuses to go around the cache, as tmpfs and some network
+A file is cut into tasks of up to 16 MiB. Each of a few threads takes a task, passes its bytes through slabs of 2 MiB
+(aligned to pages, touched once and reused: fresh memory costs more than the disk), digests them while they are in the
+processor's cache, and moves each slab with one positional call around the page cache. A page that two tasks share is
+written by whoever completes it. Where a filesystem refuses to go around the cache, as tmpfs and some network
 filesystems do, everything goes through it; only the speed differs.
+
+Writes are handed to the kernel, so that a thread for each core keeps all slabs on their way. Where it does not take
+them, and for reading, there is a thread for each slab.
 
 What is written or read in each place is known from the sizes alone, so threads never wait for one another.
 """
 
 from __future__ import annotations
 
-import errno
-import threading
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from mmap import mmap
 from pathlib import Path
 
 from blake3 import blake3
 
-from perdure.errors import Corrupt
 from perdure.io.digest import of_chunks
 from perdure.io.disk import DISK, Disk
 from perdure.io.durable import Written
+from perdure.io.file import File, open_file
+from perdure.io.lane import Lane
 from perdure.io.plan import Task, plan
-from perdure.io.workers import PAGE, share_out
+from perdure.io.workers import PAGE, SLAB, make_slab, share_out
 
 BUDGET = 128 * 2**20
-THREADS = 24  # most wait for the disk, which has to have more in hand than it is working on
+_SLABS = 24  # the disk has to have more in hand than it is working on
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def copy(target: memoryview, source: memoryview) -> None:
 
 
 def write(
-    path: Path, extents: Sequence[Extent], *, budget: int = BUDGET, threads: int = THREADS, disk: Disk = DISK
+    path: Path, extents: Sequence[Extent], *, budget: int = BUDGET, threads: int | None = None, disk: Disk = DISK
 ) -> Written:
     """Write a new file from `extents`, one after another, and fsync it.
 
@@ -81,7 +83,8 @@ def write(
 
     Args:
         budget: Bytes of memory for slabs.
-        threads: How many move bytes at once, the calling one included.
+        threads: How many fill slabs, the calling one included: fewer leave more of the processor to others. By
+            default one for each core, or for each slab where all of them have to wait for the disk.
 
     Returns:
         The file's size, and the digest of each extent (`perdure.io.digest`).
@@ -93,9 +96,17 @@ def write(
     offsets = [0, *accumulate(extent.nbytes for extent in extents)]
     tasks = list(plan([(offset, extent.nbytes) for offset, extent in zip(offsets, extents, strict=False)]))
     digests: dict[tuple[int, int], bytes] = {}
-    with _open(path, disk, writing=True) as file:
+    with open_file(path, disk, writing=True) as file:
         disk.allocate(file.descriptor, offsets[-1])
-        share_out(tasks, partial(_write_task, file, extents, digests), budget=budget, threads=threads)
+        slabs, size = _slabs(budget)
+        lanes = min(slabs, threads or ((os.cpu_count() or 1) if file.queues else slabs))
+
+        @contextmanager
+        def writer() -> Iterator[Callable[[Task], None]]:
+            with Lane(file, depth=slabs // lanes, size=size) as lane:
+                yield partial(_write_task, lane, extents, digests)
+
+        share_out(tasks, writer, lanes)
         file.finish()
         disk.fsync(file.descriptor)
     return Written(offsets[-1], _combined(digests, len(extents)))
@@ -107,7 +118,6 @@ def read(
     *,
     cached: bool = False,
     budget: int = BUDGET,
-    threads: int = THREADS,
     disk: Disk = DISK,
 ) -> tuple[bytes, ...]:
     """Read `extents` of a file, hand their bytes on, and digest them in the same pass.
@@ -118,7 +128,6 @@ def read(
         cached: Whether the page cache's copy will do, where it holds one of the whole file. It is faster than most
             disks, but says nothing of what is on the disk.
         budget: Bytes of memory for slabs.
-        threads: How many move bytes at once, the calling one included.
 
     Returns:
         The digest of each extent (`perdure.io.digest`).
@@ -130,9 +139,22 @@ def read(
     """
     tasks = list(plan([(extent.offset, extent.nbytes) for extent in extents]))
     digests: dict[tuple[int, int], bytes] = {}
-    with _open(path, disk, writing=False, cached=cached) as file:
-        share_out(tasks, partial(_read_task, file, extents, digests), budget=budget, threads=threads)
+    with open_file(path, disk, writing=False, cached=cached) as file:
+        slabs, size = _slabs(budget)
+
+        @contextmanager
+        def reader() -> Iterator[Callable[[Task], None]]:
+            yield partial(_read_task, file, extents, digests, make_slab(size))
+
+        share_out(tasks, reader, slabs)
     return _combined(digests, len(extents))
+
+
+def _slabs(budget: int) -> tuple[int, int]:
+    """How many slabs, and of how many bytes; one of a page is the least."""
+    if budget < SLAB:
+        return 1, max(PAGE, budget - budget % PAGE)
+    return min(_SLABS, budget // SLAB), SLAB
 
 
 def _combined(digests: dict[tuple[int, int], bytes], count: int) -> tuple[bytes, ...]:
@@ -142,102 +164,9 @@ def _combined(digests: dict[tuple[int, int], bytes], count: int) -> tuple[bytes,
     return tuple(map(of_chunks, chunks))
 
 
-class _File:
-    """An open file with two roads: around the page cache while that works, and through it."""
-
-    def __init__(self, path: Path, disk: Disk, descriptor: int, around: int | None) -> None:
-        self.path = path
-        self.descriptor = descriptor
-        self._disk = disk
-        self._around = around
-        self._parted: dict[int, tuple[memoryview, int]] = {}  # page → its memory, and how much of it is there
-        self._lock = threading.Lock()
-
-    def write(self, data: memoryview, offset: int) -> None:
-        """Write all of `data`, whose memory is aligned as `offset` is; parts of pages when their rest is there."""
-        begin = min(-offset % PAGE, len(data))
-        end = max(begin, len(data) - (offset + len(data)) % PAGE)
-        if self._around is None:
-            begin, end = 0, len(data)
-        self._put(data[:begin], offset)
-        self._write(data[begin:end], offset + begin)
-        self._put(data[end:], offset + end)
-
-    def finish(self) -> None:
-        """Write what fills no page: the end of the file."""
-        for page, (memory, filled) in self._parted.items():
-            self._write(memory[:filled], page)
-
-    def _put(self, part: memoryview, offset: int) -> None:
-        """Keep a part of a page until all of it is there.
-
-        Written at once it would go through the page cache, and wait until no other thread is writing to the file.
-        """
-        if not len(part):
-            return
-        page, at = offset - offset % PAGE, offset % PAGE
-        with self._lock:
-            memory, filled = self._parted.pop(page) if page in self._parted else (memoryview(mmap(-1, PAGE)), 0)
-            memory[at : at + len(part)] = part
-            filled += len(part)
-            if filled < PAGE:
-                self._parted[page] = memory, filled
-        if filled == PAGE:
-            self._write(memory, page)
-
-    def _write(self, data: memoryview, offset: int) -> None:
-        done = self._write_around(data, offset)
-        while done < len(data):
-            done += self._disk.write(self.descriptor, data[done:], offset + done)
-
-    def _write_around(self, data: memoryview, offset: int) -> int:
-        """Write whole pages; returns how many bytes, which are fewer where this road is closed or ends."""
-        done, descriptor = 0, self._around
-        while descriptor is not None and done + PAGE <= len(data) and done % PAGE == 0:
-            try:
-                done += self._disk.write(descriptor, data[done:], offset + done)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                self._around = descriptor = None  # some filesystems let a file be opened so, but not written
-        return done
-
-    def read(self, out: memoryview, offset: int, need: int) -> None:
-        """Fill `out` from a page boundary on; of the last `len(out) - need` bytes the file may have fewer."""
-        descriptor = self.descriptor if self._around is None else self._around
-        got = 0
-        while got < need:
-            try:
-                count = self._disk.read(descriptor, out[got:], offset + got)
-            except OSError as error:
-                if error.errno != errno.EINVAL or descriptor == self.descriptor:
-                    raise
-                self._around, descriptor = None, self.descriptor
-                continue
-            if count == 0:
-                raise Corrupt(f"{self.path} ends at byte {offset + got}, before its contents do.", path=self.path)
-            got += count
-            if got % PAGE:  # at the end of the file, or interrupted: only the cache serves from such a place
-                descriptor = self.descriptor
-
-
-@contextmanager
-def _open(path: Path, disk: Disk, *, writing: bool, cached: bool = False) -> Iterator[_File]:
-    with ExitStack() as stack:
-        descriptor = disk.create(path) if writing else disk.open(path)
-        stack.callback(disk.close, descriptor)
-        through = cached and disk.is_cached(descriptor)
-        around = None if through else disk.open_around_cache(path, writing=writing)
-        if around is not None:
-            stack.callback(disk.close, around)
-        yield _File(path, disk, descriptor, around)
-
-
-def _write_task(
-    file: _File, extents: Sequence[Extent], digests: dict[tuple[int, int], bytes], task: Task, slab: memoryview
-) -> None:
-    filled = begin = task.offset % PAGE  # so that what lies on a page of the file lies on a page of memory
-    offset = task.offset
+def _write_task(lane: Lane, extents: Sequence[Extent], digests: dict[tuple[int, int], bytes], task: Task) -> None:
+    slab, offset = lane.slab(), task.offset
+    filled = begin = offset % PAGE  # so that what lies on a page of the file lies on a page of memory
     for piece in task.pieces:
         hasher, done = blake3(), 0
         while done < piece.nbytes:
@@ -247,15 +176,15 @@ def _write_task(
             done += len(out)
             filled += len(out)
             if filled == len(slab):
-                file.write(slab[begin:filled], offset)
+                lane.write(slab[begin:filled], offset)
                 offset += filled - begin
-                filled = begin = 0
+                slab, filled, begin = lane.slab(), 0, 0
         digests[piece.extent, piece.start] = hasher.digest()
-    file.write(slab[begin:filled], offset)
+    lane.write(slab[begin:filled], offset)
 
 
 def _read_task(
-    file: _File, extents: Sequence[ReadExtent], digests: dict[tuple[int, int], bytes], task: Task, slab: memoryview
+    file: File, extents: Sequence[ReadExtent], digests: dict[tuple[int, int], bytes], slab: memoryview, task: Task
 ) -> None:
     position = filled = 0  # of the slab: where the next bytes are, and where they end
     offset, end = task.offset - task.offset % PAGE, task.offset + task.nbytes

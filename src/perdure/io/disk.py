@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from perdure.io.aio import Queue, is_available
+
 _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 _DIRECT = getattr(os, "O_DIRECT", 0)
 _SAMPLE = 64
@@ -60,6 +62,18 @@ class Disk:
                 raise OSError(code, os.strerror(code))
         return None
 
+    @property
+    def queues(self) -> bool:
+        """Whether writes can be handed to the kernel."""
+        return _queues()
+
+    def queue(self, depth: int) -> Queue | None:
+        """Room for `depth` writes in the kernel's hands; None where the system has no more to give."""
+        try:
+            return Queue(depth)
+        except OSError:
+            return None
+
     def write(self, descriptor: int, data: memoryview, offset: int) -> int:
         """Write at a place in the file; returns how many bytes, which may be fewer."""
         return os.pwrite(descriptor, data, offset)
@@ -75,6 +89,11 @@ class Disk:
     def close(self, descriptor: int) -> None:
         """Close a descriptor."""
         os.close(descriptor)
+
+
+@cache
+def _queues() -> bool:
+    return is_available()
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Threads that share out tasks; each has one slab of memory, aligned to pages and reused from task to task."""
+"""Threads that share out tasks, and slabs of memory to move bytes through, aligned to pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import mmap
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TypeVar
 
 PAGE = 4096  # what direct I/O asks of offsets, lengths and memory: a multiple of any disk's block in use
@@ -33,36 +33,37 @@ def make_slab(nbytes: int) -> memoryview:
     return memoryview(memory)[begin : begin + nbytes]
 
 
-def share_out(tasks: Iterable[T], work: Callable[[T, memoryview], None], *, budget: int, threads: int) -> None:
-    """Call `work(task, slab)` for every task, in order of their beginning, on up to `threads` threads.
+def share_out(
+    tasks: Iterable[T], worker: Callable[[], AbstractContextManager[Callable[[T], None]]], count: int
+) -> None:
+    """Do every task, in order of their beginning, on up to `count` threads.
 
     The calling thread works too, so that where the system refuses more threads the work is done nevertheless.
 
     Args:
-        budget: Bytes that all slabs together may take; one slab of a page is the least.
+        worker: Makes what does tasks on one thread; it is left when there are no more, or one failed.
 
     Raises:
-        BaseException: The first that `work` raised on any thread; no task is begun after it, and none is running
+        BaseException: The first that a worker raised on any thread; no task is begun after it, and none is running
             when it is raised.
     """
     waiting = list(tasks)
     waiting.reverse()
-    count = max(1, min(threads, len(waiting), budget // SLAB))
-    size = SLAB if budget >= SLAB else max(PAGE, budget - budget % PAGE)
     errors: list[BaseException] = []
 
     def labour() -> None:
         try:
-            slab = make_slab(size)
-            while not errors:
-                try:
-                    task = waiting.pop()
-                except IndexError:
-                    return
-                work(task, slab)
+            with worker() as work:
+                while not errors:
+                    try:
+                        task = waiting.pop()
+                    except IndexError:
+                        break
+                    work(task)
         except BaseException as error:
             errors.append(error)
 
+    count = min(count, len(waiting))
     helpers = [threading.Thread(target=labour, name="perdure-io", daemon=True) for _ in range(count - 1)]
     try:
         with suppress(RuntimeError):  # no more threads: a limit, or the interpreter is on its way out
