@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from perdure.folder import commit
+from perdure.io.aio import Queue
 from perdure.io.disk import Disk
 
 Write = tuple[int, bytes]  # where, what; an empty one past the end makes a hole
@@ -200,6 +201,12 @@ class Recorder:
         self._watch(patch, os, "write", self._appended)
         self._watch(patch, Disk, "write", lambda count, disk, descriptor, data, offset: self._note(
             "write", descriptor, detail=(offset, bytes(data[:count]))))  # fmt: skip
+        handed: dict[tuple[int, int], tuple[int, int, memoryview]] = {}
+        self._watch(patch, Queue, "submit", lambda taken, queue, slot, descriptor, data, offset: handed.update(
+            {(id(queue), slot): (descriptor, offset, data)}))  # fmt: skip
+        self._watch(patch, Queue, "wait", lambda done, queue: [
+            self._note("write", descriptor, detail=(offset, bytes(data[:count])))
+            for slot, count in done for descriptor, offset, data in [handed[id(queue), slot]]])  # fmt: skip
         self._watch(patch, Disk, "allocate", lambda made, disk, descriptor, size: self._note(
             "write", descriptor, detail=(0, bytes(size))))  # fmt: skip
         self._watch(patch, commit, "exchange", lambda done, one, other: done and self._note("exchange", one, other))

@@ -16,7 +16,7 @@ import pytest
 
 import perdure
 from perdure.folder import commit
-from perdure.io import disk
+from perdure.io import aio, disk
 
 POINTS = (
     "fsync", "rename", "link", "mkdir", "rmdir", "unlink", "write", "pwritev", "pwrite", "posix_fallocate", "ftruncate",
@@ -69,6 +69,8 @@ def run_until(kill_at: int, action: Callable[[], object]) -> bool:
             setattr(os, point, armed(getattr(os, point)))
         for name in ("create", "write", "allocate", "fsync"):
             setattr(disk.Disk, name, armed(getattr(disk.Disk, name)))
+        for name in ("submit", "wait"):
+            setattr(aio.Queue, name, armed(getattr(aio.Queue, name)))
         commit.exchange = armed(commit.exchange)  # type: ignore[assignment]
         action()
 

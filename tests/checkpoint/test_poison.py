@@ -54,7 +54,7 @@ def test_no_snapshot_of_a_thousand_is_torn(new_run: Callable[..., Any], quick_pa
     [
         pytest.param(SMALL, 30, 2**27, id="small, on a disk"),
         pytest.param(LARGE, 12, 2**27, id="several chunks"),
-        pytest.param(LARGE, 8, 2**23, id="no memory to spare"),
+        pytest.param(LARGE, 8, 2**24, id="no memory to spare"),
     ],
 )
 def test_no_snapshot_is_torn(
