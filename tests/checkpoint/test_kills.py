@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -39,6 +41,8 @@ def train(folder: Path, run: Any, until: int, told: Callable[[int], object] = la
 def in_child(action: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no child outlives an interrupted test
         try:
             action()
             os._exit(0)
