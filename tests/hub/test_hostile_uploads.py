@@ -154,3 +154,8 @@ def test_no_name_gets_into_the_headers(server: HubServer, name: str) -> None:
     answer = ask(server.url, "POST", "/api/models/me/target/commit/main", commit)
     assert answer.status in {400, 404}
     assert "x-injected" not in answer.headers
+
+
+def test_a_message_that_would_end_in_a_space_is_still_an_answer(server: HubServer) -> None:
+    answer = ask(server.url, "POST", "/api/models/me/target/branch/new", {"startingPoint": ""})
+    assert (answer.status, answer.headers["x-error-message"]) == (404, "Invalid rev id:")

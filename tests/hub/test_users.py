@@ -230,3 +230,11 @@ def test_gated_files_are_for_those_it_says(
             assert answer.headers.get("x-error-code") == (None if status == 200 else "GatedRepo")
     assert ask(server.url, "GET", "/api/models/me/open", token=None).json()["gated"] == gated
     assert ask(server.url, "PUT", "/api/models/me/open/settings", {"gated": "sometimes"}).status == 400
+
+
+@pytest.mark.parametrize("command", [("user", "add"), ("user", "remove"), ("token", "create"), ("token", "list"),
+                                     ("token", "revoke"), ("org", "create"), ("org", "add"), ("org", "delete")])  # fmt: skip
+def test_every_command_has_help_with_examples(command: tuple[str, str]) -> None:
+    said = perdure("hub", *command, "--help").stdout
+    assert f"perdure hub {' '.join(command)}" in said
+    assert "--json" in said

@@ -89,8 +89,8 @@ def asking_for_password() -> Iterator[None]:
 
 
 def header_text(text: str) -> str:
-    """`text` as a header can carry it: one line of printable ASCII, at most 500 characters."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text.replace("\n", " "))[:500]
+    """`text` as a header can carry it: one line of printable ASCII, at most 500 characters, no space at its ends."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text.replace("\n", " "))[:500].strip()
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
