@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -232,9 +233,28 @@ def test_gated_files_are_for_those_it_says(
     assert ask(server.url, "PUT", "/api/models/me/open/settings", {"gated": "sometimes"}).status == 400
 
 
-@pytest.mark.parametrize("command", [("user", "add"), ("user", "remove"), ("token", "create"), ("token", "list"),
-                                     ("token", "revoke"), ("org", "create"), ("org", "add"), ("org", "delete")])  # fmt: skip
-def test_every_command_has_help_with_examples(command: tuple[str, str]) -> None:
-    said = perdure("hub", *command, "--help").stdout
-    assert f"perdure hub {' '.join(command)}" in said
+_COMMANDS = ["user add", "user list", "user remove", "token create", "token list", "token revoke", "org create"]
+_COMMANDS += ["org add", "org remove", "org list", "org delete"]
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_every_command_has_help_with_examples(command: str) -> None:
+    said = perdure("hub", *command.split(), "--help").stdout
+    assert f"perdure hub {command}" in said
     assert "--json" in said
+
+
+def test_a_store_that_is_locked_is_said_and_nothing_is_changed(
+    server: HubServer, hub: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, timeout=0.05))
+    holder = sqlite3.connect(server._folder / DATABASE, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        busy = hub("user", "add", "ana")
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+    assert busy.exit_code != 0
+    assert "database is locked" in busy.stderr
+    assert [user["user"] for user in hub("user", "list")] == ["me"]

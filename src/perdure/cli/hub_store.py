@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+
+from perdure.errors import Unavailable
 
 if TYPE_CHECKING:
     from perdure.hub.db import Database
@@ -41,6 +44,11 @@ def opened(folder: Path) -> Iterator[Database]:
     db = open_database(folder)
     try:
         yield db
+    except sqlite3.OperationalError as error:
+        raise Unavailable(
+            f"The store in {folder} cannot be changed now: {error}. Nothing was changed.",
+            hint="A server that is busy with it lets go in a moment: try again. Otherwise free some disk space.",
+        ) from error
     finally:
         db.close()
 
