@@ -233,7 +233,7 @@ def test_scripts_add_copying_and_filtering(browser: Chrome, url: str) -> None:
     button.send_keys(Keys.ENTER)
     WebDriverWait(browser, 20).until(lambda _: button.text in {"Copied", "Selected"})
     copied = browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
-    assert copied == f"HF_ENDPOINT={url} hf download me/maths"
+    assert copied == f"export HF_ENDPOINT={url}\nhf download me/maths"
     browser.get(url + "/me/many/tree/main")
     rows = "return [...document.querySelectorAll('tbody tr')].filter(row => row.offsetParent).length"
     WebDriverWait(browser, 20).until(lambda b: b.execute_script(rows) == 1000)

@@ -131,7 +131,7 @@ def test_the_card_is_laid_out_with_its_facts(url: str) -> None:
     for fact in ("license apache-2.0", "base model Qwen/Qwen3-0.6B", "19.2K 19,178", "GSM8K · exact match 0.4213"):
         assert fact in text
     assert "model-index" not in text and "pipeline_tag" not in text
-    assert f"HF_ENDPOINT={url} hf download me/maths" in text
+    assert f"export HF_ENDPOINT={url} hf download me/maths" in text
     assert f"git clone {url}/me/maths" in text
     other = page(url, "/me/maths?revision=main-step-000000100").text
     assert "hf download me/maths --revision main-step-000000100" in other

@@ -68,16 +68,14 @@ def commands(repo: Repo, endpoint: str, revision: str) -> list[tuple[str, str]]:
     """How to download a revision: for each tool, what to type."""
     name, other = repo.full_name, revision != MAIN
     dataset = repo.kind == "dataset"
-    hf = f"HF_ENDPOINT={endpoint} hf download {name}"
+    hf = f"export HF_ENDPOINT={endpoint}\nhf download {name}"
     hf += " --repo-type dataset" if dataset else ""
     hf += f" --revision {shlex.quote(revision)}" if other else ""
-    arguments = [repr(name)]
+    arguments = [f'"{name}"', f'endpoint="{endpoint}"']
     arguments += ['repo_type="dataset"'] if dataset else []
     arguments += [f"revision={revision!r}"] if other else []
-    python = (
-        "from huggingface_hub import snapshot_download\n\n"
-        f'folder = snapshot_download({", ".join(arguments)}, endpoint="{endpoint}")'
-    )
+    lines = "".join(f"    {argument},\n" for argument in arguments)
+    python = f"from huggingface_hub import snapshot_download\n\nfolder = snapshot_download(\n{lines})"
     clone = f"git clone {endpoint}{Links.to(repo).base}"
     git = clone + (f"\ngit -C {shlex.quote(repo.name)} checkout {shlex.quote(revision)}" if other else "")
     return [("hf", hf), ("Python", python), ("git, with git-lfs", git)]
