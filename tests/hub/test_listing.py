@@ -140,3 +140,22 @@ def test_a_tree_of_many_files_comes_in_pages_of_one_commit(server: HubServer, cl
     assert [row["path"] for row in first.json() + rest.json()] == paths
     assert ask(server.url, "GET", "/api/models/me/many/tree/main?cursor=x").status == 400
     assert ask(server.url, "GET", f"/api/models/me/many/tree/main?cursor={'0' * 40}:0").status == 404
+
+
+def test_a_history_comes_in_pages_of_what_the_first_one_saw(server: HubServer) -> None:
+    ask(server.url, "POST", "/api/repos/create", {"name": "history"})
+
+    def commit(name: str) -> None:
+        body = ndjson(("file", {"path": name, "content": "", "encoding": "base64"}), header={"summary": f"adds {name}"})
+        assert ask(server.url, "POST", "/api/models/me/history/commit/main", body).status == 200
+
+    for name in "abc":
+        commit(name)
+    path, titles = "/api/models/me/history/commits/main?limit=2", []
+    while path:
+        answer = ask(server.url, "GET", path)
+        titles += [row["title"] for row in answer.json()]
+        path = answer.headers.get("link", "").split(">")[0].removeprefix(f"<{server.url}")
+        commit(f"between-{len(titles)}")
+    assert titles == ["adds c", "adds b", "adds a", "initial commit"]
+    assert ask(server.url, "GET", "/api/models/me/history/commits/main?cursor=nowhere").status == 404

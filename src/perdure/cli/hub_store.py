@@ -53,33 +53,40 @@ def opened(folder: Path) -> Iterator[Database]:
         db.close()
 
 
-class Expiry(click.ParamType[float]):
-    """A span such as `12h`, `90d` or `4w`, or a date such as 2027-01-31 (UTC); seconds since 1970."""
-
-    name = "expiry"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The moment `value` means; a usage error when it is not in the future."""
-        if isinstance(value, float):
-            return value
-        span = re.fullmatch(r"(\d{1,6})([hdw])", value)
-        try:
-            if span:
-                moment = time.time() + int(span[1]) * _UNITS[span[2]]
-            else:
-                moment = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=timezone.utc).timestamp()
-        except ValueError:
-            self.fail(f"{value!r} is neither a span (12h, 90d, 4w) nor a date (2027-01-31).", param, ctx)
-        if moment <= time.time():
-            self.fail(f"{value!r} is not in the future.", param, ctx)
-        return moment
-
-
 def expires_option(command: _Command) -> _Command:
-    """`--expires`: when a token ends; passed as `expires`, None when never."""
+    """`--expires`: when a token ends, in seconds since 1970; passed as `expires`, None when never."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+        return None if value is None else moment(value)
+
     return click.option(
-        "--expires", type=Expiry(), metavar="WHEN", help="Span (12h, 90d, 4w) or date (2027-01-31).  [default: never]"
+        "--expires",
+        callback=read,
+        metavar="WHEN",
+        help="Span (12h, 90d, 4w) or date (2027-01-31, UTC).  [default: never]",
     )(command)
+
+
+def moment(text: str) -> float:
+    """What a span from now or a date means, in seconds since 1970.
+
+    Raises:
+        click.BadParameter: It is neither, or not in the future.
+
+    >>> moment("2127-01-31")
+    4957027200.0
+    """
+    span = re.fullmatch(r"(\d{1,6})([hdw])", text)
+    try:
+        if span:
+            found = time.time() + int(span[1]) * _UNITS[span[2]]
+        else:
+            found = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc).timestamp()
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither a span (12h, 90d, 4w) nor a date (2027-01-31).") from None
+    if found <= time.time():
+        raise click.BadParameter(f"{text!r} is not in the future.")
+    return found
 
 
 def token_option(command: _Command) -> _Command:

@@ -59,7 +59,7 @@ QUERIES: Final[dict[str, dict[str, Schema]]] = {
     },
     "contents.list_tree": {"recursive": _FLAG, "expand": _FLAG, "limit": _COUNT, "cursor": _TEXT},
     "refs.list_refs": {"include_prs": _FLAG},
-    "refs.list_commits": {"limit": _COUNT, "p": _COUNT},
+    "refs.list_commits": {"limit": _COUNT, "p": _COUNT, "cursor": _TEXT},
     "commits.preupload": {"create_pr": _FLAG},
     "commits.create_commit": {"create_pr": _FLAG},
     "pulls.list_discussions": {

@@ -96,15 +96,18 @@ def squash(call: Call) -> Response:
 
 
 def list_commits(call: Call) -> Response:
-    """Newest first, `limit` a page (50 unless told), with a Link header to the next."""
+    """Newest first, `limit` a page (50 unless told), with a Link header to the next; `cursor` is what that one gave.
+
+    All pages are of the history that the first one saw, wherever the branch has gone meanwhile.
+    """
     size = max(1, call.count("limit", 50, 1000))
     page = call.count("p", 0, 10**6)
     with call.git() as git:
-        history = git.history(git.resolve(call.param("revision")))
-        commits = list(islice(history, page * size, (page + 1) * size + 1))
+        newest = git.resolve(call.query("cursor") or call.param("revision"))
+        commits = list(islice(git.history(newest), page * size, (page + 1) * size + 1))
     headers = {}
     if len(commits) > size:
-        url = call.request.url.include_query_params(p=page + 1, limit=size)
+        url = call.request.url.include_query_params(p=page + 1, limit=size, cursor=newest.id.decode())
         headers["Link"] = f'<{url}>; rel="next"'
     return JSONResponse([commit_facts(commit) for commit in commits[:size]], headers=headers)
 
