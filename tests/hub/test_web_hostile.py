@@ -358,3 +358,16 @@ def test_sessions_end_by_themselves(url: str, folder: Path) -> None:
 
 def test_the_finder_of_active_things_finds_them() -> None:
     assert len(Active(CARD).found) > 30
+
+
+def test_pages_show_no_content_of_gated_files(url: str) -> None:
+    create(url, "gated")
+    sha = commit(url, "me/gated", {"words.txt": b"gated words\n"})
+    assert ask(url, "PUT", "/api/models/me/gated/settings", {"gated": "manual"}).status == 200
+    cookie = cookie_of(sign_in(url))
+    assert look(url, "/me/gated").status == look(url, "/me/gated/tree/main").status == 200
+    for path in ("/me/gated/blob/main/words.txt", f"/me/gated/commit/{sha}", "/me/gated/resolve/main/words.txt"):
+        refused = look(url, path)
+        assert refused.status in {401, 403} and b"gated words" not in refused.body
+        assert Active(refused.body.decode()).found == []
+        assert b"gated words" in look(url, path, cookie=cookie).body

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.hub.git import GitRepos
+from perdure.hub.repos import GitRepos
 from perdure.hub.web import chart, diff, markdown, text
 from perdure.hub.web.links import Links
 from perdure.hub.web.metrics import of
