@@ -263,6 +263,40 @@ def test_another_base_is_refused_and_nothing_is_changed(tmp_path: Path) -> None:
         deeper.restored(tmp_path)
 
 
+class Packed(torch.nn.Module):
+    """A layer as GPTQ keeps it: its weights are buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("qweight", torch.arange(4096, dtype=torch.int32).reshape(64, 64))
+        self.register_buffer("scales", torch.ones(64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ (self.qweight * self.scales / 4096)
+
+
+def test_a_base_whose_packed_weights_are_buffers_is_not_written(tmp_path: Path) -> None:
+    def make() -> tuple[Any, perdure.State]:
+        torch.manual_seed(5)
+        base = torch.nn.Sequential(Packed(), torch.nn.Linear(64, 64), torch.nn.BatchNorm1d(64))
+        model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["1"]))
+        return model, perdure.State(model=model)
+
+    model, state = make()
+    model(torch.rand(4, 64))  # which BatchNorm takes note of
+    with perdure.Checkpointer(tmp_path) as ckpt:
+        ckpt.save(2, state, force=True)
+        ckpt.wait()
+        assert sum(path.stat().st_size for path in (tmp_path / "checkpoint-2").rglob("*.safetensors")) < 12_000
+        again, state = make()
+        assert ckpt.restore(state) == 2
+        assert_same(again, model)
+        other, state = make()
+        other.get_base_model()[0].scales[0] = 2
+        with pytest.raises(perdure.StateMismatch, match=r"another one \(1 of 6 tensors: \S*0.scales has other values"):
+            ckpt.restore(state)
+
+
 def test_a_base_that_changes_under_way_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = Run(peft.get_peft_model(llama(), lora()))
     with perdure.Checkpointer(tmp_path) as ckpt:

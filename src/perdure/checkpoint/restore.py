@@ -29,7 +29,7 @@ from perdure.io.digest import as_text, digest_bytes
 from perdure.io.locks import pinned
 from perdure.model.weights import unwrap
 from perdure.state.apply import apply, differences, targets
-from perdure.state.base import base_differences, is_frozen
+from perdure.state.base import base_differences, base_in
 from perdure.state.capture import parameter_names
 from perdure.state.memory import locate, regions_of
 from perdure.state.state import RNG, State
@@ -208,10 +208,11 @@ class _Reader:
         shapes = {key: shape for key, (_, _, shape) in keys.items()}
         located, found = locate(regions, shapes, {**document["places"], **beside})
         base = document.get("base")
+        of_base = {region.names[0] for region in base_in(regions)} if base is not None else set()
         found += [
             f"{' and '.join(region.names)} is not in the checkpoint"
             for region in regions
-            if region.covered < region.nbytes and (base is None or not is_frozen(region))
+            if region.covered < region.nbytes and region.names[0] not in of_base
         ]
         if base is not None:
             found += base_differences(module, regions, base)

@@ -25,14 +25,14 @@ Fingerprint = list[Any]
 _known: weakref.WeakKeyDictionary[torch.nn.Module, dict[str, Fingerprint]] = weakref.WeakKeyDictionary()
 
 
-def base_of(module: torch.nn.Module, regions: Iterable[Region]) -> dict[str, Fingerprint]:
-    """Name → fingerprint of each frozen parameter among `regions`, as it was when first asked for.
+def base_of(module: torch.nn.Module, regions: Sequence[Region]) -> dict[str, Fingerprint]:
+    """Name → fingerprint of each tensor of the base among a module's `regions`, as it was when first asked for.
 
     The first counts, because merging an adapter into its base and taking it out again, as is done to generate, rounds
     the base: a run begins with, and is resumed from, the one that was loaded.
     """
     known = _known.setdefault(module, {})
-    frozen = [region for region in regions if is_frozen(region)]
+    frozen = base_in(regions)
     known.update(fingerprints(region for region in frozen if region.names[0] not in known))
     return {region.names[0]: known[region.names[0]] for region in frozen}
 
@@ -64,14 +64,24 @@ def base_differences(module: torch.nn.Module, regions: Sequence[Region], saved: 
     found += [f"{name}, of the frozen base, is not here" for name in saved if name not in here]
     return found + [
         f"{region.names[0]}, which is frozen, is not in the checkpoint or its base"
-        for region in regions
-        if is_frozen(region) and region.covered < region.nbytes and saved.keys().isdisjoint(region.names)
+        for region in base_in(regions)
+        if region.covered < region.nbytes and saved.keys().isdisjoint(region.names)
     ]
 
 
-def is_frozen(region: Region) -> bool:
-    """Whether it is a parameter that is not trained."""
-    return not region.trained and not region.buffer
+def base_in(regions: Sequence[Region]) -> list[Region]:
+    """Which of a module's regions are its frozen base: parameters that are not trained, and packed weights.
+
+    Quantizers such as GPTQ and AWQ keep a layer's weights as buffers, which other layers change as they run. They are
+    known by an integer matrix; what lies beside it, scales and zero points, is of the same weights.
+    """
+    buffers = [region for region in regions if region.buffer]
+    packed = {_layer(region) for region in buffers if region.tensor.ndim > 1 and not region.tensor.is_floating_point()}
+    return [region for region in regions if not region.trained and (not region.buffer or _layer(region) in packed)]
+
+
+def _layer(region: Region) -> str:
+    return region.names[0].rpartition(".")[0]
 
 
 def _differ(one: Fingerprint, other: Fingerprint) -> bool:

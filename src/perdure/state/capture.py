@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from perdure.state import optimizer as optimizers
-from perdure.state.base import base_of, changed, fingerprints, is_frozen
+from perdure.state.base import base_of, changed, fingerprints
 from perdure.state.loader import is_ordinary, track
 from perdure.state.memory import as_document, regions_of, settle
 from perdure.state.state import State
@@ -96,9 +96,10 @@ def capture_module(
     }
     warnings: tuple[str, ...] = ()
     if kind == "adapter":
-        frozen = [region for region in left if is_frozen(region)]
-        left = [region for region in left if not is_frozen(region)]
-        document["base"] = base_of(module, frozen)
+        base = base_of(module, regions)
+        frozen = [region for region in left if region.names[0] in base]
+        left = [region for region in left if region.names[0] not in base]
+        document["base"] = {region.names[0]: base[region.names[0]] for region in frozen}
         warnings = _drift(document["base"], fingerprints(frozen))
     live = {region.names[0]: region.tensor for region in left if not region.buffer}
     copied = {region.names[0]: region.tensor for region in left if region.buffer}
