@@ -13,11 +13,13 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 
-# Numbers of io_setup, io_destroy, io_submit and io_getevents: asm/unistd_64.h, and asm-generic/unistd.h.
-_CALLS = {"x86_64": (206, 207, 209, 208), "aarch64": (0, 1, 2, 4), "riscv64": (0, 1, 2, 4)}
+# Numbers of io_setup, io_submit and io_getevents: asm/unistd_64.h, and asm-generic/unistd.h.
+_CALLS = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4), "riscv64": (0, 2, 4)}
 _PWRITE = 1  # IOCB_CMD_PWRITE in linux/aio_abi.h, where the two structures below are from
+_DEPTH = 32  # the most that one queue has in hand
 _REFUSALS = (errno.EAGAIN, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP)
 
 
@@ -44,11 +46,11 @@ class Queue:
     """
 
     def __init__(self, depth: int) -> None:
-        self._setup, self._destroy, self._submit, self._getevents = _numbers()
-        self._context = ctypes.c_ulong(0)
+        self._submit, self._getevents = _numbers()[1:]
         self._requests = [_Request() for _ in range(depth)]
         self._events = (_Event * depth)()
-        _call(self._setup, ctypes.c_ulong(depth), ctypes.byref(self._context))
+        self._under_way = 0
+        self._context = _take(depth)
 
     def submit(self, slot: int, descriptor: int, data: memoryview, offset: int) -> bool:
         """Hand over one write of whole pages; False where the kernel does not take it.
@@ -63,21 +65,26 @@ class Queue:
         request.nbytes, request.offset = len(data), offset
         pointer = ctypes.c_void_p(ctypes.addressof(request))
         try:
-            return _call(self._submit, self._context, ctypes.c_long(1), ctypes.byref(pointer)) == 1
+            taken = _call(self._submit, self._context, ctypes.c_long(1), ctypes.byref(pointer))
         except OSError as error:
             if error.errno in _REFUSALS:
                 return False
             raise
+        self._under_way += taken
+        return taken == 1
 
     def wait(self) -> list[tuple[int, int]]:
         """Wait for one write at least: the slot of each that is done, and its bytes or minus an errno."""
         most = ctypes.c_long(len(self._requests))
         count = _call(self._getevents, self._context, ctypes.c_long(1), most, self._events, None)
+        self._under_way -= count
         return [(event.data, event.result) for event in self._events[:count]]
 
     def close(self) -> None:
-        """Give it back, when all that is in the kernel's hands is done."""
-        _call(self._destroy, self._context)
+        """Return when nothing is in the kernel's hands any more."""
+        while self._under_way:
+            Queue.wait(self)
+        _idle.append(self._context)
 
 
 def is_available() -> bool:
@@ -89,7 +96,22 @@ def is_available() -> bool:
     return True
 
 
-def _numbers() -> tuple[int, int, int, int]:
+# Contexts are kept for the next file: io_destroy(2) takes 30 ms, until no processor can be looking at one any more.
+_idle: list[ctypes.c_ulong] = []
+os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's memory's
+
+
+def _take(depth: int) -> ctypes.c_ulong:
+    if depth > _DEPTH:
+        raise ValueError(f"a queue has at most {_DEPTH} writes in hand, not {depth}")
+    with suppress(IndexError):
+        return _idle.pop()
+    context = ctypes.c_ulong(0)
+    _call(_numbers()[0], ctypes.c_ulong(_DEPTH), ctypes.byref(context))
+    return context
+
+
+def _numbers() -> tuple[int, int, int]:
     if sys.platform != "linux" or platform.machine() not in _CALLS or sys.maxsize < 2**32:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     return _CALLS[platform.machine()]
