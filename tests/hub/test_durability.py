@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gits import Git, needs_git
 from hubs import TOKEN, ask, ndjson
 
 from perdure.hub.server import HubServer
@@ -105,3 +106,22 @@ def test_a_new_repository_is_synced_before_it_is_entered(
         if path.is_file():
             assert ("fsync", draft / path.relative_to(repo)) in watch.events[:named], path
     assert ("fsync", repo.parent) in watch.events[named:]
+
+
+@needs_git
+def test_a_push_by_git_moves_the_branch_only_over_synced_objects(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = Git(hub.url, tmp_path / "git")
+    git.clone("me/kept")
+    git.commit("clone", a="text")
+    watch = Watch(monkeypatch, tmp_path / "store")
+    git.run("push", "-q", "origin", "main", "main:new", at="clone")
+    acknowledged = len(watch.events)
+    moved = min(watch.events.index(("to", path)) for path in (tmp_path / "store").glob("repos/*/refs/heads/*"))
+    packs = [path for path in watch.new() if path.suffix in {".pack", ".idx"}]
+    assert len(packs) == 2
+    for path in packs:
+        assert watch.synced_before(moved, path), path
+    for path in watch.new():
+        assert watch.synced_before(acknowledged, path), path

@@ -93,10 +93,10 @@ def create_commit(call: Call) -> Response:
         if git.ref(ref) is None:
             raise revision_not_found(call.param("revision"))
         head = git.resolve(ref)
-        if header.parent and proposing:
-            head = git.resolve(header.parent)
-        elif header.parent and not head.id.startswith(header.parent.encode()):
-            raise branch_moved()
+        if header.parent and not head.id.startswith(header.parent.encode()):
+            if not proposing:
+                raise branch_moved()
+            head = git.resolve(header.parent)  # what is proposed may start from any commit
         editor = tree.TreeEditor(git, head.tree)
         blobs: dict[ObjectID, Writable] = {}
         for operation in operations:
