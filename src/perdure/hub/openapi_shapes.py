@@ -79,6 +79,7 @@ QUERIES: Final[dict[str, dict[str, Schema]]] = {
     "web.history.commits": {"p": _COUNT},
     "web.history.commit": {"p": _COUNT},
     "web.history.refs": {"p": _COUNT},
+    "web.talk.discussions": {"p": _COUNT},
 }  # fmt: skip
 QUERIES["web.home.repositories"] = QUERIES["web.home.namespace"] = {
     "kind": {"enum": ["model", "dataset"]}, "search": _TEXT, "sort": _TEXT, "p": _COUNT

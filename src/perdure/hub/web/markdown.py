@@ -142,7 +142,7 @@ def _parser() -> MarkdownIt:
 def _prepare(tokens: Sequence[Token]) -> None:
     """Ids for headings; alignment as an attribute, for styles are not let through; images of others as links."""
     seen: dict[str, int] = {}
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, following in zip(tokens, [*tokens, None][1:], strict=True):
         if token.type == "heading_open" and following is not None:
             slug = _slug(following.content)
             seen[slug] = seen.get(slug, -1) + 1
