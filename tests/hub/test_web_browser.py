@@ -119,8 +119,7 @@ def complaints(browser: Chrome) -> list[str]:
     return [message for message in entries if "status of 40" not in message]
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390], ids=["wide", "phone"])
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["wide-light", "phone-dark"])
 def test_pages_fit_ask_nobody_else_and_pass_the_accessibility_checks(
     browser: Chrome, url: str, width: int, dark: bool
 ) -> None:
