@@ -8,12 +8,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable
+from importlib.metadata import version
 from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-import perdure
 from perdure.hub.core import Access, Call
 from perdure.hub.endpoints import Handler, served
 from perdure.hub.openapi_shapes import ANSWERS, BODIES, ERROR, QUERIES
@@ -43,7 +43,7 @@ def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
             paths.setdefault(_PARAMETER.sub(r"{\1}", route.path), {})[method.lower()] = operation
     return {
         "openapi": "3.1.0",
-        "info": {"title": "perdure hub", "version": perdure.__version__, "description": _DESCRIPTION},
+        "info": {"title": "perdure hub", "version": version("perdure"), "description": _DESCRIPTION},
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
