@@ -99,3 +99,24 @@ def test_another_data_set_or_batch_size_is_refused(tmp_path: Path) -> None:
 def test_batches_in_any_order_are_refused() -> None:
     with pytest.raises(perdure.InvalidInput, match="in_order"):
         perdure.State(loader=DataLoader(data(), num_workers=1, in_order=False))
+
+
+@pytest.mark.parametrize("epoch", [2, 0])
+def test_a_sampler_that_was_set_to_another_epoch_is_told_of(
+    epoch: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make() -> tuple[Any, perdure.State]:
+        sampler = torch.utils.data.DistributedSampler(data(), num_replicas=2, rank=1)
+        loader: Any = DataLoader(data(), batch_size=4, sampler=sampler)
+        return loader, perdure.State(loader=loader)
+
+    loader, state = make()
+    loader.sampler.set_epoch(2)
+    with perdure.Checkpointer(tmp_path) as ckpt:
+        train(loader, 1, ckpt, state)
+    loader, state = make()
+    with perdure.Checkpointer(tmp_path) as ckpt:
+        ckpt.restore(state)
+        loader.sampler.set_epoch(epoch)
+        train(loader, 1)
+    assert ("interrupted in epoch 2" in caplog.text) == (epoch == 0)

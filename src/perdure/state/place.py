@@ -6,6 +6,7 @@ last batches (`perdure.state.workers`). An iterable dataset without it is read a
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,6 +18,7 @@ from torch.utils.data import IterableDataset
 from perdure.state import rng
 from perdure.state.workers import Note, Noting, Succession, has_state, state_of
 
+_log = logging.getLogger("perdure")
 _COUNTERS = ("epoch", "iteration", "initial_seed")  # of loaders and samplers, accelerate's too
 
 
@@ -100,8 +102,8 @@ class Place:
         """The inner loader's iterator, whose batches bring notes with them; of a restored epoch, from its place on."""
         resuming, self._resuming = self._resuming, None
         if resuming is None:
-            # Only now: accelerate has just given all ranks the sampler's generator of the first.
-            self._begin = {**(self._begin or {}), "rng": rng.cpu_state(), "generators": self._moment()["generators"]}
+            # Only now: accelerate has just given all ranks the sampler's generator of the first, and set its epoch.
+            self._begin = {**(self._begin or {}), "rng": rng.cpu_state(), **self._moment()}
             return Source(self, self._iterate(iterate, 0, {}))
         begin, iterable = resuming["begin"], isinstance(self.inner.dataset, IterableDataset)
         takes_up = self._can_take_up(iterable)
@@ -110,6 +112,9 @@ class Place:
         first, notes = (self._last + 1, self._notes) if takes_up else (0, _notes(begin["notes"]))
         if self.inner.persistent_workers:
             self.inner._iterator = None  # workers of before would go on from where they are
+
+        if not iterable and self._taken < len(index_sampler(self.inner)):
+            self._check_epoch(begin["counters"])
 
         def rewind() -> None:
             rng.set_cpu_state(begin["rng"])
@@ -133,6 +138,18 @@ class Place:
             rng.set_cpu_state(now)
             self._set_generators(resuming["now"]["generators"])
         return source
+
+    def _check_epoch(self, counters: dict[str, dict[str, int]]) -> None:
+        """Samplers shuffle by an epoch that the program sets, and it may have set another since we restored it."""
+        here = self._moment()["counters"]
+        for path, saved in counters.items():
+            then, now = saved.get("epoch"), here.get(path, {}).get("epoch")
+            if then != now:
+                _log.warning(
+                    "The run was interrupted in epoch %s of %s, which is now at epoch %s: the batches that follow are "
+                    "others. Call set_epoch(%s) before the loop goes on, as set_epoch(step // len(loader)) does.",
+                    then, path, now, then,
+                )  # fmt: skip
 
     def _iterate(self, iterate: Callable[[], Iterator[Any]], first: int, notes: dict[int, Note]) -> Iterator[Any]:
         inner = self.inner
