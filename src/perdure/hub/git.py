@@ -90,10 +90,13 @@ class GitRepo:
 
     def peel(self, sha: ObjectID) -> ObjectID:
         """The object an annotated tag is for, or the object itself."""
+        return self._peeled(sha).id
+
+    def _peeled(self, sha: ObjectID) -> ShaFile:
         obj = self.store[sha]
         while isinstance(obj, Tag):
             obj = self.store[obj.object[1]]
-        return obj.id
+        return obj
 
     def resolve(self, revision: str) -> Commit:
         """The commit a branch, tag, full ref or commit id names.
@@ -110,7 +113,7 @@ class GitRepo:
         for ref in candidates:
             sha = self._read_ref(ref)
             if sha is not None:
-                commit = self.store[self.peel(sha)]
+                commit = self._peeled(sha)
                 if isinstance(commit, Commit):
                     return commit
         if is_sha(name) and ObjectID(encoded) in self.store:
