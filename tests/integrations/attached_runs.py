@@ -82,7 +82,9 @@ def make_trainer(kind: str, out: str, *, lora: bool, stream: bool, forgetful: bo
     }  # fmt: skip
     say = [[{"role": "user", "content": q}] for q, _ in TEXT]
     answer = [[{"role": "assistant", "content": a}] for _, a in TEXT]
-    data = Dataset.from_dict({"prompt": say, **({} if kind == "grpo" else {"completion": answer})})
+    data = Dataset.from_dict({"prompt": say, **({} if kind in ("grpo", "rloo") else {"completion": answer})})
+    if kind == "kto":
+        data = data.add_column("label", [True, False] * (len(TEXT) // 2))
     if kind == "dpo":
         data = Dataset.from_dict({"prompt": say, "chosen": answer, "rejected": [*answer[1:], answer[0]]})
     common: dict[str, Any] = {
@@ -94,6 +96,11 @@ def make_trainer(kind: str, out: str, *, lora: bool, stream: bool, forgetful: bo
     if kind == "grpo":
         length = {"max_completion_length": 8, "num_generations": 2}
         return trl.GRPOTrainer(args=trl.GRPOConfig(**settings, **length), reward_funcs=rewarded, **common)
+    if kind == "rloo":
+        length = {"max_completion_length": 8, "num_generations": 2}
+        return trl.RLOOTrainer(args=trl.RLOOConfig(**settings, **length, beta=0.0), reward_funcs=rewarded, **common)
+    if kind == "kto":
+        return trl.KTOTrainer(args=trl.KTOConfig(**settings, max_length=64), ref_model=make_model(TOKENIZER), **common)
     if kind == "dpo":
         return trl.DPOTrainer(args=trl.DPOConfig(**settings, max_length=64), ref_model=make_model(TOKENIZER), **common)
     trainer = trl.SFTTrainer(args=trl.SFTConfig(**{"max_length": 64, **settings}), **common)
@@ -160,7 +167,7 @@ def digest(value: Any) -> str:
 
 def serve() -> None:
     """Fork a run for each line of standard input; print its status once it ended."""
-    for kind in ("sft", "dpo", "grpo"):  # imports what they import late
+    for kind in ("sft", "dpo", "kto", "grpo", "rloo"):  # imports what they import late
         make_trainer(kind, "/nonexistent", lora=kind == "sft", stream=False, forgetful=False, arguments={})
     for line in sys.stdin:
         child = os.fork()

@@ -29,6 +29,9 @@ CASES: dict[str, dict[str, Any]] = {
     "sft, 2 workers": {"forgetful": True, "dataloader_num_workers": 2},
     "sft, random collator": {"forgetful": True},
     "dpo": {"kind": "dpo"},
+    "kto": {"kind": "kto"},
+    "rloo": {"kind": "rloo", "gradient_accumulation_steps": 2, "num_iterations": 2},
+    "sft, stream, stopped in its second pass": {"stream": True, "max_steps": 16, "save_steps": 3},
     "grpo": {"kind": "grpo", "gradient_accumulation_steps": 2, "num_iterations": 2},
     "grpo, a batch of generations for several steps": {"kind": "grpo", "steps_per_generation": 3, "save_steps": 1},
 }
