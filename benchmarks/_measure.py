@@ -61,11 +61,11 @@ def measure(rows: Sequence[Row], rounds: int) -> None:
         for row in random.sample(rows, len(rows)):
             print(f"\r\033[K{number}/{rounds} {row.name}", end="", file=sys.stderr, flush=True)
             row.before()
-            resident = _settled_memory()
+            resident = settled_memory()
             start = time.perf_counter()
             blocked = row.run()
             seconds = time.perf_counter() - start
-            row.extra_memory = max(row.extra_memory, _status("VmHWM") - resident)
+            row.extra_memory = max(row.extra_memory, peak_memory() - resident)
             row.after()
             if number:
                 row.seconds.append(seconds)
@@ -73,7 +73,7 @@ def measure(rows: Sequence[Row], rounds: int) -> None:
     print("\r\033[K", end="", file=sys.stderr)
 
 
-def _settled_memory() -> int:
+def settled_memory() -> int:
     """Give back what is free, begin the peak anew, and return the bytes that are resident."""
     gc.collect()
     libc = ctypes.CDLL(None)
@@ -81,6 +81,11 @@ def _settled_memory() -> int:
         libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
+
+
+def peak_memory() -> int:
+    """The most bytes that were resident since `settled_memory`."""
+    return _status("VmHWM")
 
 
 def _status(name: str) -> int:

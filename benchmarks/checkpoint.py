@@ -1,4 +1,4 @@
-"""Durable saves and verified restores beside their peers and the disk's limit: scripts/bench checkpoint.
+"""Durable saves, verified restores, and what saving costs training, beside the disk's limit and their peers.
 
 Every save ends when the bytes, and the names of the files that hold them, are on the disk: peers that do not fsync
 are followed by one. Every restore ends with the bytes in the live parameters of a model.
@@ -6,10 +6,10 @@ are followed by one. Every restore ends with the bytes in the live parameters of
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
 import warnings
@@ -21,6 +21,7 @@ from typing import Any
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 import _measure
+import stall
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -49,25 +50,34 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="perdure-bench-", dir=options.dir))
     try:
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-        model = build(options.size)
-        state = untied(model)
-        nbytes = sum(tensor.nbytes for tensor in state.values())
-        print(f"{nbytes / 1e9:.2f} GB of bf16 in {len(state)} tensors, {options.rounds} rounds, {folder}")
-        figures = {}
-        for title, rows in (
-            ("durable save", saves(model, state, folder, nbytes)),
-            ("cold restore", restores(state, folder, drop_pages)),
-            ("warm restore", restores(state, folder, load_pages)),
-        ):
-            picked = _measure.chosen(rows, options.only)
-            _measure.measure(picked, options.rounds)
-            print(_measure.table(title, picked, nbytes), end="\n\n", flush=True)
-            figures[title] = _measure.document(picked, nbytes)
+        figures = moves(options, folder)
+        text, figures["training"] = stall.measure(folder / "training", options.rounds, options.only)
+        print(text)
         if options.json:
-            _measure.write_json(options.json, bytes=nbytes, rounds=options.rounds, **figures)
+            _measure.write_json(options.json, rounds=options.rounds, **figures)
     finally:
         shutil.rmtree(folder)
         dist.destroy_process_group()
+
+
+@torch.no_grad()
+def moves(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure saves and restores of one model, and print them; returns all figures."""
+    model = build(options.size)
+    state = untied(model)
+    nbytes = sum(tensor.nbytes for tensor in state.values())
+    print(f"{nbytes / 1e9:.2f} GB of bf16 in {len(state)} tensors, {options.rounds} rounds, {folder}")
+    figures: dict[str, Any] = {"bytes": nbytes}
+    for title, rows in (
+        ("durable save", saves(model, state, folder, nbytes)),
+        ("cold restore", restores(state, folder, drop_pages)),
+        ("warm restore", restores(state, folder, load_pages)),
+    ):
+        picked = _measure.chosen(rows, options.only)
+        _measure.measure(picked, options.rounds)
+        print(_measure.table(title, picked, nbytes), end="\n\n", flush=True)
+        figures[title] = _measure.document(picked, nbytes)
+    return figures
 
 
 def build(size: float) -> Any:
@@ -210,5 +220,4 @@ def void(_: object) -> None:
 
 
 if __name__ == "__main__":
-    with torch.no_grad():
-        sys.exit(main())
+    main()

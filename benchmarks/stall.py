@@ -1,140 +1,224 @@
-"""What one checkpoint costs training: the stall it causes, and the whole time it takes away.
+"""What a checkpoint costs training: the stall it causes, the training time it takes away, and the memory.
 
-Trains a transformer of about 55 M parameters with AdamW (0.66 GB of state). Blocks of steps with one save in them, one
-block for each way of saving, are interleaved with blocks without, in one process; medians over the rounds.
+Trains a Llama of 55 M parameters with AdamW (0.66 GB of state). Blocks of steps that begin with a save, one for each
+way of saving, alternate with blocks without; what a save costs is its block's time beyond that of the block before.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import logging
 import os
-import resource
+import random
+import re
 import shutil
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+
+import _measure
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from _disk import fsync_tree
+from _measure import peak_memory, settled_memory
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
 import perdure
 
-BLOCK = 4  # steps: enough for any of these to end within
+BLOCK = 4  # steps: enough for any of these to end within, and as good as "every so many steps"
+BATCH, LENGTH, VOCABULARY = 8, 128, 32_000
+
+
+def _nothing() -> None:
+    """There is nothing to wait for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A save that was begun: what a step must wait for before it changes the model, and what waits for the end."""
+
+    hold: Callable[[], object] = _nothing
+    end: Callable[[], object] = _nothing
+
+
+@dataclass(kw_only=True)
+class Way:
+    """A way of saving, and what each of its saves came to, in seconds; `begin` is given a folder that is not there."""
+
+    name: str
+    begin: Callable[[Path], Begun]
+    stall: Callable[[float], float] = lambda seen: seen  # of one that makes steps wait by hooks: what it says itself
+    stalls: list[float] = field(default_factory=list)
+    blocks: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+    extra_memory: int = 0
 
 
 class Training:
-    """A model that trains, a step at a time."""
+    """A model that trains, a step at a time; the Trainer is there for its checkpoints only."""
 
-    def __init__(self, batch: int) -> None:
-        layer = torch.nn.TransformerEncoderLayer(512, 8, 2048, dropout=0.1, batch_first=True)
-        self.model = torch.nn.Sequential(torch.nn.Embedding(32000, 512), torch.nn.TransformerEncoder(layer, 7),
-                                         torch.nn.Linear(512, 32000))  # fmt: skip
-        self.optimizer = torch.optim.AdamW(self.model.parameters())
-        self.tokens = torch.randint(32000, (batch, 128))
-        self.state = perdure.State(model=self.model, optimizer=self.optimizer)
+    def __init__(self, folder: Path) -> None:
+        from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-    def backward(self) -> None:
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            hidden_size=512, intermediate_size=2048, num_hidden_layers=9, num_attention_heads=8, vocab_size=VOCABULARY,
+            tie_word_embeddings=True,
+        )  # fmt: skip
+        self.model = LlamaForCausalLM(config)
+        arguments = TrainingArguments(str(folder), report_to=[], use_cpu=True, optim="adamw_torch", disable_tqdm=True)
+        self.trainer = Trainer(self.model, arguments)
+        self.trainer.create_optimizer_and_scheduler(num_training_steps=10_000)
+        self.model.train()
+        self.optimizer = self.trainer.optimizer
+        self.tokens = torch.randint(VOCABULARY, (BATCH, LENGTH))
+        self.state = perdure.State(model=self.model, optimizer=self.optimizer, scheduler=self.trainer.lr_scheduler)
+
+    def step(self, hold: Callable[[], object] = _nothing) -> float:
+        """One step; returns the seconds that `hold` took."""
         self.optimizer.zero_grad(set_to_none=False)
-        out = self.model(self.tokens)
-        torch.nn.functional.cross_entropy(out.view(-1, out.shape[-1]), self.tokens.view(-1)).backward()
+        self.model(input_ids=self.tokens, labels=self.tokens).loss.backward()
+        started = time.perf_counter()
+        hold()
+        held = time.perf_counter() - started
+        self.optimizer.step()
+        return held
 
     def state_dict(self) -> dict[str, Any]:
         model, optimizer = get_state_dict(self.model, self.optimizer)
         return {"model": model, "optimizer": optimizer}
 
 
-Saver = Callable[[Path], Callable[[], object]]  # begins a save; returns what waits for its end
-
-
-def ways(training: Training, ckpt: perdure.Checkpointer) -> dict[str, Saver]:
-    """Each way of saving, by name."""
+def ways(training: Training, ckpt: perdure.Checkpointer) -> list[Way]:
+    """The way that is none, and those that are compared."""
     count = iter(range(1, 10**9))
+    here = {"use_pinned_memory": False, "use_shared_memory": False, "use_non_blocking_copy": False}  # there is no GPU
+    stager = DefaultStager(StagingOptions(use_async_staging=True, **here))
 
-    def ours(folder: Path) -> Callable[[], object]:
+    def ours(folder: Path) -> Begun:
         ckpt.save(next(count), training.state, force=True)
-        return ckpt.wait
+        return Begun(end=ckpt.wait)
 
-    def torch_save(folder: Path) -> Callable[[], object]:
+    def torch_save(folder: Path) -> Begun:
         folder.mkdir()
-        with (folder / "state.pt").open("wb") as file:
-            torch.save({"model": training.model.state_dict(), "optimizer": training.optimizer.state_dict()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        return lambda: None
+        torch.save({"model": training.model.state_dict(), "optimizer": training.optimizer.state_dict()}, folder / "f")
+        fsync_tree(folder)
+        return Begun()
 
-    def dcp_save(folder: Path) -> Callable[[], object]:
+    def dcp_save(folder: Path) -> Begun:
         dcp.save(training.state_dict(), checkpoint_id=folder)
-        return lambda: None
+        return Begun()
 
-    def dcp_async(folder: Path) -> Callable[[], object]:
-        return dcp.async_save(training.state_dict(), checkpoint_id=folder).result  # type: ignore[union-attr]
+    def dcp_async(folder: Path) -> Begun:
+        response: Any = dcp.async_save(training.state_dict(), checkpoint_id=folder)
+        return Begun(end=response.result)
 
-    return {"perdure": ours, "torch.save": torch_save, "dcp.save": dcp_save, "dcp.async_save": dcp_async}
+    def dcp_async_staged(folder: Path) -> Begun:
+        response: Any = dcp.async_save(training.state_dict(), checkpoint_id=folder, async_stager=stager)
+        return Begun(hold=response.staging_completion.result, end=response.upload_completion.result)
+
+    def trainers_own(folder: Path) -> Begun:
+        training.trainer._save_checkpoint(training.model, trial=None)
+        return Begun()
+
+    return [
+        Way(name="perdure", begin=ours, stall=lambda seen: ckpt.saves[-1].stalled_seconds),
+        Way(name="dcp.async_save, async staging", begin=dcp_async_staged),
+        Way(name="dcp.async_save", begin=dcp_async),
+        Way(name="dcp.save", begin=dcp_save),
+        Way(name="torch.save + fsync", begin=torch_save),
+        Way(name="Trainer's own, no fsync", begin=trainers_own),
+    ]
 
 
-def block(training: Training, save: Saver | None, folder: Path) -> tuple[float, float]:
-    """Seconds that a block of steps takes, and the seconds that training lost in the call."""
-    started, lost, wait = time.perf_counter(), 0.0, None
-    for step in range(BLOCK):
-        training.backward()
-        training.optimizer.step()
-        if step == 0 and save is not None:
-            before = time.perf_counter()
-            wait = save(folder)
-            lost = time.perf_counter() - before
-    if wait is not None:
-        wait()
-    return time.perf_counter() - started, lost
+def block(training: Training, way: Way | None, folder: Path) -> float:
+    """Train a block of steps, with a save before the first if there is a way; returns its seconds."""
+    started, begun, stall = time.perf_counter(), Begun(), 0.0
+    if way is not None:
+        begun = way.begin(folder)
+        stall = time.perf_counter() - started
+    for _ in range(BLOCK):
+        stall += training.step(begun.hold)
+    begun.end()
+    seconds = time.perf_counter() - started
+    if way is not None:
+        way.stalls.append(way.stall(stall))
+    return seconds
+
+
+def measure(folder: Path, rounds: int, pattern: str) -> tuple[str, dict[str, Any]]:
+    """Train and save in `folder`; returns a table, and all figures."""
+    training, blocks = Training(folder / "trainer"), []
+    with perdure.Checkpointer(folder / "run") as ckpt:
+        found = [way for way in ways(training, ckpt) if re.search(pattern, way.name)]
+        for number in range(rounds + 1):  # the first warms up, and counts for memory only
+            for way in random.sample(found, len(found)):
+                print(f"\r\033[K{number}/{rounds} training, {way.name}", end="", file=sys.stderr, flush=True)
+                without = block(training, None, folder)
+                resident = settled_memory()
+                seconds = block(training, way, folder / "save")
+                way.extra_memory = max(way.extra_memory, peak_memory() - resident)
+                for left in ("save", "run", "trainer"):
+                    shutil.rmtree(folder / left, ignore_errors=True)
+                os.sync()
+                blocks.append(without)
+                if number:
+                    way.costs.append(seconds - without)
+                else:
+                    way.stalls.clear()
+    step = statistics.median(blocks) / BLOCK
+    print("\r\033[K", end="", file=sys.stderr)
+    return table(found, step), document(found, step)
+
+
+def table(found: Sequence[Way], step: float) -> str:
+    """The ways as text."""
+    width = max(len(way.name) for way in found)
+    title = f"one step: {step * 1e3:.0f} ms"
+    lines = [f"{title:{width}}     stall ms      (min - max)  whole cost ms      (min - max)  extra memory"]
+    for way in found:
+        stalls, costs = (_summary(values) for values in (way.stalls, way.costs))
+        lines.append(f"{way.name:{width}}  {stalls}  {costs}  {way.extra_memory / 2**20:8.0f} MiB")
+    return "\n".join(lines)
+
+
+def _summary(seconds: Sequence[float]) -> str:
+    least, middle, most = (1e3 * pick(seconds) for pick in (min, statistics.median, max))
+    return f"{middle:11.1f}  {f'({least:.0f} - {most:.0f})':>15}"
+
+
+def document(found: Sequence[Way], step: float) -> dict[str, Any]:
+    """The ways for JSON; seconds and bytes."""
+    return {
+        "step_seconds": step,
+        "steps_per_save": BLOCK,
+        "ways": [
+            {"name": way.name, "stalls": way.stalls, "costs": way.costs, "extra_memory_bytes": way.extra_memory}
+            for way in found
+        ],
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--dir", type=Path)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    torch.manual_seed(0)
-    training = Training(options.batch)
-    with TemporaryDirectory(dir=options.dir) as place, perdure.Checkpointer(Path(place) / "run") as ckpt:
-        found: dict[str, list[tuple[float, float]]] = {"nothing": []}
-        savers: dict[str, Saver | None] = {"nothing": None, **ways(training, ckpt)}
-        for number in range(options.rounds + 1):
-            for name, saver in savers.items():
-                folder = Path(place) / f"{name}-{number}"
-                whole, lost = block(training, saver, folder)
-                if name == "perdure":  # what the next step had to wait, too; the others copy all within the call
-                    lost = ckpt.saves[-1].stalled_seconds
-                for left in (folder, Path(place) / "run"):
-                    shutil.rmtree(left, ignore_errors=True)
-                if number:  # the first round warms up
-                    found.setdefault(name, []).append((whole, lost))
-    base = statistics.median(whole for whole, _ in found.pop("nothing"))
-    table = {
-        name: {
-            "stall_ms": statistics.median(lost for _, lost in rows) * 1e3,
-            "whole_ms": (statistics.median(whole for whole, _ in rows) - base) * 1e3,
-            "whole_spread_ms": (max(whole for whole, _ in rows) - min(whole for whole, _ in rows)) * 1e3,
-        }
-        for name, rows in found.items()
-    }
-    step = base / BLOCK * 1e3
-    print(f"one training step: {step:.0f} ms; medians of {options.rounds}; load {os.getloadavg()[0]:.1f}")
-    print(f"{'':16}{'stall ms':>10}{'whole cost ms':>15}{'spread':>10}")
-    for name, row in table.items():
-        print(f"{name:16}{row['stall_ms']:>10.1f}{row['whole_ms']:>15.0f}{row['whole_spread_ms']:>10.0f}")
-    for record in ckpt.saves:
-        print(f"  perdure: {record.nbytes / 1e9:.2f} GB, {record.gigabytes_per_second:.2f} GB/s durable, staged after "
-              f"{record.staged_seconds:.2f} s, stalled {record.stalled_seconds * 1e3:.1f} ms")  # fmt: skip
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak memory of the process: {peak:.0f} MiB")
+    options = _measure.arguments(__doc__.splitlines()[0])
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    with tempfile.TemporaryDirectory(prefix="perdure-bench-", dir=options.dir) as folder:
+        text, figures = measure(Path(folder), options.rounds, options.only)
+    print(text)
     if options.json:
-        options.json.write_text(json.dumps({"step_ms": step, "ways": table}, indent=1))
+        _measure.write_json(options.json, rounds=options.rounds, training=figures)
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
