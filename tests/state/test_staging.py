@@ -12,7 +12,7 @@ from perdure.state.staging import Spill, Staging
 
 def staging(budget: int) -> Staging:
     spill = Spill(budget)
-    spill.prepare(budget)
+    spill.prepare(budget, pinned=False)
     return Staging(spill)
 
 
@@ -100,14 +100,42 @@ def test_a_change_before_the_step_fails_the_save_too() -> None:
         here.check()
 
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_bytes_of_a_device_are_of_the_moment_of_the_save() -> None:
-    tensor = torch.arange(CHUNK, dtype=torch.int32, device="cuda")
+@needs_cuda
+@pytest.mark.parametrize("room", [0, 1, 4], ids=["no room", "room for half", "room for all"])
+def test_bytes_of_a_device_are_of_the_moment_of_the_save(room: int) -> None:
+    tensor = torch.arange(CHUNK // 2, dtype=torch.int32, device="cuda")
     expected = tensor.cpu().numpy().tobytes()
-    here = staging(2 * len(expected))
+    here = Staging(Spill(room * CHUNK))
+    extents = [here.extent("w", tensor, live=True), here.extent("t", tensor.view(2, -1).t(), live=True)]
+    writer = threading.Thread(target=lambda: out.extend(content(extent, len(expected)) for extent in extents))
+    out: list[bytes] = []
+    writer.start()
+    here.drain()
+    tensor.zero_()
+    writer.join()
+    assert out[0] == expected
+    assert out[1] == torch.arange(CHUNK // 2, dtype=torch.int32).view(2, -1).t().contiguous().numpy().tobytes()
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_the_processor_does_not_wait_for_a_device() -> None:
+    tensor = torch.arange(CHUNK // 4, dtype=torch.int32, device="cuda")
+    expected = tensor.cpu().numpy().tobytes()
+    here = Staging(Spill(2 * CHUNK))
+    here.make_room()
+    torch.cuda._sleep(2**30)  # type: ignore[no-untyped-call]
+    tensor.add_(0)
     extent = here.extent("w", tensor, live=True)
     here.drain()
     tensor.zero_()
+    busy = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    busy.record()
+    assert not busy.query(), "the device was waited for"
     assert content(extent, len(expected)) == expected
-    here.check()
+    torch.cuda.synchronize()
+    assert not tensor.any()

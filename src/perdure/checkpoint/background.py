@@ -91,7 +91,7 @@ class Save:
     def _run(self) -> None:
         staging = self.snapshot.staging
         try:
-            self._spill.prepare(staging.room)
+            staging.make_room()
             manifest, told = write(self.snapshot, self.path, threads=self._threads)
             self._then(self, manifest, told)
         except BaseException as error:  # for whoever asks next: nobody listens on this thread

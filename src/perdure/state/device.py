@@ -24,6 +24,27 @@ class Fetcher:
                 event.record()
                 self._streams[device] = torch.cuda.Stream(device), event  # type: ignore[no-untyped-call]
 
+    @property
+    def on_device(self) -> bool:
+        """Whether any tensor is on a device."""
+        return bool(self._streams)
+
+    def queue(self, tensor: torch.Tensor, target: memoryview) -> torch.cuda.Event:
+        """Queue the copy of a device tensor's bytes, row-major, into pinned memory; returns what tells of its end."""
+        stream, event = self._streams[tensor.device]
+        with torch.cuda.stream(stream):
+            stream.wait_event(event)
+            here = tensor.resolve_conj().resolve_neg().contiguous()
+            torch.frombuffer(target, dtype=torch.uint8).copy_(here.reshape(-1).view(torch.uint8), non_blocking=True)
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record(stream)
+        return done
+
+    def hold_back(self) -> None:
+        """Have what is queued on each device from now on wait for the copies; the caller does not wait."""
+        for device, (stream, _) in self._streams.items():
+            torch.cuda.current_stream(device).wait_stream(stream)
+
     def __call__(self, tensor: torch.Tensor) -> memoryview:
         """The tensor's bytes, row-major, in new host memory; complete on return."""
         if tensor.device.type != "cuda":

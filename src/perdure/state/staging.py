@@ -29,17 +29,27 @@ class Spill:
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._slab = memoryview(b"")
+        self._pinned = False
         self._used = 0
         self._lock = threading.Lock()
 
-    def prepare(self, wanted: int) -> None:
-        """Have memory for `wanted` bytes, as far as the budget goes, and touched: only then is copying into it fast."""
+    def prepare(self, wanted: int, *, pinned: bool) -> None:
+        """Have memory for `wanted` bytes, as far as the budget goes, and touched: only then is copying into it fast.
+
+        Args:
+            pinned: Devices copy into it while the processor goes on.
+        """
         size = min(wanted, self._budget)
         with self._lock:
-            if size > len(self._slab):
+            if size <= len(self._slab) and self._pinned >= pinned:
+                return
+            if pinned:
+                self._slab = torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy().data
+            else:
                 slab = make_slab(size)
                 np.frombuffer(slab, np.uint8)[::PAGE] = 0
                 self._slab = slab
+            self._pinned = pinned
 
     def take(self, nbytes: int) -> memoryview | None:
         """Room for `nbytes`, or None when there is no more."""
@@ -103,20 +113,20 @@ class Staging:
 
         return Extent(nbytes, read_into)
 
-    @property
-    def room(self) -> int:
-        """Room that all live tensors together would take in a `Spill`."""
-        return sum(_rounded(piece.nbytes) for piece in self._pieces)
+    def make_room(self) -> None:
+        """Have memory set aside for what the writer will not have got to."""
+        self._spill.prepare(sum(_rounded(piece.nbytes) for piece in self._pieces), pinned=self.fetch.on_device)
 
     def drain(self) -> float:
         """Return when live tensors may change; how many seconds that took."""
         if self._drained:
             return 0.0
         started = time.perf_counter()
-        self._spill.prepare(self.room)
+        self.make_room()
         for piece in reversed(self._pieces):
             if self._stopped or not piece.spill(self._spill):
                 break
+        self.fetch.hold_back()
         with self._changed:
             while self._live and not self._stopped:
                 self._changed.wait()
@@ -162,7 +172,7 @@ class Staging:
 class _Piece:
     """Bytes that are taken together: one chunk of a tensor, or a tensor that has to be put in order first."""
 
-    __slots__ = ("_bytes", "_left", "_live", "_lock", "_staging", "_start", "_tensor", "nbytes")
+    __slots__ = ("_bytes", "_left", "_live", "_lock", "_ready", "_staging", "_start", "_tensor", "nbytes")
 
     def __init__(self, staging: Staging, tensor: torch.Tensor, start: int, nbytes: int, live: bool) -> None:
         self.nbytes = nbytes
@@ -170,6 +180,7 @@ class _Piece:
         self._tensor: torch.Tensor | None = tensor
         self._start = start
         self._bytes: memoryview | None = None
+        self._ready: torch.cuda.Event | None = None  # tells when a device has copied them
         self._left = nbytes
         self._live = live
         self._lock = threading.Lock()
@@ -180,6 +191,7 @@ class _Piece:
                 self._bytes, own = self._fetch()
                 if own:
                     self._leave()
+            self._await()
             copy(out, self._bytes[start : start + len(out)])
             self._left -= len(out)
             if not self._left:
@@ -194,23 +206,38 @@ class _Piece:
             target = room.take(self.nbytes)
             if target is None:
                 return False
-            copy(target, self._bytes or self._fetch()[0])
+            if self._bytes is None and self._tensor.device.type == "cuda":
+                self._ready = self._staging.fetch.queue(self._source(self._tensor), target)
+            else:
+                copy(target, self._bytes or self._fetch()[0])
             self._bytes = target
             self._leave()
         return True
 
     def close(self) -> None:
         with self._lock:
+            self._await()
             self._tensor = self._bytes = None
 
     def _fetch(self) -> tuple[memoryview, bool]:
         """The bytes in host memory, and whether that is a copy of our own."""
         tensor = self._tensor
         assert tensor is not None, "asked for a byte twice"
+        source = self._source(tensor)
+        if source is tensor or tensor.device.type != "cpu":
+            return self._staging.fetch(source), True
+        return source.numpy().data, False
+
+    def _source(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The piece of the tensor, as bytes; all of the tensor where it has to be put in order first."""
         if not _in_order(tensor):
-            return self._staging.fetch(tensor), True
-        flat = tensor.reshape(-1).view(torch.uint8)[self._start : self._start + self.nbytes]
-        return (flat.numpy().data, False) if tensor.device.type == "cpu" else (self._staging.fetch(flat), True)
+            return tensor
+        return tensor.reshape(-1).view(torch.uint8)[self._start : self._start + self.nbytes]
+
+    def _await(self) -> None:
+        if self._ready is not None:
+            self._ready.synchronize()
+            self._ready = None
 
     def _leave(self) -> None:
         self._tensor = None
