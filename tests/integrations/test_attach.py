@@ -139,3 +139,20 @@ def test_a_plain_trainer_and_what_is_none(model: LlamaForCausalLM, arguments: Ca
     assert [info.state for info in perdure.checkpoints(one.args.output_dir)] == ["whole", "whole"]
     with pytest.raises(perdure.InvalidInput, match="takes a transformers Trainer"):
         perdure.attach(model)
+
+
+def test_a_trainer_that_adds_to_its_checkpoints_finds_them(
+    model: LlamaForCausalLM, arguments: Callable[..., Any]
+) -> None:
+    from transformers import TrainingArguments
+
+    class Annotating(Trainer):
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            super()._save_checkpoint(model, trial)
+            (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / "note.txt").write_text("mine")
+
+    data = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}] * 8
+    one = Annotating(model, TrainingArguments(**arguments(save_strategy="steps", save_steps=1)), train_dataset=data)
+    perdure.attach(one)
+    one.train()
+    assert (Path(one.args.output_dir) / "checkpoint-2" / "note.txt").read_text() == "mine"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
 import logging
-import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
-from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import has_length
 
 from perdure.checkpoint.background import now
@@ -27,10 +23,10 @@ from perdure.checkpoint.restore import restore_from
 from perdure.checkpoint.snapshot import FOLDER
 from perdure.checks.verify import verify
 from perdure.errors import StateMismatch
-from perdure.folder.paths import resolve
 from perdure.format.manifest import read_manifest
 from perdure.format.names import MANIFEST
 from perdure.integrations import attach_resume
+from perdure.integrations import attach_trainer_state as trainer_state
 from perdure.integrations.attach_rotation import Rotation
 from perdure.integrations.attach_state import Arguments, Progress
 from perdure.state import rng
@@ -187,17 +183,6 @@ class Run:
         assert self._generators is not None, "restored from ours"
         return self._generators
 
-    def restore_callbacks(self) -> None:
-        """Have the callbacks that are here take the state that was saved of their like."""
-        waiting = {
-            name: deque(states if isinstance(states, list) else [states])
-            for name, states in self._trainer.state.stateful_callbacks.items()
-        }
-        for callback in reversed(self._trainer.callback_handler.callbacks):
-            # Each save adds to the states of several callbacks of one class: theirs are the last.
-            if states := waiting.get(type(callback).__name__):
-                vars(callback).update(states.pop().get("attributes", {}))
-
     def refuse_what_fails(self, load: Callable[[], object]) -> None:
         """Load from a checkpoint that the Trainer wrote; what does not fit the optimizer is told in words.
 
@@ -245,44 +230,18 @@ class Run:
         trainer = self._trainer
         state = trainer.state
         self._ckpt.wait()
-        self._note_best()
-        self._note_callbacks()
-        text = json.dumps(dataclasses.asdict(state), indent=2, sort_keys=True) + "\n"
-        metrics = {
-            name: value
-            for entry in state.log_history
-            if entry["step"] == state.global_step
-            for name, value in entry.items()
-            if name != "step" and isinstance(value, (int, float))
-        }
+        best = trainer_state.note_best(trainer, self._folder)
+        self._rotation.best = trainer_state.step_of(Path(best), self._ckpt.path) if best else None
+        trainer_state.note_callbacks(trainer)
         self._ckpt.save(
-            state.global_step, self._saved, metrics=metrics, epoch=state.epoch, force=True,
-            files={attach_resume.TRAINER_STATE: text.encode()},
+            state.global_step, self._saved, metrics=trainer_state.metrics(state), epoch=state.epoch, force=True,
+            files={attach_resume.TRAINER_STATE: trainer_state.encode(state)},
         )  # fmt: skip
         self._latest = state.global_step
         if self._schedule is not None:
             self._schedule.saved(state.global_step, state.epoch)
         if self._must_be_there():
             self._ckpt.wait()
-
-    def _note_best(self) -> None:
-        trainer, state = self._trainer, self._trainer.state
-        if trainer.args.save_strategy != "no" and state.best_global_step:
-            path = f"{self._folder}/checkpoint-{state.best_global_step}"  # to the letter what the trainer writes
-            if state.best_global_step == state.global_step or Path(path).exists():
-                state.best_model_checkpoint = path
-        best = state.best_model_checkpoint
-        self._rotation.best = _step_of(Path(best), self._ckpt.path) if best else None
-
-    def _note_callbacks(self) -> None:
-        trainer, noted = self._trainer, self._trainer.state.stateful_callbacks
-        for callback in [*trainer.callback_handler.callbacks, trainer.control]:
-            if isinstance(callback, ExportableState):
-                name, state = type(callback).__name__, callback.state()
-                if isinstance(noted[name], list):
-                    noted[name].append(state)
-                else:
-                    noted[name] = state
 
     def _must_be_there(self) -> bool:
         """Whether a class in between adds files of its own to the checkpoint, and so has to find it."""
@@ -337,10 +296,3 @@ class Run:
 def _saves_on_signals(callback: object) -> bool:
     """Whether it is the callback of `enable_jit_checkpoint`, which saves in the middle of a step."""
     return type(callback).__name__ == "JITCheckpointCallback"
-
-
-def _step_of(path: Path, run: Path) -> int | None:
-    """The step of a checkpoint of the run in the folder `run`; paths may be relative, or lead through links."""
-    path = resolve(path)
-    match = re.fullmatch(r"checkpoint-(\d{1,18})", path.name)
-    return int(match[1]) if match and path.parent == run else None

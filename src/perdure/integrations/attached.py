@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer
 
 from perdure.integrations.attach_run import Run
+from perdure.integrations.attach_trainer_state import restore_callbacks
 
 if TYPE_CHECKING:
     from perdure.integrations.attach import Attachment
@@ -91,4 +92,4 @@ class AttachedTrainer(Trainer):  # type: ignore[misc]
         if self.args.restore_callback_states_from_checkpoint:
             super()._load_callback_state()
         else:
-            self._run.restore_callbacks()
+            restore_callbacks(self)
