@@ -202,11 +202,12 @@ class Recorder:
         self._watch(patch, Disk, "write", lambda count, disk, descriptor, data, offset: self._note(
             "write", descriptor, detail=(offset, bytes(data[:count]))))  # fmt: skip
         handed: dict[tuple[int, int], tuple[int, int, memoryview]] = {}
-        self._watch(patch, Queue, "submit", lambda taken, queue, slot, descriptor, data, offset: handed.update(
-            {(id(queue), slot): (descriptor, offset, data)}))  # fmt: skip
+        self._watch(patch, Queue, "submit", lambda taken, queue, slot, descriptor, data, offset, *, reading: (
+            reading or handed.update({(id(queue), slot): (descriptor, offset, data)})))  # fmt: skip
         self._watch(patch, Queue, "wait", lambda done, queue: [
             self._note("write", descriptor, detail=(offset, bytes(data[:count])))
-            for slot, count in done for descriptor, offset, data in [handed[id(queue), slot]]])  # fmt: skip
+            for slot, count in done if (id(queue), slot) in handed
+            for descriptor, offset, data in [handed.pop((id(queue), slot))]])  # fmt: skip
         self._watch(patch, Disk, "allocate", lambda made, disk, descriptor, size: self._note(
             "write", descriptor, detail=(0, bytes(size))))  # fmt: skip
         self._watch(patch, commit, "exchange", lambda done, one, other: done and self._note("exchange", one, other))

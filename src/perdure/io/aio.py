@@ -1,8 +1,8 @@
-"""Writes that the kernel carries out while their thread goes on: Linux's native asynchronous I/O, `io_submit(2)`.
+"""Reads and writes that the kernel carries out while their thread goes on: native asynchronous I/O, `io_submit(2)`.
 
-A thread that waits for each of its writes has to be woken after it, and on busy cores it wakes late, so that the disk
+A thread that waits for each of them has to be woken after it, and on busy cores it wakes late, so that the disk
 runs dry. One that only hands writes over keeps many in hand. It needs files opened around the page cache; with others
-the kernel does the write within the call. (`io_uring` would do the same, but containers often forbid it.)
+the kernel does the work within the call. (`io_uring` would do the same, but containers often forbid it.)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import cache
 
 # Numbers of io_setup, io_submit and io_getevents: asm/unistd_64.h, and asm-generic/unistd.h.
 _CALLS = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4), "riscv64": (0, 2, 4)}
-_PWRITE = 1  # IOCB_CMD_PWRITE in linux/aio_abi.h, where the two structures below are from
+_PREAD, _PWRITE = 0, 1  # IOCB_CMD_… in linux/aio_abi.h, where the two structures below are from
 _DEPTH = 32  # the most that one queue has in hand
 _REFUSALS = (errno.EAGAIN, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP)
 
@@ -39,7 +39,7 @@ class _Event(ctypes.Structure):
 
 
 class Queue:
-    """Up to `depth` writes in the kernel's hands; for one thread.
+    """Up to `depth` reads or writes in the kernel's hands; for one thread.
 
     Raises:
         OSError: The system has none to give.
@@ -52,15 +52,15 @@ class Queue:
         self._under_way = 0
         self._context = _take(depth)
 
-    def submit(self, slot: int, descriptor: int, data: memoryview, offset: int) -> bool:
-        """Hand over one write of whole pages; False where the kernel does not take it.
+    def submit(self, slot: int, descriptor: int, data: memoryview, offset: int, *, reading: bool = False) -> bool:
+        """Hand over the write, or the reading, of whole pages; False where the kernel does not take it.
 
         Args:
             slot: Which of the `depth` requests to use; it is in use until `wait` returns it.
-            data: Must stay as it is until then.
+            data: Must be left alone until then.
         """
         request = self._requests[slot]
-        request.data, request.opcode, request.descriptor = slot, _PWRITE, descriptor
+        request.data, request.opcode, request.descriptor = slot, _PREAD if reading else _PWRITE, descriptor
         request.address = ctypes.addressof(ctypes.c_char.from_buffer(data))
         request.nbytes, request.offset = len(data), offset
         pointer = ctypes.c_void_p(ctypes.addressof(request))
@@ -74,7 +74,7 @@ class Queue:
         return taken == 1
 
     def wait(self) -> list[tuple[int, int]]:
-        """Wait for one write at least: the slot of each that is done, and its bytes or minus an errno."""
+        """Wait for one at least: the slot of each that is done, and how many bytes it moved, or minus an errno."""
         most = ctypes.c_long(len(self._requests))
         count = _call(self._getevents, self._context, ctypes.c_long(1), most, self._events, None)
         self._under_way -= count
@@ -103,7 +103,7 @@ os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's memory'
 
 def _take(depth: int) -> ctypes.c_ulong:
     if depth > _DEPTH:
-        raise ValueError(f"a queue has at most {_DEPTH} writes in hand, not {depth}")
+        raise ValueError(f"a queue has at most {_DEPTH} requests in hand, not {depth}")
     with suppress(IndexError):
         return _idle.pop()
     context = ctypes.c_ulong(0)

@@ -6,8 +6,8 @@ processor's cache, and moves each slab with one positional call around the page 
 written by whoever completes it. Where a filesystem refuses to go around the cache, as tmpfs and some network
 filesystems do, everything goes through it; only the speed differs.
 
-Writes are handed to the kernel, so that a thread for each core keeps all slabs on their way. Where it does not take
-them, and for reading, there is a thread for each slab.
+All this is handed to the kernel, so that a thread for each core keeps all slabs on their way. Where it does not take
+it, there is a thread for each slab.
 
 What is written or read in each place is known from the sizes alone, so threads never wait for one another.
 """
@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -28,9 +26,9 @@ from perdure.io.digest import of_chunks
 from perdure.io.disk import DISK, Disk
 from perdure.io.durable import Written
 from perdure.io.file import File, open_file
-from perdure.io.lane import Lane
+from perdure.io.lane import ReadLane, WriteLane
 from perdure.io.plan import Task, plan
-from perdure.io.workers import PAGE, SLAB, make_slab, share_out
+from perdure.io.workers import PAGE, SLAB, share_out
 
 BUDGET = 128 * 2**20
 _SLABS = 24  # the disk has to have more in hand than it is working on
@@ -98,15 +96,14 @@ def write(
     digests: dict[tuple[int, int], bytes] = {}
     with open_file(path, disk, writing=True) as file:
         disk.allocate(file.descriptor, offsets[-1])
-        slabs, size = _slabs(budget)
-        lanes = min(slabs, threads or ((os.cpu_count() or 1) if file.queues else slabs))
+        lanes, depth, size = _lanes(file, budget, threads)
 
-        @contextmanager
-        def writer() -> Iterator[Callable[[Task], None]]:
-            with Lane(file, depth=slabs // lanes, size=size) as lane:
-                yield partial(_write_task, lane, extents, digests)
+        def work(tasks: Iterator[Task]) -> None:
+            with WriteLane(file, depth=depth, size=size) as lane:
+                for task in tasks:
+                    _write_task(lane, extents, digests, task)
 
-        share_out(tasks, writer, lanes)
+        share_out(tasks, work, lanes)
         file.finish()
         disk.fsync(file.descriptor)
     return Written(offsets[-1], _combined(digests, len(extents)))
@@ -140,21 +137,24 @@ def read(
     tasks = list(plan([(extent.offset, extent.nbytes) for extent in extents]))
     digests: dict[tuple[int, int], bytes] = {}
     with open_file(path, disk, writing=False, cached=cached) as file:
-        slabs, size = _slabs(budget)
+        lanes, depth, size = _lanes(file, budget, None)
 
-        @contextmanager
-        def reader() -> Iterator[Callable[[Task], None]]:
-            yield partial(_read_task, file, extents, digests, make_slab(size))
+        def work(tasks: Iterator[Task]) -> None:
+            with ReadLane(file, tasks, depth=depth, size=size) as lane:
+                for task in lane.tasks():
+                    _read_task(lane, extents, digests, task)
 
-        share_out(tasks, reader, slabs)
+        share_out(tasks, work, lanes)
     return _combined(digests, len(extents))
 
 
-def _slabs(budget: int) -> tuple[int, int]:
-    """How many slabs, and of how many bytes; one of a page is the least."""
+def _lanes(file: File, budget: int, threads: int | None) -> tuple[int, int, int]:
+    """How many lanes, of how many slabs, of how many bytes; one slab of a page is the least."""
     if budget < SLAB:
-        return 1, max(PAGE, budget - budget % PAGE)
-    return min(_SLABS, budget // SLAB), SLAB
+        return 1, 1, max(PAGE, budget - budget % PAGE)
+    slabs = min(_SLABS, budget // SLAB)
+    lanes = min(slabs, threads or ((os.cpu_count() or 1) if file.queues else slabs))
+    return lanes, slabs // lanes if file.queues else 1, SLAB
 
 
 def _combined(digests: dict[tuple[int, int], bytes], count: int) -> tuple[bytes, ...]:
@@ -164,7 +164,7 @@ def _combined(digests: dict[tuple[int, int], bytes], count: int) -> tuple[bytes,
     return tuple(map(of_chunks, chunks))
 
 
-def _write_task(lane: Lane, extents: Sequence[Extent], digests: dict[tuple[int, int], bytes], task: Task) -> None:
+def _write_task(lane: WriteLane, extents: Sequence[Extent], digests: dict[tuple[int, int], bytes], task: Task) -> None:
     slab, offset = lane.slab(), task.offset
     filled = begin = offset % PAGE  # so that what lies on a page of the file lies on a page of memory
     for piece in task.pieces:
@@ -184,22 +184,15 @@ def _write_task(lane: Lane, extents: Sequence[Extent], digests: dict[tuple[int, 
 
 
 def _read_task(
-    file: File, extents: Sequence[ReadExtent], digests: dict[tuple[int, int], bytes], slab: memoryview, task: Task
+    lane: ReadLane, extents: Sequence[ReadExtent], digests: dict[tuple[int, int], bytes], task: Task
 ) -> None:
-    position = filled = 0  # of the slab: where the next bytes are, and where they end
-    offset, end = task.offset - task.offset % PAGE, task.offset + task.nbytes
-    skip = task.offset - offset
+    block = lane.read()[task.offset % PAGE :] if task.nbytes else memoryview(b"")
     for piece in task.pieces:
         hasher, done = blake3(), 0
         while done < piece.nbytes:
-            if position == filled:
-                filled = min(len(slab), end - offset)
-                file.read(slab[: filled + -filled % PAGE], offset, filled)
-                position, skip = skip, 0
-                offset += filled
-            data = slab[position : min(filled, position + piece.nbytes - done)]
+            block = block or lane.read()
+            data, block = block[: piece.nbytes - done], block[piece.nbytes - done :]
             hasher.update(data)
             extents[piece.extent].write_from(piece.start + done, data)
             done += len(data)
-            position += len(data)
         digests[piece.extent, piece.start] = hasher.digest()

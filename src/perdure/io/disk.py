@@ -64,11 +64,11 @@ class Disk:
 
     @property
     def queues(self) -> bool:
-        """Whether writes can be handed to the kernel."""
+        """Whether reads and writes can be handed to the kernel."""
         return _queues()
 
     def queue(self, depth: int) -> Queue | None:
-        """Room for `depth` writes in the kernel's hands; None where the system has no more to give."""
+        """Room for `depth` requests in the kernel's hands; None where the system has no more to give."""
         try:
             return Queue(depth)
         except OSError:

@@ -28,11 +28,11 @@ class File:
 
     @property
     def queues(self) -> bool:
-        """Whether writes can be handed to the kernel."""
+        """Whether reads and writes can be handed to the kernel."""
         return self.around is not None and self._disk.queues
 
     def queue(self, depth: int) -> Queue | None:
-        """Room for `depth` writes in the kernel's hands, for one thread; None where there is none."""
+        """Room for `depth` requests in the kernel's hands, for one thread; None where there is none."""
         return self._disk.queue(depth) if self.queues else None
 
     def keep_parts(self, data: memoryview, offset: int) -> tuple[memoryview, int]:

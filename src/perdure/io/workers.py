@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import mmap
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 PAGE = 4096  # what direct I/O asks of offsets, lengths and memory: a multiple of any disk's block in use
@@ -33,33 +33,29 @@ def make_slab(nbytes: int) -> memoryview:
     return memoryview(memory)[begin : begin + nbytes]
 
 
-def share_out(
-    tasks: Iterable[T], worker: Callable[[], AbstractContextManager[Callable[[T], None]]], count: int
-) -> None:
-    """Do every task, in order of their beginning, on up to `count` threads.
+def share_out(tasks: Iterable[T], work: Callable[[Iterator[T]], None], count: int) -> None:
+    """Call `work` on up to `count` threads, each with an iterator that brings it tasks, in order, until none is left.
 
     The calling thread works too, so that where the system refuses more threads the work is done nevertheless.
 
-    Args:
-        worker: Makes what does tasks on one thread; it is left when there are no more, or one failed.
-
     Raises:
-        BaseException: The first that a worker raised on any thread; no task is begun after it, and none is running
-            when it is raised.
+        BaseException: The first that `work` raised on any thread; no task is handed out after it, and none is worked
+            on when it is raised.
     """
     waiting = list(tasks)
     waiting.reverse()
     errors: list[BaseException] = []
 
+    def hand_out() -> Iterator[T]:
+        while not errors:
+            try:
+                yield waiting.pop()
+            except IndexError:
+                return
+
     def labour() -> None:
         try:
-            with worker() as work:
-                while not errors:
-                    try:
-                        task = waiting.pop()
-                    except IndexError:
-                        break
-                    work(task)
+            work(hand_out())
         except BaseException as error:
             errors.append(error)
 
