@@ -1,7 +1,7 @@
 """What a checkpoint costs training: the stall it causes, the training time it takes away, and the memory.
 
 Trains a Llama of 55 M parameters with AdamW (0.66 GB of state). Blocks of steps that begin with a save, one for each
-way of saving, alternate with blocks without; what a save costs is its block's time beyond that of the block before.
+way of saving, alternate with blocks without; what a save costs is its block's time beyond that of the block before, and so for memory.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from torch.distributed.checkpoint.state_dict import get_state_dict
 
 import perdure
 
-BLOCK = 4  # steps: enough for any of these to end within, and as good as "every so many steps"
-BATCH, LENGTH, VOCABULARY = 8, 128, 32_000
+BLOCK = 3  # steps: enough for any of these to end within, and as good as "every so many steps"
+BATCH, LENGTH, VOCABULARY = 4, 128, 32_000
 
 
 def _nothing() -> None:
@@ -163,10 +163,12 @@ def measure(folder: Path, rounds: int, pattern: str) -> tuple[str, dict[str, Any
         for number in range(rounds + 1):  # the first warms up, and counts for memory only
             for way in random.sample(found, len(found)):
                 print(f"\r\033[K{number}/{rounds} training, {way.name}", end="", file=sys.stderr, flush=True)
+                resident = settled_memory()
                 without = block(training, None, folder)
+                usual = peak_memory() - resident
                 resident = settled_memory()
                 seconds = block(training, way, folder / "save")
-                way.extra_memory = max(way.extra_memory, peak_memory() - resident)
+                way.extra_memory = max(way.extra_memory, peak_memory() - resident - usual)
                 for left in ("save", "run", "trainer"):
                     shutil.rmtree(folder / left, ignore_errors=True)
                 os.sync()
