@@ -1,7 +1,8 @@
 """What a checkpoint costs training: the stall it causes, the training time it takes away, and the memory.
 
 Trains a Llama of 55 M parameters with AdamW (0.66 GB of state). Blocks of steps that begin with a save, one for each
-way of saving, alternate with blocks without; what a save costs is its block's time beyond that of the block before, and so for memory.
+way of saving, alternate with blocks without; what a save costs, in time and memory, is what its block takes beyond the
+block before.
 """
 
 from __future__ import annotations
