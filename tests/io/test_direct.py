@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -495,3 +496,42 @@ def test_a_plan_covers_every_byte_once(extents: list[tuple[int, int]]) -> None:
             covered[piece.extent] += piece.nbytes
             position += piece.nbytes
     assert [covered[index] for index in range(len(extents))] == [nbytes for _, nbytes in offsets]
+
+
+@needs_queues
+def test_an_interruption_at_any_moment_hangs_nothing_and_leaves_nothing_in_hand(tmp_path: Path, no_leaks: None) -> None:
+    parts = some((100, CHUNK + 5, SLAB))
+
+    class Interrupted(Queue):
+        """Is interrupted behind its `at`th call, before anybody hears what came of it."""
+
+        calls, at = 0, 0
+
+        def submit(self, *args: Any, **kwargs: Any) -> bool:
+            return self.interrupt(super().submit(*args, **kwargs))
+
+        def wait(self) -> list[tuple[int, int]]:
+            return self.interrupt(super().wait())
+
+        def interrupt(self, result: Any) -> Any:
+            Interrupted.calls += 1
+            if Interrupted.calls == self.at:
+                raise KeyboardInterrupt
+            return result
+
+    disk = Disk()
+    disk.queue = Interrupted  # type: ignore[method-assign,assignment]
+    survived = False
+    while not survived:
+        Interrupted.at, Interrupted.calls = Interrupted.at + 1, 0
+        try:
+            write(tmp_path / "f", list(map(of_bytes, parts)), disk=disk, threads=1)
+            read_back(tmp_path / "f", [len(part) for part in parts], disk)
+            survived = Interrupted.calls < Interrupted.at
+        except KeyboardInterrupt:
+            pass
+        (tmp_path / "f").unlink()
+        write(tmp_path / "f", list(map(of_bytes, parts)))
+        check_file(tmp_path / "f", parts)
+        (tmp_path / "f").unlink()
+    assert Interrupted.at > 20

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 
-# Numbers of io_setup, io_submit and io_getevents: asm/unistd_64.h, and asm-generic/unistd.h.
-_CALLS = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4), "riscv64": (0, 2, 4)}
+# Numbers of io_setup, io_destroy, io_submit and io_getevents: asm/unistd_64.h, and asm-generic/unistd.h.
+_CALLS = {"x86_64": (206, 207, 209, 208), "aarch64": (0, 1, 2, 4), "riscv64": (0, 1, 2, 4)}
 _PREAD, _PWRITE = 0, 1  # IOCB_CMD_… in linux/aio_abi.h, where the two structures below are from
 _DEPTH = 32  # the most that one queue has in hand
 _REFUSALS = (errno.EAGAIN, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP)
@@ -46,10 +46,9 @@ class Queue:
     """
 
     def __init__(self, depth: int) -> None:
-        self._submit, self._getevents = _numbers()[1:]
+        self._submit, self._getevents = _numbers()[2:]
         self._requests = [_Request() for _ in range(depth)]
         self._events = (_Event * depth)()
-        self._under_way = 0
         self._context = _take(depth)
 
     def submit(self, slot: int, descriptor: int, data: memoryview, offset: int, *, reading: bool = False) -> bool:
@@ -65,32 +64,34 @@ class Queue:
         request.nbytes, request.offset = len(data), offset
         pointer = ctypes.c_void_p(ctypes.addressof(request))
         try:
-            taken = _call(self._submit, self._context, ctypes.c_long(1), ctypes.byref(pointer))
+            return _call(self._submit, self._context, ctypes.c_long(1), ctypes.byref(pointer)) == 1
         except OSError as error:
             if error.errno in _REFUSALS:
                 return False
             raise
-        self._under_way += taken
-        return taken == 1
 
     def wait(self) -> list[tuple[int, int]]:
         """Wait for one at least: the slot of each that is done, and how many bytes it moved, or minus an errno."""
         most = ctypes.c_long(len(self._requests))
         count = _call(self._getevents, self._context, ctypes.c_long(1), most, self._events, None)
-        self._under_way -= count
         return [(event.data, event.result) for event in self._events[:count]]
 
-    def close(self) -> None:
-        """Return when nothing is in the kernel's hands any more."""
-        while self._under_way:
-            Queue.wait(self)
-        _idle.append(self._context)
+    def close(self, *, idle: bool) -> None:
+        """Give it back: for the next file if it is `idle`, and else when the kernel is done with what it has in hand.
+
+        Args:
+            idle: Whether every request was waited for. After an interruption that is unknown, whatever was counted.
+        """
+        if idle:
+            _idle.append(self._context)
+        else:
+            _call(_numbers()[1], self._context)
 
 
 def is_available() -> bool:
     """Whether this system lets us have a `Queue`."""
     try:
-        Queue(1).close()
+        Queue(1).close(idle=True)
     except OSError:
         return False
     return True
@@ -111,7 +112,7 @@ def _take(depth: int) -> ctypes.c_ulong:
     return context
 
 
-def _numbers() -> tuple[int, int, int]:
+def _numbers() -> tuple[int, int, int, int]:
     if sys.platform != "linux" or platform.machine() not in _CALLS or sys.maxsize < 2**32:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     return _CALLS[platform.machine()]

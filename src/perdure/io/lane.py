@@ -35,12 +35,14 @@ class _Lane:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        idle = False
         try:
             if error is None:
                 self._finish()
+                idle = True
         finally:
             if self._queue is not None:
-                self._queue.close()
+                self._queue.close(idle=idle)
 
     def _finish(self) -> None:
         """Wait for what has not been waited for."""
