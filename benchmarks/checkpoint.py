@@ -32,13 +32,6 @@ from safetensors.torch import save_file
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 import perdure
-from perdure.folder import stage
-from perdure.format.header import lay_out, read_header
-from perdure.format.manifest import read_manifest
-from perdure.io import direct
-from perdure.io.digest import as_bytes
-from perdure.model.tensors import as_bytes as bytes_of
-from perdure.model.tensors import dtype_name
 
 State = dict[str, torch.Tensor]
 
@@ -70,8 +63,8 @@ def moves(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {"bytes": nbytes}
     for title, rows in (
         ("durable save", saves(model, state, folder, nbytes)),
-        ("cold restore", restores(state, folder, drop_pages)),
-        ("warm restore", restores(state, folder, load_pages)),
+        ("cold restore", restores(model, state, folder, drop_pages)),
+        ("warm restore", restores(model, state, folder, load_pages)),
     ):
         picked = _measure.chosen(rows, options.only)
         _measure.measure(picked, options.rounds)
@@ -134,7 +127,7 @@ def saves(model: Any, state: State, folder: Path, nbytes: int) -> list[Row]:
 
     return [
         row("raw pwrite + fsync", lambda: raw_write(out / "raw", nbytes)),
-        row("perdure, digests on", lambda: save_tensors(state, out / "model")),
+        row("perdure checkpoint, blocking", lambda: save_checkpoint(model, out)),
         row("perdure.save_model", lambda: void(perdure.save_model(model, out / "model"))),
         row("save_pretrained + fsync", lambda: then_fsync(pretrained)),
         row("safetensors + fsync", lambda: then_fsync(lambda: save_file(state, out / "f", metadata={"format": "pt"}))),
@@ -145,23 +138,21 @@ def saves(model: Any, state: State, folder: Path, nbytes: int) -> list[Row]:
     ]
 
 
-def save_tensors(state: State, target: Path) -> None:
-    """One weights file in a committed folder: what a checkpoint does with its largest part."""
-    head, header = lay_out([(name, dtype_name(name, t), tuple(t.shape)) for name, t in state.items()], {"format": "pt"})
-    with stage(target) as staged:
-        staged.write_tensors("model.safetensors", head, header, lambda name: bytes_of(state[name]))
-        staged.commit("module", stale=lambda name: False)
+def save_checkpoint(model: Any, folder: Path) -> None:
+    """A whole checkpoint: the model, its configuration, the generators, every digest, committed."""
+    with perdure.Checkpointer(folder, blocking=True) as ckpt:
+        ckpt.save(1, perdure.State(model=model), force=True)
 
 
-def restores(state: State, folder: Path, prepare: Callable[..., None]) -> list[Row]:
+def restores(model: Any, state: State, folder: Path, prepare: Callable[..., None]) -> list[Row]:
     """Each row reads what was written beforehand; `prepare` makes its files cold or warm."""
     ours, pickled, distributed = folder / "ours", folder / "pickled", folder / "distributed"
     if not ours.exists():
-        save_tensors(state, ours)
+        save_checkpoint(model, ours)
         torch.save(state, pickled)
         dcp.save(state, checkpoint_id=distributed)
         drop_pages(folder)
-    weights = ours / "model.safetensors"
+    weights = ours / "checkpoint-1" / "model.safetensors"
     probe = {name: tensor.view(-1)[-1].clone() for name, tensor in state.items()}
 
     def row(name: str, run: Callable[[], None], path: Path, *, into_model: bool = True) -> Row:
@@ -178,30 +169,18 @@ def restores(state: State, folder: Path, prepare: Callable[..., None]) -> list[R
 
     return [
         row("raw preadv", lambda: raw_read(weights), weights, into_model=False),
-        row("perdure, verified", lambda: restore_tensors(ours, state), weights),
-        row("perdure.verify", lambda: perdure.verify(ours).raise_for_problems(), weights, into_model=False),
+        row("perdure checkpoint, verified", lambda: restore_checkpoint(model, ours), weights),
+        row("perdure.verify", lambda: perdure.verify(weights.parent).raise_for_problems(), weights, into_model=False),
         row("torch.load(mmap) + copy_", lambda: copy_all(torch.load(pickled, mmap=True), state), pickled),
         row("dcp.load", lambda: void(dcp.load(state, checkpoint_id=distributed)), distributed),
         row("safetensors + copy_", lambda: load_safetensors(weights, state), weights),
     ]
 
 
-def restore_tensors(folder: Path, state: State) -> None:
-    """Read a committed folder's weights into live tensors, and compare every digest with the manifest's."""
-    path = folder / "model.safetensors"
-    header, expected = read_header(path), read_manifest(folder).files[path.name].tensors
-
-    def into(target: memoryview) -> Callable[[int, memoryview], None]:
-        return lambda start, data: direct.copy(target[start : start + len(data)], data)
-
-    extents = [
-        direct.ReadExtent(header.length + info.begin, info.nbytes, into(bytes_of(state[name])))
-        for name, info in header.tensors.items()
-    ]
-    digests = direct.read(path, extents, cached=True)
-    for name, digest in zip(header.tensors, digests, strict=True):
-        if digest != as_bytes(expected[name]):
-            raise SystemExit(f"{name} is not what was saved")
+def restore_checkpoint(model: Any, folder: Path) -> None:
+    """A checkpoint into the live model, every digest compared with the manifest's."""
+    with perdure.Checkpointer(folder) as ckpt:
+        ckpt.restore(perdure.State(model=model))
 
 
 def load_safetensors(path: Path, state: State) -> None:

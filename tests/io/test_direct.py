@@ -132,13 +132,26 @@ def test_each_byte_is_asked_for_and_handed_on_once(tmp_path: Path) -> None:
             assert position == size
 
 
-def test_parts_of_a_file_in_any_order(tmp_path: Path) -> None:
-    (tmp_path / "f").write_bytes(DATA)
-    spans = [(SLAB + 3, 100), (0, 5), (CHUNK - 1, SLAB), (CHUNK, 7), (len(DATA), 0), (5, CHUNK + 9)]
+SPANS = [(SLAB + 3, 100), (0, 5), (10, 0), (CHUNK - 1, SLAB), (CHUNK, 7), (PAGE + 1, 0), (len(DATA), 0), (5, CHUNK + 9)]
+
+
+@given(
+    st.permutations(SPANS)
+    | st.lists(st.tuples(st.integers(0, 9 * PAGE), st.sampled_from([0, 1, PAGE]) | st.integers(0, PAGE)), max_size=40),
+    st.sampled_from([PAGE, SLAB, 9 * SLAB, 128 * SLAB]),
+    st.sampled_from([Disk(), Waiting()]),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_parts_of_a_file_in_any_order(
+    tmp_path: Path, spans: Sequence[tuple[int, int]], budget: int, disk: Disk
+) -> None:
+    if not (tmp_path / "f").exists():
+        (tmp_path / "f").write_bytes(DATA)
+    if budget < SLAB:
+        spans = [(offset, nbytes) for offset, nbytes in spans if nbytes < SLAB]
     outs = [bytearray(size) for _, size in spans]
-    digests = read(
-        tmp_path / "f", [ReadExtent(offset, size, into(out)) for (offset, size), out in zip(spans, outs, strict=True)]
-    )
+    extents = [ReadExtent(offset, size, into(out)) for (offset, size), out in zip(spans, outs, strict=True)]
+    digests = read(tmp_path / "f", extents, budget=budget, disk=disk)
     for (offset, size), out, digest in zip(spans, outs, digests, strict=True):
         assert out == DATA[offset : offset + size]
         assert digest == digest_bytes(out)

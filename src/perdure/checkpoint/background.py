@@ -12,7 +12,7 @@ from typing import Any
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from perdure.checkpoint.progress import progress
-from perdure.checkpoint.snapshot import Snapshot, write
+from perdure.checkpoint.snapshot import WRITER_BUDGET, Snapshot, write
 from perdure.errors import SaveFailed
 from perdure.format.manifest import Manifest
 from perdure.state.staging import Spill
@@ -46,12 +46,12 @@ class Save:
         self.error: BaseException | None = None
         self._spill = spill
         self._then = then
-        self._threads: int | None = None
+        self._in_background = False
         self._thread = threading.Thread(target=self._run, name=f"perdure-save-{snapshot.moment.step}")
 
     def start(self) -> None:
         """Begin to write; training goes on."""
-        self._threads = 1  # training needs the cores more than we do
+        self._in_background = True
         self.stalled = now() - self.called
         self._thread.start()
 
@@ -91,8 +91,11 @@ class Save:
     def _run(self) -> None:
         staging = self.snapshot.staging
         try:
-            staging.make_room()
-            manifest, told = write(self.snapshot, self.path, threads=self._threads)
+            if self._in_background:
+                staging.make_room()
+                manifest, told = write(self.snapshot, self.path, threads=1)  # training needs the cores more than we do
+            else:
+                manifest, told = write(self.snapshot, self.path, memory=WRITER_BUDGET + self._spill.budget)
             self._then(self, manifest, told)
         except BaseException as error:  # for whoever asks next: nobody listens on this thread
             self.error = error

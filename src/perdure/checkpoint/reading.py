@@ -95,7 +95,7 @@ def read_tensors(
         for key in wanted
     ]
     try:
-        digests = direct.read(path, extents)
+        digests = direct.read(path, extents, cached=True)
     except OSError as error:
         raise Corrupt(f"{path} cannot be read: {error.strerror}.", path=path) from error
     for key, digest in zip(wanted, digests, strict=True):

@@ -152,10 +152,13 @@ def _file(
     return TensorFile(head, header, extents)
 
 
-def write(snapshot: Snapshot, folder: Path, *, threads: int | None = None) -> tuple[Manifest, list[str]]:
+def write(
+    snapshot: Snapshot, folder: Path, *, memory: int = WRITER_BUDGET, threads: int | None = None
+) -> tuple[Manifest, list[str]]:
     """Write a snapshot into `folder`, make it durable, and put it in place at once.
 
     Args:
+        memory: Bytes for slabs.
         threads: How many move bytes, as for `perdure.io.direct.write`.
 
     Returns:
@@ -168,7 +171,7 @@ def write(snapshot: Snapshot, folder: Path, *, threads: int | None = None) -> tu
         (staged.path / FOLDER).mkdir()
         for path, file in snapshot.tensors.items():
             (staged.path / path).parent.mkdir(parents=True, exist_ok=True)
-            staged.write_extents(path, file.head, file.header, file.extents, budget=WRITER_BUDGET, threads=threads)
+            staged.write_extents(path, file.head, file.header, file.extents, budget=memory, threads=threads)
         for path, part in snapshot.parts.items():
             document = {"type": part.type, "state": part.document}
             staged.write(f"{path}.json", json.dumps(document, allow_nan=False).encode())

@@ -155,6 +155,6 @@ class ReadLane(_Lane):
     def _cut(self, tasks: Iterator[Task]) -> Iterator[tuple[int, int]]:
         for task in tasks:
             self._tasks.append(task)
-            end = task.offset + task.nbytes
-            for offset in range(task.offset - task.offset % PAGE, end, self._size):
+            begin, end = task.offset - task.offset % PAGE, task.offset + task.nbytes
+            for offset in range(begin, end if task.nbytes else begin, self._size):
                 yield offset, min(self._size, end - offset)

@@ -27,7 +27,7 @@ class Spill:
     """Memory for bytes that must leave their live tensors before they are written; made once, and used again."""
 
     def __init__(self, budget: int) -> None:
-        self._budget = budget
+        self.budget = budget
         self._slab = memoryview(b"")
         self._pinned = False
         self._used = 0
@@ -39,7 +39,7 @@ class Spill:
         Args:
             pinned: Devices copy into it while the processor goes on.
         """
-        size = min(wanted, self._budget)
+        size = min(wanted, self.budget)
         with self._lock:
             if size <= len(self._slab) and self._pinned >= pinned:
                 return
