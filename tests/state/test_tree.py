@@ -125,3 +125,9 @@ def test_a_tag_that_we_do_not_write_is_refused(document: object) -> None:
 def test_devices_of_tensors_are_told() -> None:
     document, _ = encode({"a": [torch.zeros(1)], "b": np.zeros(1)}, "x")
     assert tensor_devices(document) == {"a.0": "cpu", "b": "cpu"}
+
+
+@pytest.mark.parametrize("name", [0, None, "no such device", ["cpu"]])
+def test_what_names_no_device_is_refused(name: object) -> None:
+    with pytest.raises(ValueError, match="names no device"):
+        decode({"$": "device", "name": name}, lambda name, device: torch.empty(0))

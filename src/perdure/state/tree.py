@@ -162,8 +162,17 @@ _LEAVES: Mapping[str, Callable[[Any], Any]] = {
     "bytes": lambda node: base64.b64decode(node["base64"], validate=True),
     "complex": lambda node: complex(*(decode(part, _no_tensor) for part in node["parts"])),
     "dtype": lambda node: _dtype(node["name"]),
-    "device": lambda node: torch.device(node["name"]),
+    "device": lambda node: _device(node["name"]),
 }
+
+
+def _device(name: Any) -> torch.device:
+    if type(name) is not str:  # a number would be a device of whatever accelerator is there
+        raise ValueError(f"{name!r} names no device")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"{name!r} names no device") from error
 
 
 def tensor_devices(document: Any) -> dict[str, str]:
