@@ -36,12 +36,6 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_every_public_function_is_documented() -> None:
-    for name in ("save_model", "verify", "finish", "publish"):
-        assert f"perdure.{name}" in TEXT
-        assert len(getattr(perdure, name).__doc__) > 500
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_in_the_documents_compiles(page: Path) -> None:
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):

@@ -50,7 +50,13 @@ def create(name: str, folder: Path, as_json: bool) -> None:
 @command.command(epilog=_EPILOG)
 @click.argument("organization")
 @click.argument("user")
-@click.option("--role", type=click.Choice(["read", "write"]), default="write", show_default=True)
+@click.option(
+    "--role",
+    type=click.Choice(["read", "write"]),
+    default="write",
+    show_default=True,
+    help="read: load what is in the namespace. write: change it, too.",
+)
 @store_option
 @json_option
 def add(organization: str, user: str, role: Role, folder: Path, as_json: bool) -> None:
