@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -169,9 +171,44 @@ def test_no_room_takes_a_public_name() -> None:
     assert not rooms & set(perdure.__all__), "importing a room binds its name on the package, over the public one"
 
 
+PAGE = (ROOT / "ARCHITECTURE.md").read_text()
+
+
+def named(room: str) -> set[str]:
+    """The files and patterns that the page names in a room: the root's own where `room` is ""."""
+    tree = PAGE.partition("src/perdure/\n")[2].partition("```")[0]
+    rooms = {head.split()[0]: head for head in re.split(r"\n(?=  \S)", f"\n{tree}") if head.strip()}
+    text = rooms.get(f"{room}/", "") if room else "".join(rooms[name] for name in rooms if name.endswith(".py"))
+    return set(re.findall(r"[\w*/]+\.py", text))
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_the_page_names_every_module(path: Path) -> None:
+    room, _, name = path.relative_to(SOURCE).as_posix().rpartition("/")
+    room, _, inner = room.partition("/")
+    if path.name not in ("__init__.py", "__main__.py"):
+        name = f"{inner}/{name}" if inner else name
+        assert any(fnmatch(name, pattern) for pattern in named(room)), f"ARCHITECTURE.md leaves out {room}/{name}"
+
+
+@pytest.mark.parametrize("room", ["", *ARROWS])
+def test_the_page_names_nothing_that_is_not_there(room: str) -> None:
+    for pattern in named(room):
+        assert list((SOURCE / room).glob(pattern)), f"{room}/{pattern}"
+
+
 def test_the_page_names_every_room() -> None:
-    page = (ROOT / "ARCHITECTURE.md").read_text()
     for room in ARROWS:
-        assert f"{room}/" in page, f"ARCHITECTURE.md does not mention {room}/"
+        assert f"\n  {room}/ " in PAGE, f"ARCHITECTURE.md does not mention {room}/"
     for room in {path.relative_to(SOURCE).parts[0] for path in files() if path.parent != SOURCE}:
         assert room in ARROWS, f"{room} has no floor"
+
+
+def test_dangers_and_their_tests_are_there() -> None:
+    rows = re.findall(r"^\| (`[^|]+) \|[^|]+\| ([^|]+) \|$", PAGE, re.MULTILINE)
+    assert len(rows) > 5
+    for places, tests in rows:
+        for place in re.findall(r"`([^`]+)`", places):
+            assert list(SOURCE.glob(place)), place
+        for test in re.findall(r"`(tests/[^`]+)`", tests):
+            assert list(ROOT.glob(test)), test
