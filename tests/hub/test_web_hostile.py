@@ -282,6 +282,7 @@ def test_a_cookie_reads_and_changes_nothing(url: str) -> None:
     assert ask(url, "POST", "/api/repos/create", body, token=None, Cookie=cookie).status == 401
     assert ask(url, "GET", "/api/whoami-v2", token=None, Cookie=cookie).status == 401
     assert ask(url, "GET", "/api/models/me/secret", token=None, Cookie=cookie).status == 401
+    assert ask(url, "GET", "/api/models/me/secret/auth-check", token=None, Cookie=cookie).status == 401
     assert ask(url, "GET", "/api/models/me/secret/xet-write-token/main", token=None, Cookie=cookie).status == 401
     assert ask(url, "DELETE", "/api/repos/delete", {"name": "evil"}, token=None, Cookie=cookie).status == 401
 

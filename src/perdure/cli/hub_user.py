@@ -12,7 +12,7 @@ from perdure.cli.common import json_option
 from perdure.cli.hub_store import expires_option, opened, show_table, show_token, store_option, token_option
 
 if TYPE_CHECKING:
-    from perdure.hub.accounts import Role
+    pass
 
 _EPILOG = """
 \b
@@ -47,14 +47,12 @@ def add(  # noqa: PLR0917 (click passes them by name)
 
     check_account_name(name)
     made = check_token(token) if token is not None else new_token()
-    role: Role = "admin" if admin else "write"
     with opened(folder) as db:
         accounts = Accounts(db)
         inherited = db.count_repos(name)
-        user = accounts.add_user(name, admin=admin)
-        entered = accounts.add_token(user, made, role=role, label="first token", expires=expires)
+        user, entered = accounts.add_user_with_token(name, made, admin=admin, label="first token", expires=expires)
     if as_json:
-        shown = {"user": user.name, "admin": admin, "role": role, "id": entered.id, "expires": expires}
+        shown = {"user": user.name, "admin": admin, "role": entered.role, "id": entered.id, "expires": expires}
         click.echo(json.dumps({**shown, "token": made if token is None else None}))
         return
     click.echo(f"Added the {'administrator' if admin else 'user'} {user.name!r}.", err=True)

@@ -133,9 +133,25 @@ class Accounts:
         """
         check_account_name(name)
         with self._db.write() as db:
-            require_free(db, name)
-            db.execute("INSERT INTO users (name, admin, created) VALUES (?, ?, ?)", (name, admin, time.time()))
+            _insert_user(db, name, admin)
         return self.require_user(name)
+
+    def add_user_with_token(
+        self, name: str, token: str, *, admin: bool, label: str, expires: float | None = None
+    ) -> tuple[User, Token]:
+        """Enter a user and a token that lets them do all that is theirs to do: both, or neither.
+
+        Raises:
+            InvalidInput: The name cannot be a namespace, or the token cannot be used.
+            AlreadyExists: The name is taken, or the token is somebody else's.
+        """
+        check_account_name(name)
+        digest = token_digest(check_token(token))
+        with self._db.write() as db:
+            user_id = _insert_user(db, name, admin)
+            _insert_token(db, user_id, digest, role="admin" if admin else "write", label=label, expires=expires)
+        user = self.require_user(name)
+        return user, self.tokens(user)[0]
 
     def remove_user(self, name: str) -> User:
         """Remove a user with all their tokens and memberships; their repositories stay for the administrators.
@@ -171,14 +187,7 @@ class Accounts:
             )
         digest = token_digest(check_token(token))
         with self._db.write() as db:
-            owner = db.execute("SELECT user_id FROM tokens WHERE digest = ?", (digest,)).fetchone()
-            if owner is not None and owner[0] != user.id:
-                raise AlreadyExists("This token is somebody else's; nothing was changed.", hint="Choose another one.")
-            db.execute(
-                "INSERT OR REPLACE INTO tokens (digest, user_id, role, label, created, expires)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (digest, user.id, role, label, time.time(), expires),
-            )
+            _insert_token(db, user.id, digest, role=role, label=label, expires=expires)
         return next(token for token in self.tokens(user) if token.id == digest.hex()[:_ID])
 
     def tokens(self, user: User | None = None) -> list[Token]:
@@ -227,6 +236,25 @@ def require_free(db: sqlite3.Connection, name: str) -> None:
 _TOKEN: Final = (
     "SELECT digest, users.name, role, label, tokens.created, expires FROM tokens JOIN users ON users.id = user_id"
 )
+
+
+def _insert_user(db: sqlite3.Connection, name: str, admin: bool) -> int:
+    require_free(db, name)
+    made = db.execute("INSERT INTO users (name, admin, created) VALUES (?, ?, ?)", (name, admin, time.time()))
+    assert made.lastrowid is not None
+    return made.lastrowid
+
+
+def _insert_token(
+    db: sqlite3.Connection, user_id: int, digest: bytes, *, role: Role, label: str, expires: float | None
+) -> None:
+    owner = db.execute("SELECT user_id FROM tokens WHERE digest = ?", (digest,)).fetchone()
+    if owner is not None and owner[0] != user_id:
+        raise AlreadyExists("This token is somebody else's; nothing was changed.", hint="Choose another one.")
+    db.execute(
+        "INSERT OR REPLACE INTO tokens (digest, user_id, role, label, created, expires) VALUES (?, ?, ?, ?, ?, ?)",
+        (digest, user_id, role, label, time.time(), expires),
+    )
 
 
 def _user(row: tuple[object, ...]) -> User:

@@ -193,7 +193,7 @@ class Call:
             return
         try:
             self.caller = auth.authenticate(self.hub.db, self.request.headers.get("authorization"))
-            if self.caller is None and access in _SIGNED_IN and self.request.method in {"GET", "HEAD"}:
+            if self.caller is None and access in _SIGNED_IN and self._is_for_people():
                 self.caller = self.hub.sessions.caller(self.hub.db, self.request.cookies)
         finally:  # a wrong token counts, too: for the address it comes from
             self._count()
@@ -201,6 +201,9 @@ class Call:
             params = self.request.path_params
             self.admitted = self.find_repo(params.get("kind", "model"), params["namespace"], params["name"])
         self.require(access)
+
+    def _is_for_people(self) -> bool:
+        return self.request.method in {"GET", "HEAD"} and not self.request.url.path.startswith("/api/")
 
     def require(self, access: Access) -> None:
         """Refuse what the caller, who was admitted, may not do."""

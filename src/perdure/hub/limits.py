@@ -62,6 +62,9 @@ DIFF: Final = 2 * MIB
 DIFF_FILE: Final = 128 * KIB
 """What is shown of a pull request's changes, and the largest file that is compared line by line."""
 
+DIFF_PAIRS: Final = 4_000_000
+"""Pairs of lines, an old one and a new one, that may be compared for it."""
+
 MERGED_SUBJECTS: Final = 100
 """Commits that a merge names in its message."""
 

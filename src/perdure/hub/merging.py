@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -53,20 +54,23 @@ def commits(git: GitRepo, proposed: Proposal) -> list[Commit]:
 
 def diff(git: GitRepo, proposed: Proposal) -> str:
     """Its changes as git shows them, with a line in place of what is too large to be read by people."""
-    text = io.BytesIO()
+    text, pairs = io.BytesIO(), 0
     for path, change in _changes(git, proposed):
-        sides = [entry for entry in (change.old, change.new) if entry is not None]
-        if text.tell() > limits.DIFF or any(_size(git, side.sha) > limits.DIFF_FILE for side in sides):
+        sides = [_data(git, entry.sha) for entry in (change.old, change.new) if entry is not None]
+        cost = math.prod(side.count(b"\n") + 1 for side in sides) if len(sides) == 2 else 0
+        too_long = max(map(len, sides)) > limits.DIFF_FILE or pairs + cost > limits.DIFF_PAIRS
+        if too_long or text.tell() > limits.DIFF:
             text.write(b"# not shown, too large: " + path + b"\n")
             continue
+        pairs += cost
         old, new = ((e.path, e.mode, e.sha) if e else (None, None, None) for e in (change.old, change.new))
         write_object_diff(text, git.store, old, new)
     return text.getvalue().decode("utf-8", "replace")
 
 
-def _size(git: GitRepo, oid: ObjectID | None) -> int:
+def _data(git: GitRepo, oid: ObjectID | None) -> bytes:
     blob = git.store[oid] if oid is not None and oid in git.store else None  # a submodule's commit is elsewhere
-    return len(blob.data) if isinstance(blob, Blob) else 0
+    return blob.data if isinstance(blob, Blob) else b""
 
 
 def _changes(git: GitRepo, proposed: Proposal) -> Iterator[tuple[bytes, TreeChange]]:

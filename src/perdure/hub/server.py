@@ -17,7 +17,7 @@ from typing import Final
 import uvicorn
 
 from perdure.errors import InvalidInput, Unavailable
-from perdure.hub.accounts import Accounts, User, check_account_name, check_token, new_token
+from perdure.hub.accounts import Accounts, check_account_name, check_token, new_token
 from perdure.hub.app import create_app
 from perdure.hub.blobs import make_private_folder
 from perdure.hub.core import Hub
@@ -255,7 +255,9 @@ def _account(db: Database, name: str | None, token: str | None) -> Account:
     existing = accounts.user(name) if name else accounts.first_admin()
     if existing is not None and token is None:
         return Account(user=existing.name, token=None)
-    owner: User = existing or accounts.add_user(name or "admin", admin=True)
     token = token or new_token()
-    accounts.add_token(owner, token, role="admin" if owner.admin else "write", label="perdure serve")
-    return Account(user=owner.name, token=token)
+    if existing is None:
+        existing, _ = accounts.add_user_with_token(name or "admin", token, admin=True, label="perdure serve")
+    else:
+        accounts.add_token(existing, token, role="admin" if existing.admin else "write", label="perdure serve")
+    return Account(user=existing.name, token=token)
