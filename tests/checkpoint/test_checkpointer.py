@@ -141,8 +141,10 @@ def test_no_call_swallows_an_error(
     ckpt = perdure.Checkpointer(tmp_path, save=perdure.Every(steps=1))
     try:
         ckpt.save(1, run.state)
-        while ckpt._barrier.save is not None and ckpt._barrier.save.running:
-            pass
+        save = ckpt._guard.save
+        assert save is not None
+        save._thread.join(timeout=30)
+        assert not save.running
         with pytest.raises(perdure.SaveFailed, match="ZeroDivisionError") as caught:
             {"save": lambda: ckpt.save(2, run.state), "close": ckpt.close, "restore": lambda: ckpt.restore(run.state)}[
                 call

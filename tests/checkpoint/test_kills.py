@@ -20,9 +20,7 @@ import perdure
 from perdure.folder import commit
 from perdure.io import aio, disk
 
-POINTS = (
-    "fsync", "rename", "link", "mkdir", "rmdir", "unlink", "write", "pwritev", "pwrite", "posix_fallocate", "ftruncate",
-)  # fmt: skip
+POINTS = ("fsync", "rename", "link", "mkdir", "rmdir", "unlink", "write", "pwrite")
 KILLS = int(os.environ.get("PERDURE_KILLS", "300"))
 KEEP = perdure.Keep(last=2)
 

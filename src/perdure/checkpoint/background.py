@@ -28,6 +28,10 @@ class Save:
         spill: Memory for what training cannot wait for; free again when the save is done.
         then: Called on the thread after the commit, with the manifest and what is worth telling.
         called: When training asked for it (`now`).
+
+    Attributes:
+        seconds: From then until it was committed.
+        stalled: How many of them training waited.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Save:
         self.snapshot = snapshot
         self.path = path
         self.called = called
+        self.seconds = 0.0
         self.stalled = 0.0
         self.error: BaseException | None = None
         self._spill = spill
@@ -96,6 +101,9 @@ class Save:
                 manifest, told = write(self.snapshot, self.path, threads=1)  # training needs the cores more than we do
             else:
                 manifest, told = write(self.snapshot, self.path, memory=WRITER_BUDGET + self._spill.budget)
+            self.seconds = now() - self.called
+            if not self._in_background:
+                self.stalled = self.seconds
             self._then(self, manifest, told)
         except BaseException as error:  # for whoever asks next: nobody listens on this thread
             self.error = error
@@ -104,7 +112,7 @@ class Save:
             self._spill.clear()
 
 
-class Barrier:
+class StepGuard:
     """Has every optimizer's step, and every `load_state_dict` of a State's parts, wait for the save under way."""
 
     def __init__(self) -> None:
@@ -114,7 +122,7 @@ class Barrier:
         # Of all optimizers, for one that is not in State may change the same parameters.
         self._handles: list[Any] = [register_optimizer_step_pre_hook(self._before)]
 
-    def guard(self, state: State) -> None:
+    def watch(self, state: State) -> None:
         """Watch the parts of `state` from now on."""
         parts: list[Any] = [part for _, part in (*state.modules(), *state.optimizers())]
         for part in parts:

@@ -127,7 +127,7 @@ def tidied(run: Path) -> tuple[CheckpointInfo, ...]:
     return checkpoints(run)
 
 
-def make_room(run: Path, keep: Retention, saved: int, distrusted: set[Path]) -> tuple[Path, ...]:
+def rotate(run: Path, keep: Retention, saved: int, distrusted: set[Path]) -> tuple[Path, ...]:
     """Delete what `keep` does not ask for, now that the checkpoint of step `saved` is committed; returns what went.
 
     Args:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from perdure.checkpoint import catalog, ranks
-from perdure.checkpoint.background import Barrier, Save, now
+from perdure.checkpoint.background import Save, StepGuard, now
 from perdure.checkpoint.model import note_base
 from perdure.checkpoint.policy import Every, Keep, Retention, Schedule
 from perdure.checkpoint.progress import progress
@@ -95,7 +95,7 @@ class Checkpointer:
         self._distrusted: set[Path] = set()
         self._told: set[str] = set()
         self._group: groups.Group | None = None
-        self._barrier = Barrier()
+        self._guard = StepGuard()
         self._signals = StopSignals()
 
     def save(
@@ -127,11 +127,16 @@ class Checkpointer:
             SaveFailed: The one before was not done, or this one where it blocks; older checkpoints are whole.
             InvalidInput: The state cannot be saved as it is; nothing was written.
         """
-        said = self._agree(lambda: self._wish(moment_of(step, epoch, metrics), force))
+        moments: list[Moment] = []
+
+        def wish() -> dict[str, Any]:
+            moments.append(moment_of(step, epoch, metrics))
+            return self._wish(moments[0], force)
+
+        said, (moment,) = self._agree(wish), moments
         steps, signals = [one["step"] for one in said], [one["signal"] for one in said if one["signal"]]
         if len(set(steps)) > 1:
             raise InvalidInput(f"The ranks are not at the same step: {steps}; nothing was written.")
-        moment = moment_of(step, epoch, metrics)
         asked = bool(signals) and not self.stop_requested
         due = asked or any(one["due"] for one in said)
         must = asked or any(one["must"] for one in said)
@@ -210,8 +215,8 @@ class Checkpointer:
         Raises:
             SaveFailed: It was not done; older checkpoints are whole.
         """
-        if self._barrier.save is not None:
-            self._barrier.save.join()
+        if self._guard.save is not None:
+            self._guard.save.join()
         if self._group is not None:
             self._agree(self._raise_failure)
 
@@ -224,7 +229,7 @@ class Checkpointer:
         try:
             self.wait()
         finally:
-            self._barrier.close()
+            self._guard.close()
             self._signals.close()
             if self._group is not None:
                 self._group.close()
@@ -266,14 +271,14 @@ class Checkpointer:
     def _wish(self, moment: Moment, force: bool) -> dict[str, Any]:
         """What this rank says at the end of a step."""
         self._raise_failure()
-        if self._barrier.closed:  # nothing would hold training back while a save is under way
+        if self._guard.closed:  # nothing would hold training back while a save is under way
             raise InvalidInput(
                 f"The Checkpointer of {self.path} is closed; nothing was written.", hint="Save within its `with` block."
             )
         scheduled = self._schedule is not None and self._schedule.due(moment.step, moment.epoch)
         return {
             "step": moment.step, "due": force or self._owed or scheduled, "must": force,
-            "signal": self._signals.received, "busy": self._barrier.save is not None,
+            "signal": self._signals.received, "busy": self._guard.save is not None,
         }  # fmt: skip
 
     def _begin(self, moment: Moment, state: State, files: Mapping[str, bytes]) -> None:
@@ -286,9 +291,9 @@ class Checkpointer:
         if self._schedule is not None:
             self._schedule.saved(moment.step, moment.epoch)
         if snapshot is not None:
-            self._barrier.guard(state)
+            self._guard.watch(state)
             path = catalog.path_of(self.path, moment.step)
-            self._barrier.save = save = Save(snapshot, path, self._spill, self._committed, called=called)
+            self._guard.save = save = Save(snapshot, path, self._spill, self._committed, called=called)
             if blocks:
                 save.finish()
             else:
@@ -298,13 +303,12 @@ class Checkpointer:
 
     def _committed(self, save: Save, manifest: Manifest, told: list[str]) -> None:
         """On the saving thread, when a checkpoint is in place."""
-        seconds = now() - save.called
         self._distrusted.discard(save.path)
-        deleted = catalog.make_room(self.path, self._keep, save.snapshot.moment.step, self._distrusted)
+        deleted = catalog.rotate(self.path, self._keep, save.snapshot.moment.step, self._distrusted)
         free_at = save.snapshot.staging.free_at
         record = SaveRecord(
-            step=save.snapshot.moment.step, path=save.path, nbytes=manifest.nbytes, seconds=seconds,
-            staged_seconds=(free_at or save.called) - save.called, stalled_seconds=save.stalled or seconds,
+            step=save.snapshot.moment.step, path=save.path, nbytes=manifest.nbytes, seconds=save.seconds,
+            staged_seconds=(free_at or save.called) - save.called, stalled_seconds=save.stalled,
             deleted=deleted,
         )  # fmt: skip
         self.saves.append(record)
@@ -314,7 +318,7 @@ class Checkpointer:
                 _log.warning("%s: %s", save.path, warning)
         _log.info(
             "%s: %.2f GB durable after %.2f s (%.2f GB/s); training waited %.0f ms",
-            save.path, record.nbytes / 1e9, seconds, record.gigabytes_per_second, record.stalled_seconds * 1e3,
+            save.path, record.nbytes / 1e9, record.seconds, record.gigabytes_per_second, record.stalled_seconds * 1e3,
         )  # fmt: skip
 
     def _choice(self) -> list[tuple[int, str, int]]:
@@ -333,9 +337,9 @@ class Checkpointer:
         _log.info("%s: restored %.2f GB in %.2f s", record.path, record.nbytes / 1e9, record.seconds)
 
     def _raise_failure(self) -> None:
-        save = self._barrier.save
+        save = self._guard.save
         if save is None or save.running:
             return
-        self._barrier.save = None
+        self._guard.save = None
         if (failure := save.failure) is not None:
             raise failure

@@ -6,19 +6,16 @@ import json
 import stat
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from perdure.errors import Corrupt, InvalidInput
+from perdure.errors import Corrupt
 from perdure.format.header import Header, read_header
 from perdure.format.manifest import FileEntry, Manifest
 from perdure.io import direct
 from perdure.io.digest import as_text, combine, digest_bytes
-from perdure.model.tensors import dtype_name
 
 _MAX_DOCUMENT = 2**30
 Progress = Callable[[int], None]
@@ -147,15 +144,3 @@ def _gatherer(tensor: torch.Tensor) -> Callable[[int, memoryview], None]:
                 tensor.copy_(whole)
 
     return write_from
-
-
-@cache
-def torch_dtypes() -> Mapping[str, torch.dtype]:
-    """safetensors' name of a dtype → torch's."""
-    found: dict[str, torch.dtype] = {}
-    for dtype in vars(torch).values():
-        # Of quantized ones and of half complex ones, which no file holds, torch warns.
-        if isinstance(dtype, torch.dtype) and not str(dtype).startswith(("torch.q", "torch.complex32")):
-            with suppress(InvalidInput):
-                found[dtype_name("", torch.empty(0, dtype=dtype, device="meta"))] = dtype
-    return found

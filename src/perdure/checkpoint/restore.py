@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +13,15 @@ import torch
 
 from perdure.checkpoint import ranks
 from perdure.checkpoint.model import activate, active_differences, key_of
-from perdure.checkpoint.reading import (
-    Progress,
-    read_document,
-    read_tensors,
-    read_verified_header,
-    torch_dtypes,
-)
+from perdure.checkpoint.reading import Progress, read_document, read_tensors, read_verified_header
 from perdure.checkpoint.snapshot import FOLDER, KIND
 from perdure.distributed.group import Group
-from perdure.errors import Corrupt, NotFound, PerdureError, StateMismatch
+from perdure.errors import Corrupt, NotFound, PerdureError, StateMismatch, UnsupportedFormat
 from perdure.format.header import Header
 from perdure.format.manifest import Manifest, read_manifest
 from perdure.io.digest import as_text, digest_bytes
 from perdure.io.locks import pinned
+from perdure.model.tensors import torch_dtype
 from perdure.model.weights import unwrap
 from perdure.state.apply import apply, differences, targets
 from perdure.state.base import base_differences, base_in
@@ -61,6 +56,7 @@ def restore_from(
         Corrupt: A file is not what was saved, or cannot be read; tensors may have been read into by then.
         NotFound: It is not a checkpoint, or was never committed.
         StateMismatch: It is not of this run; this call changed nothing.
+        UnsupportedFormat: A newer perdure wrote it, or this PyTorch has no such dtype.
     """
     with ExitStack() as held:
         readers: list[_Reader] = []
@@ -90,9 +86,14 @@ def _planned(folder: Path, state: State, group: Group, strict: bool, outcome: st
     found = reader.plan()
     if found and strict:
         _refuse(folder, found, outcome, reader.world_size if reader.world_size != group.size else None)
-    for difference in found:
-        _log.warning("%s: %s; going on as told (strict=False)", folder, difference)
+    tell_passed_over(folder, found)
     return reader
+
+
+def tell_passed_over(folder: Path, differences: Iterable[str]) -> None:
+    """Say what of a checkpoint does not fit and is passed over, as `strict=False` wants it."""
+    for difference in differences:
+        _log.warning("%s: %s; going on as told (strict=False)", folder, difference)
 
 
 def _refuse(folder: Path, found: list[str], outcome: str, other_world: int | None) -> None:
@@ -199,10 +200,10 @@ class _Reader:
         regions = regions_of(module)
         unused = set(document["unused"])
         keys = {
-            _key(path, tensor): (path, tensor, shape)
+            key_of(path, tensor): (path, tensor, shape)
             for path, header in headers.items()
             for tensor, shape in _shapes(header).items()
-            if _key(path, tensor) not in unused
+            if key_of(path, tensor) not in unused
         }
         beside = {key: [tensor] for key, (path, tensor, _) in keys.items() if path.startswith(f"{FOLDER}/")}
         shapes = {key: shape for key, (_, _, shape) in keys.items()}
@@ -234,10 +235,11 @@ class _Reader:
         return read_verified_header(self._folder, self.manifest, path)
 
 
-def _key(path: str, tensor: str) -> str:
-    return key_of(path, tensor)  # of what was saved beside the model's files, the folder's name is part of it
-
-
 def _shapes(header: Header) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    dtypes = torch_dtypes()
-    return {name: (dtypes[info.dtype], info.shape) for name, info in header.tensors.items()}
+    return {name: (_dtype(name, info.dtype), info.shape) for name, info in header.tensors.items()}
+
+
+def _dtype(name: str, stored: str) -> torch.dtype:
+    if (dtype := torch_dtype(stored)) is None:
+        raise UnsupportedFormat(f"{name} has dtype {stored}, which this PyTorch does not have.")
+    return dtype

@@ -11,6 +11,7 @@ from typing import Any
 
 from perdure.checkpoint import catalog
 from perdure.checkpoint.records import Skipped
+from perdure.checkpoint.restore import tell_passed_over
 from perdure.checks.verify import verify
 from perdure.distributed.group import Group
 from perdure.errors import Corrupt, NotFound, PerdureError, StateMismatch
@@ -133,8 +134,7 @@ def check_trainers_own(trainer: Any, path: Path, *, strict: bool) -> None:
     found = list(_lacking(trainer, path))
     if found and strict:
         raise mismatch(path, found)
-    for difference in found:
-        _log.warning("%s: %s; going on as told (strict=False)", path, difference)
+    tell_passed_over(path, found)
 
 
 def mismatch(path: Path, found: list[str]) -> StateMismatch:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from perdure.checkpoint.model import note_base
 from perdure.checkpoint.policy import Schedule
 from perdure.checkpoint.reading import read_document
 from perdure.checkpoint.records import RestoreRecord
-from perdure.checkpoint.restore import restore_from
+from perdure.checkpoint.restore import restore_from, tell_passed_over
 from perdure.checkpoint.snapshot import FOLDER
 from perdure.checks.verify import verify
 from perdure.errors import StateMismatch
@@ -36,7 +35,6 @@ from perdure.state.state import State
 if TYPE_CHECKING:
     from perdure.integrations.attach import Attachment
 
-_log = logging.getLogger("perdure")
 _KNOWN = ("trl.", "transformers.", "perdure.")  # their `_save_checkpoint` adds nothing to the checkpoint's folder
 
 
@@ -196,7 +194,7 @@ class Run:
             found = f"optimizer or scheduler do not take their saved state: {error}"
             if self._attachment.strict:
                 raise attach_resume.mismatch(self._choice.path, [found]) from error
-            _log.warning("%s: %s; going on as told (strict=False)", self._choice.path, found)
+            tell_passed_over(self._choice.path, [found])
 
     # Saving.
 

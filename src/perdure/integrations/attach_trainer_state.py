@@ -13,6 +13,7 @@ from typing import Any
 from transformers.trainer_callback import ExportableState
 
 from perdure.folder.paths import resolve
+from perdure.integrations.metrics import numbers
 
 
 def encode(state: Any) -> bytes:
@@ -22,13 +23,14 @@ def encode(state: Any) -> bytes:
 
 def metrics(state: Any) -> dict[str, float]:
     """Every number that was logged at the step that is done."""
-    return {
+    logged = {
         name: value
         for entry in state.log_history
         if entry["step"] == state.global_step
         for name, value in entry.items()
-        if name != "step" and isinstance(value, (int, float))
+        if name != "step"
     }
+    return numbers(logged)
 
 
 def note_best(trainer: Any, folder: str) -> str | None:

@@ -30,7 +30,7 @@ def dtype_name(name: str, tensor: torch.Tensor) -> str:
 
 def torch_dtype(name: str) -> torch.dtype | None:
     """The inverse of `dtype_name`; None where this PyTorch has no such type."""
-    return {known: dtype for dtype, known in _dtype_names().items()}.get(name)
+    return next((dtype for dtype, known in _dtype_names().items() if known == name), None)
 
 
 @cache
