@@ -13,19 +13,19 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from perdure.errors import Corrupt, InvalidInput, NotFound, PerdureError, SaveFailed, UnsupportedFormat
+from perdure.errors import InvalidInput, PerdureError, SaveFailed
 from perdure.folder import replace
 from perdure.folder import staging as staging_folders
 from perdure.folder.paths import files_of, resolve
+from perdure.folder.previous import copy_access, sort_out
 from perdure.format.header import Header
 from perdure.format.manifest import FileEntry, Manifest, read_manifest, tensors_entry
-from perdure.format.names import CARD, MANIFEST, check_name, is_read_by_loaders
+from perdure.format.names import MANIFEST, check_name
 from perdure.io import direct, locks
 from perdure.io.digest import as_text, digest_file
 from perdure.io.durable import exchange, fsync_file, fsync_folder, make_folders, write_file
@@ -139,10 +139,10 @@ class Stage:
             return
         with locks.folder_locked(self.target):
             replace.recover_locked(self.target)  # of a saver who had the lock before us, and died
-            ours, others = _sort_out(self.target, stale)
+            ours, others = sort_out(self.target, stale)
             kept = [name for name in others if not os.path.lexists(self.path / name)]
             if not (kept or self._inside or _is_current_folder(self.target)):
-                _copy_access(self.target, self.path)
+                copy_access(self.target, self.path)
                 if exchange(self.path, self.target):
                     self._make_last(undo=lambda: exchange(self.path, self.target))
                     self._carry_over(stale)
@@ -163,7 +163,7 @@ class Stage:
 
     def _carry_over(self, stale: Callable[[str], bool]) -> None:
         """Bring what somebody put into the old folder in the very moment of the exchange."""
-        _, others = _sort_out(self.path, stale)
+        _, others = sort_out(self.path, stale)
         for name in others:
             if not os.path.lexists(self.target / name):
                 (self.target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -275,42 +275,7 @@ def _must_be_inside(target: Path) -> bool:
     )
 
 
-def _copy_access(old: Path, new: Path) -> None:
-    """Give the new folder the old one's mode, and it and its files the group, where we may."""
-    group = old.stat().st_gid
-    if group != new.stat().st_gid:
-        for path in (new, *new.rglob("*")):
-            with suppress(OSError):
-                os.chown(path, -1, group, follow_symlinks=False)
-    shutil.copymode(old, new)  # last: a change of group takes the setgid bit away
-
-
 def _is_current_folder(target: Path) -> bool:
     with suppress(OSError):
         return Path.cwd().is_relative_to(target)
     return False
-
-
-def _sort_out(folder: Path, stale: Callable[[str], bool]) -> tuple[list[str], list[str]]:
-    """What is in a folder: paths of the older save's files, and of everything else.
-
-    Of files that no loader reads, those that a person has edited since are the person's, and so is the card, in any
-    case: a save that brings none must not take their words away.
-    """
-    try:
-        known: Mapping[str, FileEntry] = read_manifest(folder).files
-    except (NotFound, Corrupt, UnsupportedFormat):
-        known = {}
-    ours: list[str] = []
-    others: list[str] = []
-    for name in files_of(folder):
-        entry = known.get(name)
-        of_save = entry is not None and (
-            entry.tensors or is_read_by_loaders(name) or (name != CARD and _is_unchanged(folder / name, entry))
-        )
-        (ours if of_save or name == MANIFEST or stale(name) else others).append(name)
-    return ours, others
-
-
-def _is_unchanged(path: Path, entry: FileEntry) -> bool:
-    return path.is_file() and path.stat().st_size == entry.size and as_text(digest_file(path)[1]) == entry.digest

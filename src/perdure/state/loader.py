@@ -14,7 +14,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from perdure.state.place import Place, index_sampler
+from perdure.state.place import Place
+from perdure.state.source import index_sampler
 
 
 def is_ordinary(loader: object) -> bool:

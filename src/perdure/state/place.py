@@ -10,13 +10,14 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset
 
 from perdure.state import rng
-from perdure.state.workers import Note, Noting, Succession, has_state, state_of
+from perdure.state.source import Fetched, Skipping, Source, index_sampler
+from perdure.state.workers import Note, Noting, Succession, has_state
 
 _log = logging.getLogger("perdure")
 _COUNTERS = ("epoch", "iteration", "initial_seed")  # of loaders and samplers, accelerate's too
@@ -104,7 +105,7 @@ class Place:
         if resuming is None:
             # Only now: accelerate has just given all ranks the sampler's generator of the first, and set its epoch.
             self._begin = {**(self._begin or {}), "rng": rng.cpu_state(), **self._moment()}
-            return Source(self, self._iterate(iterate, 0, {}))
+            return Source(self.inner, self._iterate(iterate, 0, {}), self.queue)
         begin, iterable = resuming["begin"], isinstance(self.inner.dataset, IterableDataset)
         takes_up = self._can_take_up(iterable)
         if takes_up and iterable and not self.inner.num_workers:
@@ -127,7 +128,7 @@ class Place:
         now = rng.cpu_state()
         rewind()
         try:
-            source = Source(self, self._iterate(iterate, first, notes))
+            source = Source(self.inner, self._iterate(iterate, first, notes), self.queue)
             skipping.force()
             for _ in range(0 if takes_up else self._taken):
                 next(source, None)
@@ -219,100 +220,3 @@ def _listed(notes: dict[int, Note]) -> list[Any]:
 
 def _notes(saved: list[Any]) -> dict[int, Note]:
     return {role: Note(role, *rest) for role, *rest in saved}
-
-
-class Fetched(NamedTuple):
-    """A batch that training has not taken yet; `rng` are the generators that it was made with, of a run's own."""
-
-    note: Note | None
-    rng: dict[str, Any] | None
-
-
-class Source:
-    """What the inner loader fetches, told apart from the notes that came with it.
-
-    Attributes:
-        ahead: The generators for the next batch, where the interrupted run had fetched it before its last step.
-    """
-
-    def __init__(self, place: Place, iterator: Iterator[Any]) -> None:
-        self.ahead: dict[str, Any] | None = None
-        self._place = place
-        self._iterator = iterator
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        inner, note = self._place.inner, None
-        if inner.num_workers:
-            batch, note = next(self._iterator)
-            before = None
-        else:
-            before, batch = self._fetch()
-            if isinstance(inner.dataset, IterableDataset) and has_state(inner.dataset):
-                note = Note(0, None, state_of(inner.dataset))
-        self._place.queue.append(Fetched(note, before))
-        return batch
-
-    def _fetch(self) -> tuple[dict[str, Any], Any]:
-        now = rng.cpu_state()
-        if (ahead := self.ahead) is None:
-            return now, next(self._iterator)
-        self.ahead = None
-        rng.set_cpu_state(ahead)
-        try:
-            return ahead, next(self._iterator)
-        finally:
-            rng.set_cpu_state(now)
-
-
-class Skipping:
-    """An index sampler whose first `count` entries are passed over until it is `force`d.
-
-    `rewind` is called each time that it is gone through until then: the loader draws nothing more afterwards.
-    """
-
-    def __init__(self, sampler: Any, count: int, rewind: Callable[[], None] | None) -> None:
-        self._sampler = sampler
-        self._count = count
-        self._rewind = rewind
-        self._latest: _Skipped | None = None
-
-    def __iter__(self) -> Iterator[Any]:
-        if self._rewind is not None:
-            self._rewind()
-        self._latest = _Skipped(iter(self._sampler), self._count)
-        return self._latest
-
-    def __len__(self) -> int:
-        return len(self._sampler)
-
-    def force(self) -> None:
-        """Pass over them now, while the generators are those of the epoch's beginning."""
-        if self._latest is not None:
-            self._latest.force()
-        self._count, self._rewind = 0, None
-
-
-class _Skipped:
-    def __init__(self, entries: Iterator[Any], count: int) -> None:
-        self._entries = entries
-        self._left = count
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        self.force()
-        return next(self._entries)
-
-    def force(self) -> None:
-        while self._left:
-            self._left -= 1
-            if next(self._entries, self) is self:  # there are no more, whatever the checkpoint counted
-                self._left = 0
-
-
-def index_sampler(inner: Any) -> Any:
-    return inner.sampler if inner.batch_sampler is None else inner.batch_sampler
