@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.checkpoint.policy import Every, Keep
 from perdure.checkpoint.records import RestoreRecord, SaveRecord
 from perdure.errors import InvalidInput, MissingDependency
+from perdure.integrations.ranks import state_spread_by
 
 if TYPE_CHECKING:
     from perdure.integrations.attach_run import Run
@@ -144,18 +145,8 @@ def _check(trainer: Any, save: Every | None) -> None:
         raise InvalidInput(
             'save= and save_strategy="best" cannot both say when to save.', hint="Leave one of them out."
         )
-    if how := _spread_by(trainer):
+    if how := state_spread_by(trainer):
         raise InvalidInput(
-            f"The model is spread over processes by {how}, and `attach` saves models that each process holds whole.",
+            f"Model or optimizer are spread over processes by {how}; `attach` saves what each process holds whole.",
             hint="Leave this trainer's checkpoints to the trainer itself.",
         )
-
-
-def _spread_by(trainer: Any) -> str | None:
-    ways = {
-        "is_fsdp_enabled": "FSDP",
-        "is_fsdp_xla_enabled": "FSDP",
-        "is_deepspeed_enabled": "DeepSpeed",
-        "is_distributed_loading_by_transformers": "a distributed configuration",
-    }
-    return next((how for flag, how in ways.items() if getattr(trainer, flag, False)), None)

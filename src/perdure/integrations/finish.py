@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from perdure.card.document import kept_by_hand, refresh
-from perdure.card.render import render
+from perdure.distributed import group as groups
 from perdure.errors import InvalidInput
-from perdure.folder import amend
 from perdure.folder.paths import resolve
-from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.format.names import CARD
-from perdure.integrations import gather
-from perdure.integrations.metrics import as_json, numbers, parse_metrics, train_metrics
+from perdure.integrations import gather, ranks
+from perdure.integrations.ending import Ending
 from perdure.integrations.push import Push, push
-from perdure.integrations.ranks import on_main
 from perdure.model.inference import align_special_tokens
-from perdure.model.save import save_model
 from perdure.model.saved import SavedModel
 from perdure.model.weights import unwrap
 
 if TYPE_CHECKING:
     from perdure.publishing.publish import Receipt
 
-T = TypeVar("T")
-
 _log = logging.getLogger("perdure")
-_MAX_FILE = 4 * 2**20  # bytes of a card or a metrics file that is read back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -147,12 +140,13 @@ def finish(
         tags=as_names(tags),
     )
     model = unwrap(trainer.accelerator.unwrap_model(trainer.model))
-    run = _Run(trainer=trainer, model=model, folder=folder, told=told)
-    run.check_told()
-    run.attempt("EOS could not be aligned", lambda: align_special_tokens(model, trainer.processing_class))
-    saved = on_main(trainer, lambda: run.save(max_shard_size))
-    metrics = run.evaluate(evaluate)
-    on_main(trainer, lambda: run.complete(metrics))
+    ending = Ending(trainer=trainer, model=model, folder=folder, told=told)
+    ending.check_told()
+    ending.attempt("EOS could not be aligned", lambda: align_special_tokens(model, trainer.processing_class))
+    with closing(groups.current()) as group:
+        saved = ranks.on_main(group, lambda: ending.save(max_shard_size))
+        metrics = ending.evaluate(evaluate)
+        ranks.on_main(group, lambda: ending.complete(metrics))
     receipt, push_error = None, None
     if pushing is not None and trainer.is_world_process_zero():
         receipt, push_error = push(pushing, folder, method=gather.method_name(trainer), steps=trainer.state.global_step)
@@ -160,99 +154,15 @@ def finish(
     done = Finished(
         path=folder,
         saved=saved,
-        card=card if saved is not None and CARD in run.written else None,
+        card=card if saved is not None and CARD in ending.written else None,
         metrics=metrics,
         receipt=receipt,
         push_error=push_error,
-        problems=(*run.problems, *([push_error] if push_error else [])),
+        problems=(*ending.problems, *([push_error] if push_error else [])),
     )
     if saved is not None:
         _log.info("%s", done)
     return done
-
-
-@dataclass(slots=True, kw_only=True)
-class _Run:
-    """One end of training: what is saved first must not be lost to anything that is done after it."""
-
-    trainer: Any
-    model: Any
-    folder: Path
-    told: gather.Told
-    problems: list[str] = field(default_factory=list)
-    written: set[str] = field(default_factory=set)
-
-    def check_told(self) -> None:
-        """Tell of names that the caller gave and the card cannot."""
-        if self.told.base_model is not None and not is_hub_id(self.told.base_model):
-            self.problem(f"base_model={self.told.base_model!r} is not a Hub id, so neither card nor adapter names it")
-        for name in self.told.datasets:
-            if not looks_like_hub_id(name):
-                self.problem(f"dataset_name={name!r} is not a Hub id, so the card does not name it")
-
-    def save(self, max_shard_size: int | str) -> SavedModel:
-        base = self.attempt(
-            "The base model could not be traced", lambda: gather.base_model(self.model, self.told.base_model)
-        )
-        if base is None and self.told.base_model is None and gather.has_base(self.model):
-            self.problem("The base model was loaded from a folder, so the card does not name it: say base_model=...")
-        files = self.documents({})
-        saved = save_model(
-            self.model,
-            self.folder,
-            tokenizer=self.trainer.processing_class,
-            max_shard_size=max_shard_size,
-            base_model=base.id if base else None,
-            base_model_revision=base.revision if base else None,
-            extra_files=files,
-        )
-        self.written.update(files)
-        self.problems += saved.warnings
-        return saved
-
-    def evaluate(self, wanted: bool | None) -> dict[str, float]:
-        if wanted is False or (wanted is None and self.trainer.eval_dataset is None):
-            return {}
-        return numbers(self.attempt("The evaluation failed", self.trainer.evaluate) or {})
-
-    def complete(self, metrics: Mapping[str, float]) -> None:
-        """Put card and metrics beside a model that is whole without them."""
-        if not metrics:
-            return
-        files = self.documents(metrics)
-        if self.attempt("The results could not be written beside the model", lambda: amend(self.folder, files)):
-            self.written.update(files)
-
-    def documents(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
-        """The card and the metrics files, as far as they can be made."""
-        card = self.attempt("The model card could not be made", lambda: self._card(metrics))
-        return {**(card or {}), **(self.attempt("Metrics could not be listed", lambda: self._metrics(metrics)) or {})}
-
-    def attempt(self, otherwise: str, work: Callable[[], T]) -> T | None:
-        """Do what must never cost the weights: an error becomes a problem to tell of, and the run goes on."""
-        try:
-            return work()
-        except Exception as error:
-            self.problem(f"{otherwise}: {_summary(error)}", error)
-            return None
-
-    def _card(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
-        existing = _read(self.folder / CARD)
-        rendered = render(gather.gather(self.trainer, self.model, self.told, metrics))
-        if existing and (kept := kept_by_hand(existing)):
-            _log.info("%s: left as they were edited: %s", self.folder / CARD, ", ".join(kept))
-        return {CARD: refresh(existing, rendered).encode(errors="surrogateescape")}
-
-    def _metrics(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
-        trained = train_metrics(self.trainer)
-        every = {**parse_metrics(_read(self.folder / "all_results.json")), **trained, **metrics}
-        files = {"all_results.json": every, "train_results.json": trained, "eval_results.json": dict(metrics)}
-        return {name: as_json(values) for name, values in files.items() if values}
-
-    def problem(self, message: str, error: Exception | None = None) -> None:
-        self.problems.append(message)
-        if self.trainer.is_world_process_zero():  # once, not by every process
-            _log.warning("%s", message, exc_info=error)
 
 
 def _require_trainer(trainer: Any) -> None:
@@ -267,34 +177,12 @@ def _require_trainer(trainer: Any) -> None:
 
 def _refuse_sharded(trainer: Any) -> None:
     """Written from one process, a model that is spread over several would be wrong; its own saver gathers it."""
-    plugin = getattr(getattr(trainer.accelerator, "state", None), "deepspeed_plugin", None)
-    sharded = {
-        "FSDP": getattr(trainer, "is_fsdp_enabled", False) or getattr(trainer, "is_fsdp_xla_enabled", False),
-        "DeepSpeed ZeRO-3": getattr(trainer, "is_deepspeed_enabled", False) and getattr(plugin, "zero_stage", 3) == 3,
-        "a distributed configuration": getattr(trainer, "is_distributed_loading_by_transformers", False),
-    }
-    for how, is_so in sharded.items():
-        if is_so:
-            raise InvalidInput(
-                f"The model is sharded over processes by {how}, and `finish` saves models that each process holds "
-                "whole. Nothing was written.",
-                hint="Gather and save it with: trainer.save_model(trainer.args.output_dir)",
-            )
-
-
-def _read(path: Path) -> str | None:
-    """A file that is there already; bytes that are no UTF-8 survive the way back."""
-    try:
-        if path.stat().st_size > _MAX_FILE:
-            raise InvalidInput(f"{path} is too large to be read back; it stays as it is.")
-        return path.read_bytes().decode(errors="surrogateescape")
-    except FileNotFoundError:
-        return None
-
-
-def _summary(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if how := ranks.model_spread_by(trainer):
+        raise InvalidInput(
+            f"The model is sharded over processes by {how}, and `finish` saves models that each process holds "
+            "whole. Nothing was written.",
+            hint="Gather and save it with: trainer.save_model(trainer.args.output_dir)",
+        )
 
 
 def as_names(value: str | Sequence[str] | None) -> tuple[str, ...]:

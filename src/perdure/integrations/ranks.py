@@ -1,16 +1,17 @@
-"""One process writes, all of them learn how it went."""
+"""A trainer's processes: one writes and all learn how it went, and what each of them holds whole."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from perdure.distributed.group import Group
 from perdure.errors import SaveFailed
 
 T = TypeVar("T")
 
 
-def on_main(trainer: Any, work: Callable[[], T]) -> T | None:
+def on_main(group: Group, work: Callable[[], T]) -> T | None:
     """Do `work` on the main process while the others wait, and fail everywhere if it fails there.
 
     Must be called by every process. The others wait as long as the process group's timeout allows
@@ -20,38 +21,30 @@ def on_main(trainer: Any, work: Callable[[], T]) -> T | None:
         What `work` returned; None on the other processes.
 
     Raises:
-        SaveFailed: On the other processes, with the main process's message. The main process raises the error itself.
+        PerdureError: What `work` raised, as `Group.agree` tells it; a SaveFailed where that was no PerdureError.
     """
-    import torch.distributed as dist
+    done: list[T] = []
 
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return work()
-    result: T | None = None
-    failure: BaseException | None = None
-    if trainer.is_world_process_zero():
-        try:
-            result = work()
-        except BaseException as error:  # the others must hear of it before it is raised here
-            failure = error
-    said = _tell_all(f"{type(failure).__name__}: {failure}" if failure else "", trainer.accelerator.device)
-    if failure is not None:
-        raise failure
-    if said:
-        raise SaveFailed(f"The main process failed, so this one stops too: {said}")
-    return result
+    def work_on_main() -> None:
+        if group.rank == 0:
+            done.append(work())
+
+    group.agree(work_on_main, error=SaveFailed)
+    return done[0] if done else None
 
 
-def _tell_all(message: str, device: Any) -> str:
-    """Text from rank 0 to all, as bytes in a tensor: an object broadcast would unpickle what it receives."""
-    import torch
-    import torch.distributed as dist
+def model_spread_by(trainer: Any) -> str | None:
+    """What spreads the model over processes, so that none holds it whole."""
+    plugin = getattr(getattr(trainer.accelerator, "state", None), "deepspeed_plugin", None)
+    if getattr(trainer, "is_fsdp_enabled", False) or getattr(trainer, "is_fsdp_xla_enabled", False):
+        return "FSDP"
+    if getattr(trainer, "is_deepspeed_enabled", False) and getattr(plugin, "zero_stage", 3) == 3:
+        return "DeepSpeed ZeRO-3"
+    if getattr(trainer, "is_distributed_loading_by_transformers", False):
+        return "a distributed configuration"
+    return None
 
-    size = torch.tensor([len(message.encode())], dtype=torch.int64, device=device)
-    dist.broadcast(size, src=0)
-    if not size.item():
-        return ""
-    content = torch.zeros(int(size.item()), dtype=torch.uint8, device=device)
-    if dist.get_rank() == 0:
-        content = torch.tensor(list(message.encode()), dtype=torch.uint8, device=device)
-    dist.broadcast(content, src=0)
-    return bytes(content.tolist()).decode()
+
+def state_spread_by(trainer: Any) -> str | None:
+    """What spreads the model or its optimizer, as DeepSpeed does at every stage."""
+    return model_spread_by(trainer) or ("DeepSpeed" if getattr(trainer, "is_deepspeed_enabled", False) else None)

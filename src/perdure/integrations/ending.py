@@ -1,0 +1,124 @@
+"""What `finish` does on disk: the model first, and then all that may fail without costing it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from perdure.card.document import kept_by_hand, refresh
+from perdure.card.render import render
+from perdure.errors import InvalidInput
+from perdure.folder import amend
+from perdure.format.hub_id import is_hub_id, looks_like_hub_id
+from perdure.format.names import CARD
+from perdure.integrations import gather
+from perdure.integrations.metrics import as_json, numbers, parse_metrics, train_metrics
+from perdure.model.save import save_model
+from perdure.model.saved import SavedModel
+
+T = TypeVar("T")
+
+_log = logging.getLogger("perdure")
+_MAX_FILE = 4 * 2**20  # bytes of a card or a metrics file that is read back
+
+
+@dataclass(slots=True, kw_only=True)
+class Ending:
+    """One end of training: what is saved first must not be lost to anything that is done after it."""
+
+    trainer: Any
+    model: Any
+    folder: Path
+    told: gather.Told
+    problems: list[str] = field(default_factory=list)
+    written: set[str] = field(default_factory=set)
+
+    def check_told(self) -> None:
+        """Tell of names that the caller gave and the card cannot."""
+        if self.told.base_model is not None and not is_hub_id(self.told.base_model):
+            self.problem(f"base_model={self.told.base_model!r} is not a Hub id, so neither card nor adapter names it")
+        for name in self.told.datasets:
+            if not looks_like_hub_id(name):
+                self.problem(f"dataset_name={name!r} is not a Hub id, so the card does not name it")
+
+    def save(self, max_shard_size: int | str) -> SavedModel:
+        base = self.attempt(
+            "The base model could not be traced", lambda: gather.base_model(self.model, self.told.base_model)
+        )
+        if base is None and self.told.base_model is None and gather.has_base(self.model):
+            self.problem("The base model was loaded from a folder, so the card does not name it: say base_model=...")
+        files = self.documents({})
+        saved = save_model(
+            self.model,
+            self.folder,
+            tokenizer=self.trainer.processing_class,
+            max_shard_size=max_shard_size,
+            base_model=base.id if base else None,
+            base_model_revision=base.revision if base else None,
+            extra_files=files,
+        )
+        self.written.update(files)
+        self.problems += saved.warnings
+        return saved
+
+    def evaluate(self, wanted: bool | None) -> dict[str, float]:
+        if wanted is False or (wanted is None and self.trainer.eval_dataset is None):
+            return {}
+        return numbers(self.attempt("The evaluation failed", self.trainer.evaluate) or {})
+
+    def complete(self, metrics: Mapping[str, float]) -> None:
+        """Put card and metrics beside a model that is whole without them."""
+        if not metrics:
+            return
+        files = self.documents(metrics)
+        if self.attempt("The results could not be written beside the model", lambda: amend(self.folder, files)):
+            self.written.update(files)
+
+    def documents(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
+        """The card and the metrics files, as far as they can be made."""
+        card = self.attempt("The model card could not be made", lambda: self._card(metrics))
+        return {**(card or {}), **(self.attempt("Metrics could not be listed", lambda: self._metrics(metrics)) or {})}
+
+    def attempt(self, otherwise: str, work: Callable[[], T]) -> T | None:
+        """Do what must never cost the weights: an error becomes a problem to tell of, and the run goes on."""
+        try:
+            return work()
+        except Exception as error:
+            self.problem(f"{otherwise}: {_summary(error)}", error)
+            return None
+
+    def _card(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
+        existing = _read(self.folder / CARD)
+        rendered = render(gather.gather(self.trainer, self.model, self.told, metrics))
+        if existing and (kept := kept_by_hand(existing)):
+            _log.info("%s: left as they were edited: %s", self.folder / CARD, ", ".join(kept))
+        return {CARD: refresh(existing, rendered).encode(errors="surrogateescape")}
+
+    def _metrics(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
+        trained = train_metrics(self.trainer)
+        every = {**parse_metrics(_read(self.folder / "all_results.json")), **trained, **metrics}
+        files = {"all_results.json": every, "train_results.json": trained, "eval_results.json": dict(metrics)}
+        return {name: as_json(values) for name, values in files.items() if values}
+
+    def problem(self, message: str, error: Exception | None = None) -> None:
+        self.problems.append(message)
+        if self.trainer.is_world_process_zero():  # once, not by every process
+            _log.warning("%s", message, exc_info=error)
+
+
+def _read(path: Path) -> str | None:
+    """A file that is there already; bytes that are no UTF-8 survive the way back."""
+    try:
+        if path.stat().st_size > _MAX_FILE:
+            raise InvalidInput(f"{path} is too large to be read back; it stays as it is.")
+        return path.read_bytes().decode(errors="surrogateescape")
+    except FileNotFoundError:
+        return None
+
+
+def _summary(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
