@@ -344,12 +344,12 @@ def test_a_plain_module(arguments):
 
 
 def test_results_that_cannot_be_written_cost_neither_the_model_nor_the_run(sft, model, monkeypatch):
-    from perdure.integrations import finish as module
+    from perdure.integrations import ending
 
     def full_disk(*_: Any) -> None:
         raise SaveFailed("No space left on device.")
 
-    monkeypatch.setattr(module, "amend", full_disk)
+    monkeypatch.setattr(ending, "amend", full_disk)
     done = finish(sft(model, eval_set=True, train=False))
     assert "No space left" in done.problems[0] and done.metrics["eval_loss"] and verify(done.path).ok
     assert card_of(done.path)[0]["library_name"] == "transformers"
