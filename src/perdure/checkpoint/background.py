@@ -12,6 +12,7 @@ from typing import Any
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from perdure.checkpoint.progress import progress
+from perdure.checkpoint.records import SaveRecord
 from perdure.checkpoint.snapshot import WRITER_BUDGET, Snapshot, write
 from perdure.errors import SaveFailed
 from perdure.format.manifest import Manifest
@@ -84,6 +85,14 @@ class Save:
         )
         failure.__cause__ = self.error
         return failure
+
+    def record(self, manifest: Manifest, deleted: tuple[Path, ...]) -> SaveRecord:
+        """What it came to, once it is committed."""
+        free_at = self.snapshot.staging.free_at
+        return SaveRecord(
+            step=self.snapshot.moment.step, path=self.path, nbytes=manifest.nbytes, seconds=self.seconds,
+            staged_seconds=(free_at or self.called) - self.called, stalled_seconds=self.stalled, deleted=deleted,
+        )  # fmt: skip
 
     def join(self) -> None:
         """Wait until it is done."""

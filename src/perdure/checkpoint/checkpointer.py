@@ -13,14 +13,13 @@ from perdure.checkpoint import catalog, ranks
 from perdure.checkpoint.background import Save, StepGuard, now
 from perdure.checkpoint.model import note_base
 from perdure.checkpoint.policy import Every, Keep, Retention, Schedule
-from perdure.checkpoint.progress import progress
-from perdure.checkpoint.records import RestoreRecord, SaveRecord, Skipped
-from perdure.checkpoint.restore import restore_from
+from perdure.checkpoint.records import RestoreRecord, SaveRecord
+from perdure.checkpoint.resume import Fallback
 from perdure.checkpoint.signals import StopSignals
 from perdure.checkpoint.snapshot import WRITER_BUDGET, Moment, moment_of, take
 from perdure.distributed import group as groups
 from perdure.distributed.shared import check_shared
-from perdure.errors import Corrupt, InvalidInput, NotFound, PerdureError, SaveFailed, UnsupportedFormat
+from perdure.errors import InvalidInput, PerdureError, SaveFailed
 from perdure.folder.paths import resolve
 from perdure.format.manifest import Manifest
 from perdure.state.staging import Spill, Staging
@@ -168,37 +167,15 @@ class Checkpointer:
         """
         self.wait()
         note_base(state.components.get("model"))
-        skipped: list[Skipped] = []
-        outcome = "Nothing was changed."
-        for step, problem, nbytes in self._choice():
-            started, path, reason = now(), catalog.path_of(self.path, step), problem
-            if not problem:
-                with progress(f"Restoring {path.name}", nbytes) as bar:
-                    try:
-                        manifest = restore_from(
-                            path, state, self.group, strict=strict, progress=bar.advance, outcome=outcome
-                        )
-                    except (Corrupt, NotFound, UnsupportedFormat) as error:
-                        reason = error.message
-                        if bar.done:
-                            outcome = f"The state is now partly that of {path.name}, which is damaged."
-                    else:
-                        self.restored = RestoreRecord(
-                            step=step, path=path, epoch=manifest.epoch, nbytes=manifest.nbytes,
-                            seconds=now() - started, skipped=tuple(skipped),
-                        )  # fmt: skip
-                        self._went_on_from(self.restored)
-                        return step
-            _log.warning("%s is not usable: %s", path, reason)
-            skipped.append(Skipped(path=path, reason=reason))
-            self._distrusted.add(path)
-        if skipped:
-            raise Corrupt(
-                f"None of the {len(skipped)} checkpoints in {self.path} can be used. The newest: {skipped[0].reason}",
-                path=skipped[0].path,
-                hint="To start from zero, name another folder. What is in the model now may be partly a damaged one's.",
-            )
-        return 0
+        hint = "To start from zero, name another folder."
+        record = Fallback(self.path, self.group, distrust=self.distrust, hint=hint).restore_newest(state, strict=strict)
+        if record is None:
+            return 0
+        self.restored, self._latest = record, record.step
+        if self._schedule is not None:
+            self._schedule.saved(record.step, record.epoch)
+        _log.info("%s: restored %.2f GB in %.2f s", record.path, record.nbytes / 1e9, record.seconds)
+        return record.step
 
     @property
     def stop_signal(self) -> str | None:
@@ -305,13 +282,7 @@ class Checkpointer:
         """On the saving thread, when a checkpoint is in place."""
         self._distrusted.discard(save.path)
         deleted = catalog.rotate(self.path, self._keep, save.snapshot.moment.step, self._distrusted)
-        free_at = save.snapshot.staging.free_at
-        record = SaveRecord(
-            step=save.snapshot.moment.step, path=save.path, nbytes=manifest.nbytes, seconds=save.seconds,
-            staged_seconds=(free_at or save.called) - save.called, stalled_seconds=save.stalled,
-            deleted=deleted,
-        )  # fmt: skip
-        self.saves.append(record)
+        self.saves.append(record := save.record(manifest, deleted))
         for warning in told:
             if warning not in self._told:
                 self._told.add(warning)
@@ -320,21 +291,6 @@ class Checkpointer:
             "%s: %.2f GB durable after %.2f s (%.2f GB/s); training waited %.0f ms",
             save.path, record.nbytes / 1e9, record.seconds, record.gigabytes_per_second, record.stalled_seconds * 1e3,
         )  # fmt: skip
-
-    def _choice(self) -> list[tuple[int, str, int]]:
-        """Rank 0's list of checkpoints, newest first: step, what is wrong with it, and its size in bytes."""
-
-        def look() -> list[tuple[int, str, int]]:
-            found = reversed(catalog.tidied(self.path)) if self.group.rank == 0 else ()
-            return [(one.step, "" if one.state == "whole" else one.problem, one.nbytes) for one in found]
-
-        return self.group.agree(look)[0]
-
-    def _went_on_from(self, record: RestoreRecord) -> None:
-        self._latest = record.step
-        if self._schedule is not None:
-            self._schedule.saved(record.step, record.epoch)
-        _log.info("%s: restored %.2f GB in %.2f s", record.path, record.nbytes / 1e9, record.seconds)
 
     def _raise_failure(self) -> None:
         save = self._guard.save
