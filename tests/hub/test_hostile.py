@@ -236,6 +236,19 @@ def test_what_people_upload_is_never_run_as_a_page(server: HubServer) -> None:
     assert "sandbox" in headers["content-security-policy"]
 
 
+@pytest.mark.parametrize("nested", ["- " * 30_000, "[" * 200_000, "{a: " * 50_000, "? " * 50_000])
+def test_no_card_is_too_deep_for_the_hub(server: HubServer, nested: str) -> None:
+    content = f"---\n{nested}\n---\n"
+    report = ask(server.url, "POST", "/api/validate-yaml", {"content": content, "repoType": "model"})
+    assert report.status == 400
+    assert "nested" in report.json()["errors"][0]["message"]
+    ask(server.url, "POST", "/api/repos/create", {"name": "deep"})
+    card = {"path": "README.md", "content": base64.b64encode(content.encode()).decode(), "encoding": "base64"}
+    assert ask(server.url, "POST", "/api/models/me/deep/commit/main", ndjson(("file", card))).status == 200
+    assert ask(server.url, "GET", "/api/models/me/deep").json()["cardData"] is None
+    assert ask(server.url, "GET", "/me/deep").status == 200
+
+
 def test_card_bombs_cost_nothing(server: HubServer) -> None:
     bomb = "---\na: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)

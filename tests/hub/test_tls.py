@@ -73,10 +73,11 @@ def test_serve_takes_both_files_and_does_not_warn(tmp_path: Path, authority: Pat
 
 
 def test_behind_a_proxy_addresses_are_the_proxys(tmp_path: Path) -> None:
-    with HubServer(tmp_path / "hub", user="me", token=TOKEN) as plain:
-        headers = {"X_Forwarded_Proto": "https", "Host": "hub.example"}
-        answer = ask(plain.url, "POST", "/api/repos/create", {"name": "model"}, **headers)
-        assert answer.json()["url"] == "https://hub.example/me/model"
+    headers = {"X_Forwarded_Proto": "https", "Host": "hub.example"}
+    for behind_proxy, address in ((True, "https://hub.example/me/one"), (False, "http://hub.example/me/two")):
+        with HubServer(tmp_path / "hub", user="me", token=TOKEN, behind_proxy=behind_proxy) as plain:
+            answer = ask(plain.url, "POST", "/api/repos/create", {"name": address[-3:]}, **headers)
+            assert answer.json()["url"] == address
 
 
 def test_certificates_that_cannot_be_used_are_refused_before_anything_is_made(tmp_path: Path, authority: Path) -> None:

@@ -67,6 +67,11 @@ Then, in another terminal (any Hugging Face client works):
     metavar="N",
     help="Let a caller make N requests of each kind (api, files, pages) in five minutes.  [default: any number]",
 )
+@click.option(
+    "--behind-proxy",
+    is_flag=True,
+    help="Believe a proxy on this machine who called, and whether by https (X-Forwarded-For, X-Forwarded-Proto).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Say that it is ready as one line of JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="A line for every request, on standard error.")
 def command(  # noqa: PLR0917 (click passes them by name)
@@ -78,6 +83,7 @@ def command(  # noqa: PLR0917 (click passes them by name)
     tls_cert: Path | None,
     tls_key: Path | None,
     rate_limit: int | None,
+    behind_proxy: bool,
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -98,7 +104,9 @@ def command(  # noqa: PLR0917 (click passes them by name)
     told = threading.Event()
     previous = _stop_on_signals(told)
     tls = Tls(cert=tls_cert, key=tls_key) if tls_cert and tls_key else None
-    server = HubServer(folder, user=user, token=token, host=host, port=port, tls=tls, rate_limit=rate_limit)
+    server = HubServer(
+        folder, user=user, token=token, host=host, port=port, tls=tls, rate_limit=rate_limit, behind_proxy=behind_proxy
+    )
     try:
         server.start()
         _announce(server.url, server.user, server.token, folder, shown=token is None, as_json=as_json)

@@ -11,6 +11,7 @@ import yaml
 from perdure.hub import limits
 
 _BLOCK: Final = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:^---[ \t]*\r?$)", re.DOTALL | re.MULTILINE)
+_DEPTH: Final = 50
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # key → whether a list is allowed as well as a single string
@@ -52,8 +53,7 @@ def read_metadata(readme: str) -> dict[str, Any]:
     if len(block) > limits.CARD_METADATA:
         raise CardError(f"The metadata is larger than {limits.CARD_METADATA} characters.")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(block, Loader=_LOADER)):
-            raise CardError("The metadata uses YAML anchors, which are not supported.")
+        _check_events(block)
         value = yaml.load(block, Loader=_LOADER)
         value = json.loads(json.dumps(value, default=str, allow_nan=False))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
@@ -65,6 +65,23 @@ def read_metadata(readme: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CardError("The metadata must be a mapping of keys to values.")
     return value
+
+
+def _check_events(block: str) -> None:
+    """Refuse what is small as text and large as a value; stops at the first event that is too deep.
+
+    The parser in C goes down a level of its stack for each level of the text, and the process with it.
+    """
+    depth = 0
+    for event in yaml.parse(block, Loader=_LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise CardError("The metadata uses YAML anchors, which are not supported.")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEPTH:
+            raise CardError(f"The metadata is nested more than {_DEPTH} deep.")
 
 
 def body(readme: str) -> str:

@@ -23,7 +23,7 @@ def discussion_routes(repo: str) -> list[Route]:
     return [
         _route("GET", all_, pulls.list_discussions, Access.READ),
         _route("POST", all_, pulls.create, propose),
-        _route("GET", one, pulls.details, Access.READ),
+        _route("GET", one, pulls.details, Access.DOWNLOAD),
         _route("POST", one + "/comment", pulls.comment, propose),
         _route("POST", comment + "/edit", pulls.edit_comment, propose),
         _route("POST", comment + "/hide", pulls.hide_comment, propose),

@@ -54,6 +54,7 @@ class HubServer:
         port: Port to listen on; 0 lets the system choose.
         tls: Serve https with this certificate; http without.
         rate_limit: How many requests a caller may make in five minutes; any number unless told.
+        behind_proxy: Believe a proxy on this machine who called and whether by https (`X-Forwarded-For`, `-Proto`).
 
     Attributes:
         url: What clients take as `HF_ENDPOINT`.
@@ -81,12 +82,14 @@ class HubServer:
         port: int = 0,
         tls: Tls | None = None,
         rate_limit: int | None = None,
+        behind_proxy: bool = False,
     ) -> None:
         self._folder = Path(dir).absolute()
         self._host = host
         self._port = port
         self._tls = tls
         self._rate_limit = rate_limit
+        self._behind_proxy = behind_proxy
         self._wanted = (user, token)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -154,6 +157,7 @@ class HubServer:
             log_config=None,
             access_log=False,  # its lines hold whole addresses, and signatures with them; the app logs its own
             server_header=False,
+            proxy_headers=self._behind_proxy,
             ssl_certfile=self._tls.cert if self._tls else None,
             ssl_keyfile=self._tls.key if self._tls else None,
             timeout_graceful_shutdown=_FINISH_SECONDS,
