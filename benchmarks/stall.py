@@ -161,6 +161,8 @@ def measure(folder: Path, rounds: int, pattern: str) -> tuple[str, dict[str, Any
     training, blocks = Training(folder / "trainer"), []
     with perdure.Checkpointer(folder / "run") as ckpt:
         found = [way for way in ways(training, ckpt) if re.search(pattern, way.name)]
+        if not found:
+            return f"no way of saving beside training matches {pattern!r}", {}
         for number in range(rounds + 1):  # the first warms up, and counts for memory only
             for way in random.sample(found, len(found)):
                 print(f"\r\033[K{number}/{rounds} training, {way.name}", end="", file=sys.stderr, flush=True)
