@@ -101,7 +101,7 @@ class Fallback:
         candidates = self.candidates()
         return self.first(candidates, use) if candidates else None
 
-    def restore(self, path: Path, state: State, *, strict: bool, nbytes: int = 0) -> RestoreRecord:
+    def restore(self, path: Path, state: State, *, strict: bool, nbytes: int) -> RestoreRecord:
         """Put a checkpoint into `state`, as `restore_from` does.
 
         Args:

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perdure.checkpoint import catalog
-from perdure.checkpoint.records import Skipped
+from perdure.checkpoint.catalog import CheckpointInfo
+from perdure.checkpoint.reading import read_document
 from perdure.checkpoint.restore import tell_passed_over
+from perdure.checkpoint.resume import Unusable
 from perdure.checks.verify import verify
 from perdure.distributed.group import Group
 from perdure.errors import Corrupt, NotFound, PerdureError, StateMismatch
 from perdure.folder.paths import resolve
+from perdure.format.manifest import read_manifest
 from perdure.format.names import MANIFEST
 
 _log = logging.getLogger("perdure")
@@ -26,76 +28,70 @@ _MAX_STATE = 2**28
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A checkpoint to go on from; `skipped` are newer ones that could not be used."""
+    """A checkpoint to go on from; `nbytes` of one that perdure wrote, which alone are restored by us."""
 
     path: Path
     is_ours: bool
-    skipped: tuple[Skipped, ...] = ()
+    nbytes: int
 
 
-def choose(asked: str | os.PathLike[str] | bool | None, output_dir: str) -> Choice | None:
-    """What `train(resume_from_checkpoint=asked)` goes on from; None begins at zero.
+def named(group: Group, asked: str | os.PathLike[str]) -> Choice:
+    """The checkpoint that somebody asked for, all of it compared with what was saved, since no other will do.
 
     Raises:
         NotFound: There is no such checkpoint.
-        Corrupt: The one asked for is damaged, or all of them are.
+        Corrupt: It is damaged.
     """
-    if asked is None or asked is False:
-        return None
-    if asked is True:
-        return _newest(resolve(Path(output_dir)))
-    path = resolve(Path(asked))
-    if not path.is_dir():
-        raise NotFound(f"There is no checkpoint in {path}.", hint="To begin at zero: trainer.train()")
-    if problem := _problem(path):
-        raise Corrupt(
-            f"{path} cannot be used: {problem}. Nothing was changed.",
-            path=path,
-            hint="To go on from the newest good one: trainer.train(resume_from_checkpoint=True)",
-        )
-    return Choice(path=path, is_ours=(path / MANIFEST).exists())
 
-
-def choose_together(group: Group, asked: str | os.PathLike[str] | bool | None, output_dir: str) -> Choice | None:
-    """What rank 0 chooses, on every rank."""
-
-    def look() -> tuple[str, bool, list[tuple[str, str]]] | None:
-        if group.rank or (choice := choose(asked, output_dir)) is None:
+    def look() -> tuple[str, bool, int] | None:
+        if group.rank:
             return None
-        return str(choice.path), choice.is_ours, [(str(one.path), one.reason) for one in choice.skipped]
+        path = resolve(Path(asked))
+        if not path.is_dir():
+            raise NotFound(f"There is no checkpoint in {path}.", hint="To begin at zero: trainer.train()")
+        is_ours = (path / MANIFEST).exists()
+        if problem := _problem(path) or (is_ours and "; ".join(map(str, verify(path).problems))):
+            raise unusable(path, problem, "Nothing was changed.")
+        return str(path), is_ours, read_manifest(path).nbytes if is_ours else 0
 
-    if (said := group.agree(look)[0]) is None:
-        return None
-    path, is_ours, skipped = said
-    passed_over = tuple(Skipped(path=Path(one), reason=reason) for one, reason in skipped)
-    return Choice(path=Path(path), is_ours=is_ours, skipped=passed_over)
+    found = group.agree(look)[0]
+    assert found is not None, "rank 0's"
+    path, is_ours, nbytes = found
+    return Choice(path=Path(path), is_ours=is_ours, nbytes=nbytes)
 
 
-def _newest(run: Path) -> Choice | None:
-    if not run.is_dir():
-        return None
-    catalog.collect(run)
-    skipped: list[Skipped] = []
-    for info in reversed(catalog.checkpoints(run)):
-        problem = info.problem if info.state == "damaged" else _problem(info.path)
-        if not problem:
-            return Choice(path=info.path, is_ours=(info.path / MANIFEST).exists(), skipped=tuple(skipped))
-        _log.warning("%s is not usable: %s", info.path, problem)
-        skipped.append(Skipped(path=info.path, reason=problem))
-    if skipped:
-        raise Corrupt(
-            f"None of the {len(skipped)} checkpoints in {run} can be used. The newest: {skipped[0].reason}.",
-            path=skipped[0].path,
-            hint="To begin at zero: trainer.train()",
-        )
-    return None
+def unusable(path: Path, problem: str, outcome: str) -> Corrupt:
+    """The error for a checkpoint that somebody asked for, and that is damaged."""
+    return Corrupt(
+        f"{path} cannot be used: {problem.rstrip('.')}. {outcome}",
+        path=path,
+        hint="To go on from the newest good one: trainer.train(resume_from_checkpoint=True)",
+    )
+
+
+def considered(group: Group, one: CheckpointInfo) -> Choice:
+    """One of the run's checkpoints, as good as can be known before it is read.
+
+    Raises:
+        Unusable: It is damaged, or was never finished.
+    """
+
+    def look() -> tuple[str, bool]:
+        if group.rank:
+            return "", False
+        return one.problem if one.state == "damaged" else _problem(one.path), (one.path / MANIFEST).exists()
+
+    problem, is_ours = group.agree(look)[0]
+    if problem:
+        raise Unusable(problem)
+    return Choice(path=one.path, is_ours=is_ours, nbytes=one.nbytes)
 
 
 def _problem(path: Path) -> str:
-    """What is wrong with a checkpoint; empty when it is good."""
+    """What is wrong with what the trainer itself reads of a checkpoint; empty when it is good."""
     try:
-        if (path / MANIFEST).exists() and (problems := verify(path).problems):
-            return "; ".join(map(str, problems))
+        if (path / MANIFEST).exists() and TRAINER_STATE in (manifest := read_manifest(path)).files:
+            read_document(path, manifest, TRAINER_STATE)
         read_state(path)
     except PerdureError as error:
         return error.message

@@ -12,20 +12,15 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer
 from transformers.trainer_utils import has_length
 
-from perdure.checkpoint.background import now
 from perdure.checkpoint.checkpointer import Checkpointer
 from perdure.checkpoint.model import note_base
 from perdure.checkpoint.policy import Schedule
-from perdure.checkpoint.reading import read_document
-from perdure.checkpoint.records import RestoreRecord
-from perdure.checkpoint.restore import restore_from, tell_passed_over
-from perdure.checkpoint.snapshot import FOLDER
+from perdure.checkpoint.restore import tell_passed_over
 from perdure.checks.verify import verify
-from perdure.errors import StateMismatch
-from perdure.format.manifest import read_manifest
 from perdure.format.names import MANIFEST
 from perdure.integrations import attach_resume
 from perdure.integrations import attach_trainer_state as trainer_state
+from perdure.integrations.attach_fallback import Resumption
 from perdure.integrations.attach_rotation import Rotation
 from perdure.integrations.attach_state import Arguments, Progress
 from perdure.state import rng
@@ -51,7 +46,6 @@ class Run:
         self._folder = folder
         self._schedule = Schedule(attachment.save) if attachment.save else None
         self._progress = Progress(self._trainer)
-        self._choice: attach_resume.Choice | None = None
         self._generators: dict[str, Any] | None = None
         self._takes_up = False
         self._iterator: Iterator[Any] | None = None
@@ -92,25 +86,21 @@ class Run:
         """How long the run has trained before this call."""
         return self._progress.seconds_before
 
-    def choose(self, asked: Any) -> str | None:
-        """The checkpoint to go on from, as `Trainer.train` takes it."""
-        output_dir = self._trainer.args.output_dir
-        self._choice = choice = attach_resume.choose_together(self._ckpt.group, asked, output_dir)
-        if choice is None:
-            return None
-        for one in choice.skipped:
-            self._ckpt.distrust(one.path)
-        if not choice.is_ours:
-            attach_resume.check_trainers_own(self._trainer, choice.path, strict=self._attachment.strict)
-        return str(choice.path)
+    def train(self, begin: Callable[[str | None], Any], asked: Any) -> Any:
+        """Train from what was asked for: `begin`, given the checkpoint to go on from."""
+        self._resumption = Resumption(self._trainer, self._ckpt, strict=self._attachment.strict)
+        return self._resumption.train(begin, asked)
+
+    @property
+    def _choice(self) -> attach_resume.Choice | None:
+        return self._resumption.choice
 
     def position(self, epochs: int, batches: int) -> tuple[int, int]:
         """Epochs done and batches taken of the next: the trainer's own count, but for a stream."""
         trainer, choice = self._trainer, self._choice
         if choice is None or not choice.is_ours or trainer.args.ignore_data_skip or has_length(trainer.train_dataset):
             return epochs, batches
-        saved = read_document(choice.path, read_manifest(choice.path), f"{FOLDER}/progress.json")["state"]
-        return int(saved["epoch"]), int(saved["batches"])
+        return self._resumption.position(choice.path)
 
     def begin(self, loader: Any) -> None:
         """All parts of the run are made: gather them, and restore them from the chosen checkpoint."""
@@ -124,24 +114,10 @@ class Run:
         note_base(trainer.model)
         self._saved = State(model=trainer.model) if trainer.args.save_only_model else self._state
         if self._choice is not None and self._choice.is_ours:
-            self._restore(self._choice)
+            self._attachment.restored = self._resumption.restore(self._choice, self._state)
+            self._generators = rng.state()  # the trainer draws before it comes to where the run was interrupted
         if self._schedule is not None:
             self._schedule.saved(trainer.state.global_step, trainer.state.epoch)
-
-    def _restore(self, choice: attach_resume.Choice) -> None:
-        started, strict = now(), self._attachment.strict
-        try:
-            manifest = restore_from(
-                choice.path, self._state, self._ckpt.group, strict=strict, progress=lambda nbytes: None
-            )
-        except StateMismatch as error:
-            hint = attach_resume.STRICT_HINT
-            raise StateMismatch(error.message, differences=error.differences, hint=hint) from error
-        self._generators = rng.state()  # the trainer draws before it comes to where the run was interrupted
-        self._attachment.restored = RestoreRecord(
-            step=manifest.step or 0, path=choice.path, epoch=manifest.epoch, nbytes=manifest.nbytes,
-            seconds=now() - started, skipped=choice.skipped,
-        )  # fmt: skip
 
     def begin_epoch(self, epoch: int, first: int, batches: int) -> None:
         """An epoch begins, after so many of its batches where it is the `first` of a resumed run."""

@@ -27,7 +27,8 @@ class AttachedTrainer(Trainer):  # type: ignore[misc]
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         trial = args[0] if args else kwargs.get("trial")
         with Run(self._perdure, self._get_output_dir(trial)) as run:
-            return super().train(run.choose(resume_from_checkpoint), *args, **kwargs)
+            train = super().train
+            return run.train(lambda path: train(path, *args, **kwargs), resume_from_checkpoint)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         return self._run.position(*super()._init_training_state(*args, **kwargs))

@@ -1,0 +1,100 @@
+"""How one call of an attached trainer's `train()` comes to the checkpoint that it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from perdure.checkpoint.checkpointer import Checkpointer
+from perdure.checkpoint.reading import read_document
+from perdure.checkpoint.records import RestoreRecord
+from perdure.checkpoint.resume import Fallback, Unusable, damage_is_unusable
+from perdure.checkpoint.snapshot import FOLDER
+from perdure.errors import StateMismatch
+from perdure.folder.paths import resolve
+from perdure.format.manifest import read_manifest
+from perdure.integrations import attach_resume
+from perdure.integrations.attach_resume import Choice
+from perdure.state.state import State
+
+
+class Resumption:
+    """Trains from one checkpoint after the other until one proves to be good; every rank does the same.
+
+    Attributes:
+        choice: The checkpoint that training goes on from; None begins at zero.
+    """
+
+    def __init__(self, trainer: Any, ckpt: Checkpointer, *, strict: bool) -> None:
+        self.choice: Choice | None = None
+        self._trainer = trainer
+        self._strict = strict
+        self._group = ckpt.group
+        self._fallback = Fallback(
+            resolve(Path(trainer.args.output_dir)),
+            ckpt.group,
+            distrust=ckpt.distrust,
+            hint="To begin at zero: trainer.train(), of a trainer made anew",
+        )
+
+    def train(self, begin: Callable[[str | None], Any], asked: Any) -> Any:
+        """What `begin` returns, given the checkpoint asked for, or the newest good one for True.
+
+        One that proves to be damaged while it is read is passed over, and `begin` called again with the next older.
+        """
+        if asked is None or asked is False:
+            return begin(None)
+        if asked is not True:
+            return self._train_from_named(attach_resume.named(self._group, asked), begin)
+        if not (found := self._fallback.candidates()):
+            return begin(None)
+        return self._fallback.first(
+            found, lambda one: self._train_from(attach_resume.considered(self._group, one), begin)
+        )
+
+    def _train_from_named(self, choice: Choice, begin: Callable[[str | None], Any]) -> Any:
+        try:
+            return self._train_from(choice, begin)
+        except Unusable as damage:
+            outcome = "The trainer's state is now partly its."
+            raise attach_resume.unusable(choice.path, damage.reason, outcome) from damage
+
+    def _train_from(self, choice: Choice, begin: Callable[[str | None], Any]) -> Any:
+        self.choice = choice
+        if not choice.is_ours:
+            attach_resume.check_trainers_own(self._trainer, choice.path, strict=self._strict)
+        try:
+            return begin(str(choice.path))
+        except Unusable:
+            if (handle := getattr(self._trainer, "neftune_hook_handle", None)) is not None:
+                handle.remove()  # `begin` makes another, and noise would come twice
+            raise
+
+    def position(self, path: Path) -> tuple[int, int]:
+        """Epochs done and batches taken of the next, of a checkpoint that perdure wrote.
+
+        Raises:
+            Unusable: It is damaged.
+        """
+
+        def read() -> tuple[int, int]:
+            saved = read_document(path, read_manifest(path), f"{FOLDER}/progress.json")["state"]
+            return int(saved["epoch"]), int(saved["batches"])
+
+        with damage_is_unusable():
+            epochs, batches = self._group.agree(read)[self._group.rank]
+        return epochs, batches
+
+    def restore(self, choice: Choice, state: State) -> RestoreRecord:
+        """Put the checkpoint into the trainer's parts.
+
+        Raises:
+            Unusable: It is damaged.
+            StateMismatch: It is not of this run.
+        """
+        try:
+            return self._fallback.restore(choice.path, state, strict=self._strict, nbytes=choice.nbytes)
+        except StateMismatch as error:
+            hint = attach_resume.STRICT_HINT
+            raise StateMismatch(error.message, differences=error.differences, hint=hint) from error
