@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import threading
@@ -13,8 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 from hubs import TOKEN, Client, ask
 
+from perdure.hub.accounts import Accounts
 from perdure.hub.server import HubServer
 
+OTHER = "token-of-somebody-else"
 _MIB = 1 << 20
 _SIZE = 96 * _MIB
 
@@ -97,14 +100,22 @@ def test_the_second_version_costs_its_difference(
     assert ask(server.url, "GET", f"/{repo}/resolve/main/model.safetensors").body == two.read_bytes()
 
 
-def test_nobody_learns_of_what_they_may_not_read(server: HubServer) -> None:
+def test_nobody_learns_of_what_they_may_not_read(server: HubServer, tmp_path: Path) -> None:
     hub = server._hub
     assert hub is not None
-    chunk = str(hub.db.rows("SELECT chunk FROM chunks JOIN xorb_uses USING (xorb) LIMIT 1")[0][0])
-    for name in ("stranger", "versions-False"):
-        ask(server.url, "POST", "/api/repos/create", {"name": f"me/{name}"})
-        access = ask(server.url, "GET", f"/api/models/me/{name}/xet-write-token/main").json()
+    accounts = Accounts(hub.db)
+    accounts.add_token(accounts.add_user("you"), OTHER, role="write", label="test")
+    ask(server.url, "POST", "/api/repos/create", {"name": "me/secret", "private": True})
+    secret, shared = os.urandom(300_000), os.urandom(300_000)
+    for name, data in (("a-shared", shared), ("b-secret", secret)):
+        (tmp_path / name).write_bytes(data)
+    upload = "api.upload_folder(repo_id='me/secret', folder_path=args[0], allow_patterns='?-*')"
+    Client(server.url, TOKEN, tmp_path / "home").run(upload, tmp_path)
+    oid = hashlib.sha256(secret).hexdigest()
+    chunk = str(hub.db.rows("SELECT chunk FROM chunks JOIN xorb_uses USING (xorb) WHERE oid = ? LIMIT 1", oid)[0][0])
+    for token, name, status in ((TOKEN, "me/mine", 200), (OTHER, "you/loot", 404)):
+        ask(server.url, "POST", "/api/repos/create", {"name": name}, token=token)
+        access = ask(server.url, "GET", f"/api/models/{name}/xet-write-token/main", token=token).json()
         path = access["casUrl"].removeprefix(server.url) + f"/v1/chunks/default-merkledb/{chunk}"
-        status = ask(server.url, "GET", path, token=access["accessToken"]).status
-        assert status == (404 if name == "stranger" else 200)
+        assert ask(server.url, "GET", path, token=access["accessToken"]).status == status
         assert ask(server.url, "GET", path).status in {401, 403}

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from hubs import TOKEN, ask, ndjson
 
-from perdure.hub.accounts import Accounts
+from perdure.hub.accounts import Accounts, token_digest
 from perdure.hub.db import open_database
 from perdure.hub.server import HubServer
 
@@ -97,7 +97,7 @@ def test_links_that_nobody_made_or_that_ended(server: HubServer) -> None:
     assert server._hub is not None
     signer, repo = server._hub.signer, server._hub.db.repo("model", "me", "target")
     assert repo is not None
-    claims = {"oid": OID, "size": len(DATA), "repo": repo.id}
+    claims = {"oid": OID, "size": len(DATA), "repo": repo.id, "token": token_digest(TOKEN).hex()[:12]}
     expired = signer.sign("lfs-upload", -1, **claims)
     foreign = type(signer)(b"another key" * 3).sign("lfs-upload", 60, **claims)
     body, mac = signer.sign("lfs-upload", 60, **claims).split(".")
@@ -111,6 +111,35 @@ def test_links_that_nobody_made_or_that_ended(server: HubServer) -> None:
     cas = ask(server.url, "GET", "/api/models/me/target/xet-write-token/main").json()["casUrl"]
     path = cas.removeprefix(server.url)
     assert ask(server.url, "POST", f"{path}/v1/xorbs/default/{OID}", DATA, token=ended).status == 403
+
+
+def test_links_end_with_the_token_they_were_made_for(server: HubServer) -> None:
+    assert server._hub is not None
+    accounts = Accounts(server._hub.db)
+    you, shortlived = accounts.require_user("you"), "token-that-is-revoked"
+    known = accounts.add_token(you, shortlived, role="write", label="test")
+    assert ask(server.url, "POST", "/api/repos/create", {"name": "gone"}, token=shortlived).status == 200
+    data = b"links" * 10_000
+    oid = hashlib.sha256(data).hexdigest()
+
+    def link(operation: str) -> str:
+        body = {"operation": operation, "objects": [{"oid": oid, "size": len(data)}]}
+        answer = ask(server.url, "POST", "/you/gone.git/info/lfs/objects/batch", body, token=shortlived).json()
+        return str(answer["objects"][0]["actions"][operation]["href"]).removeprefix(server.url)
+
+    put = link("upload")
+    assert ask(server.url, "PUT", put, data, token=None).status == 200
+    get = link("download")
+    xet = ask(server.url, "GET", "/api/models/you/gone/xet-write-token/main", token=shortlived).json()
+    shards = xet["casUrl"].removeprefix(server.url) + "/v1/shards"
+    assert ask(server.url, "GET", get, token=None).body == data
+    assert ask(server.url, "POST", shards, b"", token=xet["accessToken"]).status == 400
+    accounts.revoke_token(known.id)
+    assert ask(server.url, "GET", get, token=None).status == 403
+    assert ask(server.url, "PUT", put, data, token=None).status == 403
+    assert ask(server.url, "POST", shards, b"", token=xet["accessToken"]).status == 403
+    assert ask(server.url, "DELETE", "/api/repos/delete", {"name": "you/gone"}).status == 200
+    server._hub.blobs.path(oid).unlink()
 
 
 def test_another_users_token(server: HubServer) -> None:

@@ -249,6 +249,47 @@ def test_knowing_a_sha256_opens_nobody_elses_file(tmp_path: Path) -> None:
         assert ask(hub.url, "GET", "/you/loot/resolve/main/w.bin", token=thief).body == secret
 
 
+@pytest.mark.parametrize("access", [{"private": True}, {"gated": "manual"}])
+def test_a_xorb_opens_nobody_elses_chunks(tmp_path: Path, access: dict[str, object]) -> None:
+    """What everybody may download shares a xorb with what they may not."""
+    shared, secret, thief = os.urandom(5000), os.urandom(5000), "token-of-somebody-else"
+    xorb, body = _name(shared, secret), _chunk(shared) + _chunk(secret)
+
+    with HubServer(tmp_path, user="me", token=TOKEN) as hub:
+
+        def enter(repo: str, token: str) -> tuple[str, str]:
+            ask(hub.url, "POST", "/api/repos/create", {"name": repo, "private": False}, token=token)
+            granted = ask(hub.url, "GET", f"/api/models/{repo}/xet-write-token/main", token=token).json()
+            return f"{granted['casUrl'].removeprefix(hub.url)}/v1", granted["accessToken"]
+
+        def store(repo: str, token: str, shard: bytes) -> int:
+            cas, key = enter(repo, token)
+            return ask(hub.url, "POST", f"{cas}/shards", shard, token=key).status
+
+        assert hub._hub is not None
+        accounts = Accounts(hub._hub.db)
+        accounts.add_token(accounts.add_user("you"), thief, role="write", label="test")
+        cas, key = enter("me/closed", TOKEN)
+        assert ask(hub.url, "PUT", "/api/models/me/closed/settings", dict(access)).status == 200
+        assert ask(hub.url, "POST", f"{cas}/xorbs/default/{xorb}", body, token=key).status == 200
+        whole, part = _shard(_sha(shared + secret), (xorb, 10_000, 0, 2)), _shard(_sha(shared), (xorb, 5000, 0, 1))
+        stolen = _shard(_sha(secret), (xorb, 5000, 1, 2))
+        assert store("me/closed", TOKEN, whole) == 200
+        assert store("you/loot", thief, part) == 400  # not even known to be here
+        assert store("me/open", TOKEN, part) == 200
+        assert store("you/loot", thief, part) == 200
+        assert store("you/loot", thief, stolen) == 400
+        assert store("you/loot", thief, whole) == 400
+        cas, key = enter("you/loot", thief)
+        first = f"{cas}/chunks/default/{hash_text(chunk_hash(shared))}"
+        assert ask(hub.url, "GET", first, token=key).status == 404
+        # the name and other bytes prove nothing; the bytes themselves do
+        assert ask(hub.url, "POST", f"{cas}/xorbs/default/{xorb}", _chunk(shared), token=key).status == 400
+        assert store("you/loot", thief, stolen) == 400
+        assert ask(hub.url, "POST", f"{cas}/xorbs/default/{xorb}", body, token=key).json() == {"was_inserted": False}
+        assert store("you/loot", thief, stolen) == 200
+
+
 def test_a_second_version_sends_only_what_changed(server: HubServer, client: Client, tmp_path: Path) -> None:
     file = tmp_path / "w.bin"
     data = bytearray(os.urandom(8_000_000))

@@ -213,6 +213,11 @@ class Accounts:
             db.execute("DELETE FROM tokens WHERE substr(lower(hex(digest)), 1, ?) = ?", (_ID, id))
         return found[0]
 
+    def digest(self, id: str) -> bytes | None:
+        """What is stored of the token with that id; None when there is none (any more)."""
+        rows = self._db.rows("SELECT digest FROM tokens WHERE substr(lower(hex(digest)), 1, ?) = ?", _ID, id)
+        return bytes(rows[0][0]) if len(rows) == 1 else None
+
     def by_digest(self, digest: bytes) -> tuple[bytes, Token, User] | None:
         """The stored digest, the token and its user; None for an unknown or an expired one."""
         rows = self._db.rows(f"{_TOKEN} WHERE digest = ?", digest)

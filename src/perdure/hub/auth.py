@@ -19,7 +19,7 @@ from perdure.hub.orgs import Organizations
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A user as one of their tokens shows them; `role` is the token's: `read`, `write` or `admin`.
+    """A user as one of their tokens shows them; `role` is the token's: `read`, `write` or `admin`, `token` its id.
 
     `orgs` maps the organisations they are a member of to what they may do there.
     """
@@ -27,6 +27,7 @@ class Caller:
     user: User
     role: str
     label: str
+    token: str
     orgs: Mapping[str, str]
 
     @property
@@ -76,7 +77,15 @@ def find_caller(db: Database, digest: bytes) -> Caller | None:
     if found is None or not hmac.compare_digest(found[0], digest):
         return None
     _, known, user = found
-    return Caller(user=user, role=known.role, label=known.label, orgs=Organizations(db).memberships(user))
+    return Caller(
+        user=user, role=known.role, label=known.label, token=known.id, orgs=Organizations(db).memberships(user)
+    )
+
+
+def find_caller_by_id(db: Database, token: str) -> Caller | None:
+    """The caller whose token has this id; None when it was revoked or has expired."""
+    digest = Accounts(db).digest(token)
+    return find_caller(db, digest) if digest is not None else None
 
 
 def may_read(caller: Caller | None, repo: Repo) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -200,6 +200,22 @@ class Call:
         if access not in {Access.ANYONE, Access.PAGE, Access.USER}:
             params = self.request.path_params
             self.admitted = self.find_repo(params.get("kind", "model"), params["namespace"], params["name"])
+        self.require(access)
+
+    def signed(self, purpose: str, seconds: float, **claims: str | int) -> str:
+        """A token of ours for this repository and caller, of use for as long as they may do what it says."""
+        token = self.caller.token if self.caller else ""
+        return self.hub.signer.sign(purpose, seconds, repo=self.repo.id, token=token, **claims)
+
+    def admit_signed(self, claims: Mapping[str, Any], access: Access) -> None:
+        """Admit whoever was given a token of ours, as far as they may do today what they might when it was made."""
+        token = claims.get("token")
+        self.caller = auth.find_caller_by_id(self.hub.db, token) if token else None
+        if token is None or (token and self.caller is None):
+            raise ApiError(403, "The token that this was made for is no longer valid; ask for a new link.")
+        self.admitted = self.hub.db.repo_by_id(claims["repo"])
+        if self.admitted is None or not auth.may_read(self.caller, self.admitted):
+            raise repo_not_found()
         self.require(access)
 
     def _is_for_people(self) -> bool:

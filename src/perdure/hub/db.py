@@ -208,6 +208,11 @@ class Database:
             f"a row of {table} refers to one of {parent} that is not there" for table, _, parent, _ in broken
         ]
 
+    def users_of_xorb(self, xorb: str) -> Iterator[tuple[bytes, Repo]]:
+        """The repositories that hold a file made of a xorb, each with the chunks that the file uses (`dedup`)."""
+        for chunks, *repo in self.rows(_XORB_USERS, xorb):
+            yield chunks, _repo(tuple(repo))
+
     def holders(self, oid: str) -> list[Repo]:
         """The repositories that were given the bytes of `oid`."""
         return [
@@ -233,6 +238,11 @@ def open_database(folder: Path) -> Database:
 
 
 _REPO: Final = "SELECT id, kind, namespace, name, private, created, gated FROM repos"
+
+_XORB_USERS: Final = (
+    "SELECT chunks, repos.id, kind, namespace, name, private, created, gated FROM xorb_uses "
+    "JOIN holdings USING (oid) JOIN repos ON repos.id = repo_id WHERE xorb = ?"
+)
 
 
 def _repo(row: tuple[object, ...]) -> Repo:

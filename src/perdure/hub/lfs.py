@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from perdure.hub import limits
 from perdure.hub.core import Access, Call
-from perdure.hub.http import ApiError, asking_for_password, bad_request, field, repo_not_found
+from perdure.hub.http import ApiError, asking_for_password, bad_request, field
 from perdure.hub.paths import check_oid
 from perdure.hub.resolve import send_file
 
@@ -48,7 +48,7 @@ def _answer(call: Call, operation: str, item: object) -> dict[str, Any]:
     elif operation == "download":
         answer |= _download(call, oid, size)
     elif not call.hub.holds_for(call.user, call.repo, oid):
-        signature = call.hub.signer.sign(_PURPOSE, limits.UPLOAD_LINK_SECONDS, oid=oid, size=size, repo=call.repo.id)
+        signature = call.signed(_PURPOSE, limits.UPLOAD_LINK_SECONDS, oid=oid, size=size)
         answer["actions"] = {
             "upload": {"href": f"{call.base}/lfs/objects/{oid}?signature={signature}"},
             "verify": {"href": f"{call.repo_url()}.git/info/lfs/objects/verify"},
@@ -59,7 +59,7 @@ def _answer(call: Call, operation: str, item: object) -> dict[str, Any]:
 def _download(call: Call, oid: str, size: int) -> dict[str, Any]:
     if not call.hub.holds(call.repo, oid):
         return {"error": {"code": 404, "message": "This repository has no such object."}}
-    signature = call.hub.signer.sign(_DOWNLOAD, limits.UPLOAD_LINK_SECONDS, oid=oid, repo=call.repo.id)
+    signature = call.signed(_DOWNLOAD, limits.UPLOAD_LINK_SECONDS, oid=oid)
     return {"actions": {"download": {"href": f"{call.base}/lfs/objects/{oid}?signature={signature}"}}}
 
 
@@ -68,9 +68,7 @@ def check_download(call: Call) -> None:
     claims = call.hub.signer.open(call.query("signature"), _DOWNLOAD)
     if claims["oid"] != call.param("oid"):
         raise ApiError(403, "This link is for another object.")
-    call.admitted = call.hub.db.repo_by_id(claims["repo"])
-    if call.admitted is None:
-        raise repo_not_found()
+    call.admit_signed(claims, Access.DOWNLOAD)
 
 
 def download(call: Call) -> Response:
@@ -91,9 +89,7 @@ def check_link(call: Call) -> None:
         raise ApiError(403, "This link is for another object.")
     if declared.isdigit() and int(declared) != claims["size"]:
         raise bad_request(f"This link is for {claims['size']} bytes, not {declared}.")
-    call.admitted = call.hub.db.repo_by_id(claims["repo"])
-    if call.admitted is None:
-        raise repo_not_found()
+    call.admit_signed(claims, Access.PROPOSE)
 
 
 def upload(call: Call) -> Response:

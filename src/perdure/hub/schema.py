@@ -64,5 +64,15 @@ _CHUNK_LISTS: Final = """
 CREATE TABLE xorbs (xorb TEXT PRIMARY KEY, chunks BLOB NOT NULL) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_FIRST, _COLLABORATION, _ACCOUNTS, _CHUNK_LISTS)
+# Which chunks a file uses, and who sent a xorb, say who may build on it. Of what came before, nobody knows: the address
+# is renewed so that clients, which remember what they sent to it, send it again.
+_XORB_SENDERS: Final = """
+ALTER TABLE xorb_uses ADD COLUMN chunks BLOB NOT NULL DEFAULT x'';
+CREATE TABLE xorb_senders (
+    xorb TEXT NOT NULL, user_id INTEGER NOT NULL REFERENCES users ON DELETE CASCADE, PRIMARY KEY (xorb, user_id)
+) WITHOUT ROWID;
+DELETE FROM meta WHERE key = 'epoch';
+"""
+
+MIGRATIONS: Final = (_FIRST, _COLLABORATION, _ACCOUNTS, _CHUNK_LISTS, _XORB_SENDERS)
 """Each takes the store from the version of its index to the next. Never edited once released, only added to."""

@@ -15,8 +15,8 @@ from typing import Final
 from starlette.responses import JSONResponse, Response
 
 from perdure.hub import limits
-from perdure.hub.core import Call, Hub
-from perdure.hub.http import ApiError, bad_request, repo_not_found
+from perdure.hub.core import Access, Call, Hub
+from perdure.hub.http import ApiError, bad_request
 from perdure.hub.xet.hashing import chunk_hash, hash_text
 from perdure.hub.xet.shard import File, describe_xorbs, read_files, read_xorbs
 from perdure.hub.xet.xorb import XetError, Xorb, check_xorb
@@ -28,7 +28,7 @@ _PURPOSE: Final = "xet-write"
 def write_token(call: Call) -> Response:
     """A short-lived token for uploads to this repository, and the address to upload to."""
     expires = int(time.time()) + limits.XET_TOKEN_SECONDS
-    token = call.hub.signer.sign(_PURPOSE, limits.XET_TOKEN_SECONDS, repo=call.repo.id)
+    token = call.signed(_PURPOSE, limits.XET_TOKEN_SECONDS)
     url = f"{call.base}/cas-{call.hub.db.epoch()}"
     return JSONResponse(
         {"casUrl": url, "exp": expires, "accessToken": token},
@@ -49,15 +49,12 @@ def check_access(call: Call) -> None:
     scheme, _, token = call.request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise ApiError(401, "This needs the token that xet-write-token gives.")
-    claims = call.hub.signer.open(token, _PURPOSE)
-    call.admitted = call.hub.db.repo_by_id(claims["repo"])
-    if call.admitted is None:
-        raise repo_not_found()
+    call.admit_signed(call.hub.signer.open(token, _PURPOSE), Access.PROPOSE)
 
 
 def find_chunk(call: Call) -> Response:
     """Where a chunk is stored, and what is stored with it; 404 makes clients send it."""
-    found = call.hub.dedup.find(call.repo, call.param("hash"))
+    found = call.hub.dedup.find(call.param("hash"), call.user)
     stored = [(name, chunks) for name, chunks in found if call.hub.xorbs.keep(name)]
     if not stored:
         raise ApiError(404, "Not found")
@@ -71,7 +68,8 @@ def put_xorb(call: Call) -> Response:
     if not _HASH.fullmatch(name):
         raise bad_request("Not a xorb hash.")
     inserted = not call.hub.xorbs.keep(name)
-    if inserted or not call.hub.dedup.knows(name):
+    # its name is not enough: who has not the bytes may not build on them
+    if inserted or not call.hub.dedup.knows(name) or not call.hub.dedup.was_sent(name, call.user):
         try:
             chunks = check_xorb(call.received.path, name)
         except XetError as error:
@@ -79,6 +77,7 @@ def put_xorb(call: Call) -> Response:
         if inserted:
             call.hub.xorbs.put(name, call.received)
         call.hub.dedup.add(name, chunks)
+        call.hub.dedup.sent(name, call.user)
     return JSONResponse({"was_inserted": inserted})
 
 
@@ -94,8 +93,8 @@ def put_shard(call: Call) -> Response:
             for described in read_files(file):
                 if described.size > limits.BLOB:
                     raise XetError(f"a file in it has more than {limits.BLOB} bytes")
-                _require_xorbs(call.hub, {term.xorb for term in described.terms})
-            _require_xorbs(call.hub, read_xorbs(file))
+                _require_xorbs(call, described.uses().items())
+            _require_xorbs(call, ((name, 0) for name in read_xorbs(file)))
             file.seek(0)
             for described in read_files(file):
                 _take(call, described)
@@ -108,12 +107,12 @@ def put_shard(call: Call) -> Response:
 
 
 class _Absent(XetError):
-    """A shard builds on a xorb that is not stored."""
+    """A shard builds on a xorb that is not stored, as far as its sender may know."""
 
 
-def _require_xorbs(hub: Hub, names: Iterable[str]) -> None:
-    for name in names:
-        if not hub.xorbs.keep(name):
+def _require_xorbs(call: Call, uses: Iterable[tuple[str, int]]) -> None:
+    for name, chunks in uses:
+        if not call.hub.xorbs.keep(name) or not call.hub.dedup.may_use(name, chunks, call.user):
             raise _Absent(f"the xorb {name} is not stored here")
 
 
@@ -130,7 +129,7 @@ def _take(call: Call, file: File) -> None:
         elif not hub.holds(call.repo, file.sha256):
             _verify(hub, file)
         hub.db.hold(call.repo, file.sha256)
-        hub.dedup.use(file.sha256, {term.xorb for term in file.terms}, _first_chunk(hub, file))
+        hub.dedup.use(file.sha256, file.uses(), _first_chunk(hub, file))
 
 
 def _first_chunk(hub: Hub, file: File) -> tuple[str, str] | None:

@@ -7,10 +7,11 @@ of all xorbs of the files that have it. They then send what is new alone, also f
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from perdure.hub.db import Database, Repo
+from perdure.hub import auth
+from perdure.hub.db import Database
 from perdure.hub.xet.hashing import hash_text
 
 Chunk = tuple[bytes, int]
@@ -19,6 +20,7 @@ Chunk = tuple[bytes, int]
 _ENTRY: Final = struct.Struct("<32sI")
 _ASKED: Final = 1024
 _MOST_XORBS: Final = 128
+_MOST_CANDIDATES: Final = 4 * _MOST_XORBS
 
 
 class Deduplication:
@@ -39,20 +41,55 @@ class Deduplication:
             db.execute("INSERT OR REPLACE INTO xorbs VALUES (?, ?)", (xorb, packed))
             db.executemany("INSERT OR IGNORE INTO chunks VALUES (?, ?)", [(chunk, xorb) for chunk in asked])
 
-    def use(self, oid: str, xorbs: Iterable[str], first: tuple[str, str] | None) -> None:
-        """Record which xorbs a stored file was made of, and its first chunk with the xorb that has it."""
+    def sent(self, xorb: str, caller: auth.Caller) -> None:
+        """Record that `caller` sent the bytes of a stored xorb."""
         with self._db.write() as db:
-            db.executemany("INSERT OR IGNORE INTO xorb_uses VALUES (?, ?)", [(xorb, oid) for xorb in xorbs])
+            db.execute("INSERT OR IGNORE INTO xorb_senders VALUES (?, ?)", (xorb, caller.user.id))
+
+    def was_sent(self, xorb: str, caller: auth.Caller) -> bool:
+        """Whether `caller` once sent the bytes of a xorb."""
+        return bool(self._db.rows("SELECT 1 FROM xorb_senders WHERE xorb = ? AND user_id = ?", xorb, caller.user.id))
+
+    def may_use(self, xorb: str, chunks: int, caller: auth.Caller) -> bool:
+        """Whether `caller` may make files of these chunks: they sent the xorb, or may download files that have them.
+
+        Args:
+            xorb: Its name.
+            chunks: A bit for each chunk, the lowest for the first.
+            caller: Who asks.
+
+        A xorb holds chunks of many files, of which some may be nobody else's business.
+        """
+        if self.was_sent(xorb, caller):
+            return True
+        for packed, repo in self._db.users_of_xorb(xorb):
+            if auth.may_read(caller, repo) and auth.may_download(caller, repo):
+                chunks &= ~int.from_bytes(packed, "little")
+            if not chunks:
+                return True
+        return False
+
+    def use(self, oid: str, uses: Mapping[str, int], first: tuple[str, str] | None) -> None:
+        """Record which chunks of which xorbs a stored file was made of, and its first with the xorb that has it.
+
+        `uses` maps each xorb to its chunks as `may_use` has them.
+        """
+        rows = [(xorb, oid, _pack(chunks)) for xorb, chunks in uses.items()]
+        with self._db.write() as db:
+            # another set of terms for the same file: the latest, whose sender may use all that it names
+            db.executemany("INSERT OR REPLACE INTO xorb_uses (xorb, oid, chunks) VALUES (?, ?, ?)", rows)
             if first is not None:
                 db.execute("INSERT OR IGNORE INTO chunks VALUES (?, ?)", first)
 
-    def find(self, repo: Repo, chunk: str) -> list[tuple[str, list[Chunk]]]:
-        """The xorbs of the files that have a chunk, and the chunks of each, as far as `repo` may know of them.
-
-        Of what is in other repositories it may know what everybody may download: a xorb's name opens its content.
-        """
-        rows = self._db.rows(_FIND, chunk, repo.id, _MOST_XORBS)
-        return [(str(xorb), list(_ENTRY.iter_unpack(packed))) for xorb, packed in rows]
+    def find(self, chunk: str, caller: auth.Caller) -> list[tuple[str, list[Chunk]]]:
+        """The xorbs of the files that have a chunk, and the chunks of each: those of which `caller` may use all."""
+        found: list[tuple[str, list[Chunk]]] = []
+        for xorb, packed in self._db.rows(_FIND, chunk, caller.user.id, _MOST_CANDIDATES):
+            if self.may_use(xorb, (1 << len(packed) // _ENTRY.size) - 1, caller):
+                found.append((str(xorb), list(_ENTRY.iter_unpack(packed))))
+            if len(found) == _MOST_XORBS:
+                break
+        return found
 
     def uses(self) -> dict[str, set[str]]:
         """Xorb → the files that were made of it."""
@@ -65,19 +102,20 @@ class Deduplication:
         """Remove every record of xorbs that are to go."""
         names = [(xorb,) for xorb in xorbs]
         with self._db.write() as db:
-            for table in ("xorbs", "xorb_uses", "chunks"):
+            for table in ("xorbs", "xorb_uses", "xorb_senders", "chunks"):
                 db.executemany(f"DELETE FROM {table} WHERE xorb = ?", names)
 
 
 _FIND: Final = """
-WITH seen AS (
-    SELECT xorb_uses.oid FROM chunks JOIN xorb_uses USING (xorb) JOIN holdings ON holdings.oid = xorb_uses.oid
-    JOIN repos ON repos.id = holdings.repo_id
-    WHERE chunk = ? AND (repos.id = ? OR (NOT repos.private AND repos.gated = ''))
-)
+WITH seen AS (SELECT oid FROM chunks JOIN xorb_uses USING (xorb) WHERE chunk = ?)
 SELECT DISTINCT xorbs.xorb, xorbs.chunks FROM xorbs JOIN xorb_uses USING (xorb)
-WHERE oid IN (SELECT oid FROM seen) LIMIT ?
+WHERE oid IN (SELECT oid FROM seen)
+ORDER BY xorbs.xorb IN (SELECT xorb FROM xorb_senders WHERE user_id = ?) DESC LIMIT ?
 """
+
+
+def _pack(chunks: int) -> bytes:
+    return chunks.to_bytes((chunks.bit_length() + 7) // 8, "little")
 
 
 def _is_asked_for(digest: bytes) -> bool:

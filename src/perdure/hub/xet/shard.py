@@ -48,6 +48,13 @@ class File:
         """Bytes of the whole file, as its terms add up."""
         return sum(term.size for term in self.terms)
 
+    def uses(self) -> dict[str, int]:
+        """The chunks that the terms name of each xorb: a bit for each, the lowest for the first."""
+        uses: dict[str, int] = {}
+        for term in self.terms:
+            uses[term.xorb] = uses.get(term.xorb, 0) | ((1 << term.stop) - (1 << term.start))
+        return uses
+
 
 def read_files(file: IO[bytes]) -> Iterator[File]:
     """The files of a shard, one at a time.
@@ -121,6 +128,8 @@ def _term(file: IO[bytes]) -> Term:
     digest, _, size, start, stop = _record(file)
     if start >= stop:
         raise XetError("it names an empty range of chunks")
+    if stop > limits.XORB_CHUNKS:
+        raise XetError("it names chunks beyond the end of any xorb")
     return Term(hash_text(digest), size, start, stop)
 
 
