@@ -107,9 +107,9 @@ def test_nobody_learns_of_what_they_may_not_read(server: HubServer, tmp_path: Pa
     accounts.add_token(accounts.add_user("you"), OTHER, role="write", label="test")
     ask(server.url, "POST", "/api/repos/create", {"name": "me/secret", "private": True})
     secret, shared = os.urandom(300_000), os.urandom(300_000)
-    for name, data in (("a-shared", shared), ("b-secret", secret)):
+    for name, data in (("a-shared.bin", shared), ("b-secret.bin", secret)):
         (tmp_path / name).write_bytes(data)
-    upload = "api.upload_folder(repo_id='me/secret', folder_path=args[0], allow_patterns='?-*')"
+    upload = "api.upload_folder(repo_id='me/secret', folder_path=args[0], allow_patterns='*.bin')"
     Client(server.url, TOKEN, tmp_path / "home").run(upload, tmp_path)
     oid = hashlib.sha256(secret).hexdigest()
     chunk = str(hub.db.rows("SELECT chunk FROM chunks JOIN xorb_uses USING (xorb) WHERE oid = ? LIMIT 1", oid)[0][0])
