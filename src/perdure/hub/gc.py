@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from perdure.errors import InvalidInput
+from perdure.errors import Corrupt
 from perdure.hub.blobs import ContentStore
 from perdure.hub.db import Database
-from perdure.hub.git_gc import collect_objects
+from perdure.hub.git_gc import Kept, collect_objects
 from perdure.hub.repos import GitRepos
 from perdure.hub.storelock import take_store
 from perdure.hub.xet.dedup import Deduplication
@@ -79,11 +80,25 @@ def _collect_repositories(
             if not dry_run:
                 shutil.rmtree(path)
             continue
-        with repos.open(path.stem) as git:
-            kept = collect_objects(git, before, dry_run=dry_run)
-            needed |= kept.large_files
-            collected.objects += kept.dropped
+        kept = _collect_repository(repos, path, before, dry_run=True)
+        needed |= kept.large_files
+        collected.objects += kept.dropped
+    if not dry_run:  # now that every repository is known to be whole
+        for name in sorted(known):
+            if (folder / "repos" / f"{name}.git").exists():
+                _collect_repository(repos, folder / "repos" / f"{name}.git", before, dry_run=False)
     return needed
+
+
+def _collect_repository(repos: GitRepos, path: Path, before: float, *, dry_run: bool) -> Kept:
+    try:
+        with repos.open(path.stem) as git:
+            return collect_objects(git, before, dry_run=dry_run)
+    except Exception as error:  # of damaged objects dulwich tells in a dozen ways
+        raise Corrupt(
+            f"The repository in {path} is damaged ({error}); no large file was removed.",
+            path=path, hint=f"perdure hub fsck --dir {path.parent.parent} names what is wrong.",
+        ) from error  # fmt: skip
 
 
 def _collect_blobs(

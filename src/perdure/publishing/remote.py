@@ -228,6 +228,11 @@ class Remote:
         if isinstance(error, RuntimeError) and error.__cause__ is not None:  # an upload thread's wrapper
             return self._translated(error.__cause__, doing)
         if isinstance(error, (errors.HTTPError, ConnectionError, TimeoutError)):
+            if "CERTIFICATE_VERIFY_FAILED" in words:
+                return Unavailable(
+                    f"The certificate of {self.endpoint} is not trusted here, so it was not asked to {doing}.",
+                    hint="If it is of an authority of your own: export SSL_CERT_FILE=ca.pem",
+                )
             return Unavailable(f"{self.endpoint} is out of reach: it could not {doing} ({words}).")
         if isinstance(error, ValueError):
             return Rejected(f"{self.endpoint} could not {doing}: {words}")
