@@ -72,7 +72,7 @@ def main() -> None:
                 if step == args.steps or ckpt.stop_requested:  # a SIGTERM came, and its checkpoint is durable
                     break
     if rank == 0:
-        print(f"step {step}: loss {loss.item():.6f}" if step else "nothing to do")
+        print(f"step {step}: loss {loss.item():.6f}" if ckpt.saves else f"step {step}: nothing left to do")
 
 
 if __name__ == "__main__":

@@ -144,3 +144,19 @@ def test_one_that_is_being_uploaded_stays(
         perdure.publish(tmp_path / "checkpoint-1", "me/run", endpoint="http://127.0.0.1:9", token="none")
         ckpt.save(3, run.state)
     assert steps(tmp_path) == [3]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: perdure.Every(steps="10"),
+        lambda: perdure.Every(seconds=True),
+        lambda: perdure.Keep(last="3"),
+        lambda: perdure.Keep(best=3),
+        lambda: perdure.Checkpointer("never made", save=200),
+        lambda: perdure.Checkpointer("never made", keep=3),
+    ],
+)
+def test_what_is_no_policy_is_refused_when_it_is_given(make: Callable[[], object]) -> None:
+    with pytest.raises(perdure.InvalidInput):
+        make()

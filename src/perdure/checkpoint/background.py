@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -18,6 +19,8 @@ from perdure.errors import SaveFailed
 from perdure.format.manifest import Manifest
 from perdure.state.staging import Spill
 from perdure.state.state import State
+
+_log = logging.getLogger("perdure")
 
 
 class Save:
@@ -114,8 +117,9 @@ class Save:
             if not self._in_background:
                 self.stalled = self.seconds
             self._then(self, manifest, told)
-        except BaseException as error:  # for whoever asks next: nobody listens on this thread
+        except BaseException as error:  # for whoever asks next; and told now, for the one who never asks
             self.error = error
+            _log.error("%s", self.failure)
         finally:
             staging.stop()
             self._spill.clear()

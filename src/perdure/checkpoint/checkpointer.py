@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from perdure.checkpoint import catalog, ranks
 from perdure.checkpoint.background import Save, StepGuard, now
 from perdure.checkpoint.model import note_base
-from perdure.checkpoint.policy import Every, Keep, Retention, Schedule
+from perdure.checkpoint.policy import Every, Keep, Retention, Schedule, check_policies
 from perdure.checkpoint.records import RestoreRecord, SaveRecord
 from perdure.checkpoint.resume import Fallback
 from perdure.checkpoint.signals import StopSignals
@@ -75,6 +75,7 @@ class Checkpointer:
         memory: int = 128 * 2**20,
         tokenizer: Any = None,
     ) -> None:
+        check_policies(save, keep)
         if when_busy not in ("wait", "skip"):
             raise InvalidInput(f'when_busy={when_busy!r} is neither "wait" nor "skip".')
         if memory < WRITER_BUDGET:

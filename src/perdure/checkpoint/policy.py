@@ -45,6 +45,7 @@ class Every:
     epochs: float | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         given = (self.steps, self.seconds, self.epochs)
         if all(value is None for value in given) or any(value is not None and not value > 0 for value in given):
             raise InvalidInput(f"{self} never, or always, is due.", hint="Give one of them, as Every(steps=200).")
@@ -71,6 +72,9 @@ class Keep:
     every: int | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
+        if not isinstance(self.best, str | None):
+            raise InvalidInput(f"best={self.best!r} is no name of a metric.", hint='As Keep(best="eval_loss").')
         if any(value is not None and value < 1 for value in (self.last, self.every)):
             raise InvalidInput(f"{self}: last and every count from 1.")
         if self.greater_is_better is not None and self.best is None:
@@ -95,6 +99,26 @@ class Keep:
         if best := self.best_of(ordered):
             staying.add(best.step)
         return [one for one in ordered if one.step not in staying and not (self.every and one.step % self.every == 0)]
+
+
+def check_numbers(policy: Every | Keep) -> None:
+    """Refuse text where a number belongs, before it is compared with one."""
+    for name in ("steps", "seconds", "epochs", "last", "every"):
+        value = getattr(policy, name, None)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InvalidInput(f"{name}={value!r} is no number.")
+
+
+def check_policies(save: object, keep: object) -> None:
+    """Refuse what is no policy.
+
+    Raises:
+        InvalidInput: `save` is no `Every`, or `keep` has no say in what is kept.
+    """
+    if not isinstance(save, Every | None):
+        raise InvalidInput(f"save={save!r} does not say when to save.", hint="As save=Every(steps=200).")
+    if keep is not None and not hasattr(keep, "condemned"):
+        raise InvalidInput(f"keep={keep!r} does not say what to keep.", hint="As keep=Keep(last=3).")
 
 
 class Schedule:

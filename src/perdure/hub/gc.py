@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from perdure.errors import InvalidInput
-from perdure.errors import Corrupt
+from perdure.errors import Corrupt, InvalidInput
 from perdure.hub.blobs import ContentStore
 from perdure.hub.db import Database
 from perdure.hub.git_gc import Kept, collect_objects

@@ -11,7 +11,7 @@ import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from perdure.checkpoint.policy import Every, Keep
+from perdure.checkpoint.policy import Every, Keep, check_policies
 from perdure.checkpoint.records import RestoreRecord, SaveRecord
 from perdure.errors import InvalidInput, MissingDependency
 from perdure.integrations.ranks import state_spread_by
@@ -111,6 +111,7 @@ def attach(
         perdure.finish(trainer)
     ```
     """
+    check_policies(save, keep)
     _check(trainer, save)
     from perdure.integrations.attached import AttachedTrainer
 
