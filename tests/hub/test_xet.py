@@ -6,16 +6,21 @@ import hashlib
 import os
 import shutil
 import struct
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import lz4.frame
 import pytest
 from hubs import TOKEN, Answer, Client, ask, ndjson
 
+from perdure.hub import limits
 from perdure.hub.accounts import Accounts
 from perdure.hub.db import open_database
 from perdure.hub.server import HubServer
+from perdure.hub.xet import cas
 from perdure.hub.xet.hashing import chunk_hash, hash_text, xorb_hash
 from perdure.hub.xet.xorb import XetError, Xorb, check_xorb
 
@@ -62,10 +67,10 @@ Post = Callable[[str, bytes], Answer]
 def post(server: HubServer) -> Iterator[Post]:
     ask(server.url, "POST", "/api/repos/create", {"name": "xet"})
     access = ask(server.url, "GET", "/api/models/me/xet/xet-write-token/main").json()
-    cas = access["casUrl"].removeprefix(server.url)
+    address = access["casUrl"].removeprefix(server.url)
 
     def send(path: str, body: bytes) -> Answer:
-        return ask(server.url, "POST", f"{cas}/v1/{path}", body, token=access["accessToken"])
+        return ask(server.url, "POST", f"{address}/v1/{path}", body, token=access["accessToken"])
 
     yield send
 
@@ -143,6 +148,50 @@ def test_shards_that_promise_too_much_are_refused_and_store_nothing(post: Post, 
     assert not list((server._folder / "blobs").rglob(_sha(data)))
     assert not list((server._folder / "staging").iterdir())
     assert post("shards", _shard(_sha(data), (name, 1000, 0, 1))).status == 200
+
+
+def test_a_small_shard_does_not_stand_for_endless_work(post: Post, server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytes(limits.XORB_CHUNK)
+    name = _name(*[data] * 64)
+    packed = lz4.frame.compress(data)
+    assert post(f"xorbs/default/{name}", _chunk(data, 1, packed) * 64).status == 200
+    size = 64 * limits.XORB_CHUNK
+    endless = _shard(_sha(b"other"), *[(name, size, 0, 64)] * 2000)
+    assert b"repeat the same chunks" in post("shards", endless).body
+    # one xorb may say the same chunk many times: that counts once
+    monkeypatch.setattr(limits, "SHARD_UNPACKED", size)
+    assert b"repeat the same chunks" in post("shards", _shard(_sha(b"other"), *[(name, size, 0, 64)] * 2)).body
+    assert post("shards", _shard(_sha(data * 64), (name, size, 0, 64))).status == 200
+    assert not list((server._folder / "staging").iterdir())
+
+
+def test_shards_wait_for_each_other_and_hold_nobody_else_up(
+    post: Post, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many shards at once, some work and the others wait: without a thread that somebody else could need."""
+    begun, go = threading.Semaphore(0), threading.Event()
+    store = cas._store
+
+    def slow(*args: Any) -> None:  # a fault that cannot be had otherwise: a file whose work takes as long as we like
+        begun.release()
+        assert go.wait(60)
+        store(*args)
+
+    monkeypatch.setattr(cas, "_store", slow)
+    datas = [os.urandom(1000) for _ in range(50)]
+    for data in datas:
+        assert post(f"xorbs/default/{_name(data)}", _chunk(data)).status == 200
+    shards = [_shard(_sha(data), (_name(data), 1000, 0, 1)) for data in datas]
+    with ThreadPoolExecutor(len(shards)) as pool:
+        answers = [pool.submit(post, "shards", shard) for shard in shards]
+        try:
+            for _ in range(limits.SHARDS_AT_ONCE):
+                assert begun.acquire(timeout=60)
+            assert ask(server.url, "GET", "/api/models").status == 200
+            assert not begun.acquire(blocking=False)
+        finally:
+            go.set()
+        assert [answer.result().status for answer in answers] == [200] * len(shards)
 
 
 def _push(client: Client, file: Path) -> Path:
@@ -228,9 +277,9 @@ def test_knowing_a_sha256_opens_nobody_elses_file(tmp_path: Path) -> None:
     def give(url: str, repo: str, token: str, shard: bytes, data: bytes) -> int:
         ask(url, "POST", "/api/repos/create", {"name": repo.partition("/")[2]}, token=token)
         access = ask(url, "GET", f"/api/models/{repo}/xet-write-token/main", token=token).json()
-        cas, key = f"{access['casUrl'].removeprefix(url)}/v1", access["accessToken"]
-        assert ask(url, "POST", f"{cas}/xorbs/default/{_name(data)}", _chunk(data), token=key).status == 200
-        return ask(url, "POST", f"{cas}/shards", shard, token=key).status
+        address, key = f"{access['casUrl'].removeprefix(url)}/v1", access["accessToken"]
+        assert ask(url, "POST", f"{address}/xorbs/default/{_name(data)}", _chunk(data), token=key).status == 200
+        return ask(url, "POST", f"{address}/shards", shard, token=key).status
 
     with HubServer(tmp_path, user="me", token=TOKEN) as hub:
         db = open_database(tmp_path)
@@ -263,15 +312,15 @@ def test_a_xorb_opens_nobody_elses_chunks(tmp_path: Path, access: dict[str, obje
             return f"{granted['casUrl'].removeprefix(hub.url)}/v1", granted["accessToken"]
 
         def store(repo: str, token: str, shard: bytes) -> int:
-            cas, key = enter(repo, token)
-            return ask(hub.url, "POST", f"{cas}/shards", shard, token=key).status
+            address, key = enter(repo, token)
+            return ask(hub.url, "POST", f"{address}/shards", shard, token=key).status
 
         assert hub._hub is not None
         accounts = Accounts(hub._hub.db)
         accounts.add_token(accounts.add_user("you"), thief, role="write", label="test")
-        cas, key = enter("me/closed", TOKEN)
+        address, key = enter("me/closed", TOKEN)
         assert ask(hub.url, "PUT", "/api/models/me/closed/settings", dict(access)).status == 200
-        assert ask(hub.url, "POST", f"{cas}/xorbs/default/{xorb}", body, token=key).status == 200
+        assert ask(hub.url, "POST", f"{address}/xorbs/default/{xorb}", body, token=key).status == 200
         whole, part = _shard(_sha(shared + secret), (xorb, 10_000, 0, 2)), _shard(_sha(shared), (xorb, 5000, 0, 1))
         stolen = _shard(_sha(secret), (xorb, 5000, 1, 2))
         assert store("me/closed", TOKEN, whole) == 200
@@ -280,13 +329,15 @@ def test_a_xorb_opens_nobody_elses_chunks(tmp_path: Path, access: dict[str, obje
         assert store("you/loot", thief, part) == 200
         assert store("you/loot", thief, stolen) == 400
         assert store("you/loot", thief, whole) == 400
-        cas, key = enter("you/loot", thief)
-        first = f"{cas}/chunks/default/{hash_text(chunk_hash(shared))}"
+        address, key = enter("you/loot", thief)
+        first = f"{address}/chunks/default/{hash_text(chunk_hash(shared))}"
         assert ask(hub.url, "GET", first, token=key).status == 404
         # the name and other bytes prove nothing; the bytes themselves do
-        assert ask(hub.url, "POST", f"{cas}/xorbs/default/{xorb}", _chunk(shared), token=key).status == 400
+        assert ask(hub.url, "POST", f"{address}/xorbs/default/{xorb}", _chunk(shared), token=key).status == 400
         assert store("you/loot", thief, stolen) == 400
-        assert ask(hub.url, "POST", f"{cas}/xorbs/default/{xorb}", body, token=key).json() == {"was_inserted": False}
+        assert ask(hub.url, "POST", f"{address}/xorbs/default/{xorb}", body, token=key).json() == {
+            "was_inserted": False
+        }
         assert store("you/loot", thief, stolen) == 200
 
 

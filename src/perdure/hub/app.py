@@ -149,7 +149,13 @@ def _cas_routes() -> list[Route]:
     put_xorb = upload_endpoint(
         cas.put_xorb, access=Access.SIGNED, limit=limits.XORB + limits.MIB, before=cas.check_access
     )
-    put_shard = upload_endpoint(cas.put_shard, access=Access.SIGNED, limit=limits.SHARD, before=cas.check_access)
+    put_shard = upload_endpoint(
+        cas.put_shard,
+        access=Access.SIGNED,
+        limit=limits.SHARD,
+        before=cas.check_access,
+        at_once=limits.SHARDS_AT_ONCE,
+    )
     find_chunk = endpoint(cas.find_chunk, access=Access.SIGNED, before=cas.check_access)
     return [
         Route(base + "/chunks/{prefix:segment}/{hash:segment}", find_chunk, methods=["GET"]),

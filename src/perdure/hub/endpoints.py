@@ -58,8 +58,14 @@ def upload_endpoint(
     limit: int,
     digest: bool = False,
     before: Callable[[Call], None] | None = None,
+    at_once: int | None = None,
 ) -> Endpoint:
-    """Serve a handler that wants the body in a staged file, digested on the way if it says so."""
+    """Serve a handler that wants the body in a staged file, digested on the way if it says so.
+
+    With `at_once` the handler works that often at a time, apart from all others, and is not begun for a client
+    that has gone.
+    """
+    turns = anyio.CapacityLimiter(at_once) if at_once else None
 
     async def serve(request: Request) -> Response:
         call = await _admitted(request, access, before)
@@ -72,7 +78,12 @@ def upload_endpoint(
                     buffer = bytearray()
             await run(staged.write, buffer)
             call.upload = staged
-            return await run(handler, call)
+            if turns is None:
+                return await run(handler, call)
+            async with turns:
+                if await request.is_disconnected():
+                    raise ApiError(408, "The client has gone; nothing was done.")
+                return await run(handler, call)
 
     _served[serve] = handler, access
     return serve

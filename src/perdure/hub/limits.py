@@ -33,6 +33,13 @@ XORB_CHUNKS: Final = 8 * KIB
 XORB_CHUNK: Final = 128 * KIB
 SHARD: Final = 64 * MIB
 
+SHARD_UNPACKED: Final = 8 * 1024 * MIB
+SHARD_REPEATS: Final = 64
+"""What the files of one shard may add up to: `SHARD_UNPACKED` or, where that is more, so many times their xorbs."""
+
+SHARDS_AT_ONCE: Final = 2
+"""Shards whose files are put together at the same time; the others wait, and hold nobody else up."""
+
 CARD_METADATA: Final = 256 * KIB
 """The YAML block at the top of a README.md."""
 

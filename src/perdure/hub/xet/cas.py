@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Final
+from typing import IO, Final
 
 from starlette.responses import JSONResponse, Response
 
@@ -90,10 +90,7 @@ def put_shard(call: Call) -> Response:
     """
     try:
         with call.received.path.open("rb") as file:
-            for described in read_files(file):
-                if described.size > limits.BLOB:
-                    raise XetError(f"a file in it has more than {limits.BLOB} bytes")
-                _require_xorbs(call, described.uses().items())
+            _check_files(call, file)
             _require_xorbs(call, ((name, 0) for name in read_xorbs(file)))
             file.seek(0)
             for described in read_files(file):
@@ -104,6 +101,20 @@ def put_shard(call: Call) -> Response:
     except XetError as error:
         raise bad_request(f"This shard cannot be taken: {error}.") from error
     return JSONResponse({"result": 1})
+
+
+def _check_files(call: Call, shard: IO[bytes]) -> None:
+    """Refuse what would be work without end: a small shard can name the same few chunks a million times."""
+    total, xorbs = 0, set[str]()
+    for described in read_files(shard):
+        if described.size > limits.BLOB:
+            raise XetError(f"a file in it has more than {limits.BLOB} bytes")
+        uses = described.uses()
+        _require_xorbs(call, uses.items())
+        total += described.size
+        xorbs |= uses.keys()
+    if total > limits.SHARD_UNPACKED and total > limits.SHARD_REPEATS * call.hub.dedup.unpacked(xorbs):
+        raise XetError("its files repeat the same chunks too often; send such a file with HF_HUB_DISABLE_XET=1")
 
 
 class _Absent(XetError):
@@ -161,12 +172,10 @@ def _join(hub: Hub, file: File) -> Iterator[bytes]:
     # a file of many small terms comes back to the same xorbs again and again
     opened = lru_cache(maxsize=16)(lambda name: Xorb(hub.xorbs.path(name)))
     for term in file.terms:
-        size = 0
-        for chunk in opened(term.xorb).read(term.start, term.stop):
-            size += len(chunk)
-            yield chunk
-        if size != term.size:
+        xorb = opened(term.xorb)
+        if xorb.size(term.start, term.stop) != term.size:
             raise XetError("a term does not have the size it says")
+        yield from xorb.read(term.start, term.stop)
 
 
 def _require_digest(file: File, sha256: str) -> None:

@@ -69,6 +69,14 @@ class Deduplication:
                 return True
         return False
 
+    def unpacked(self, xorbs: Iterable[str]) -> int:
+        """Bytes of the different chunks of each of these xorbs, uncompressed."""
+        total = 0
+        for xorb in xorbs:
+            for (packed,) in self._db.rows("SELECT chunks FROM xorbs WHERE xorb = ?", xorb):
+                total += sum(length for _, length in set(_ENTRY.iter_unpack(packed)))
+        return total
+
     def use(self, oid: str, uses: Mapping[str, int], first: tuple[str, str] | None) -> None:
         """Record which chunks of which xorbs a stored file was made of, and its first with the xorb that has it.
 

@@ -48,6 +48,10 @@ class Xorb:
         self._path = path
         self._chunks = _index(path)
 
+    def size(self, start: int, stop: int) -> int:
+        """Bytes of the uncompressed chunks `start` to `stop` (exclusive), of those that there are."""
+        return sum(chunk.unpacked for chunk in self._chunks[start:stop])
+
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """The uncompressed chunks `start` to `stop` (exclusive; to the end for None), one at a time.
 
