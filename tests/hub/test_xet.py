@@ -150,7 +150,9 @@ def test_shards_that_promise_too_much_are_refused_and_store_nothing(post: Post, 
     assert post("shards", _shard(_sha(data), (name, 1000, 0, 1))).status == 200
 
 
-def test_a_small_shard_does_not_stand_for_endless_work(post: Post, server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_shard_does_not_stand_for_endless_work(
+    post: Post, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = bytes(limits.XORB_CHUNK)
     name = _name(*[data] * 64)
     packed = lz4.frame.compress(data)
