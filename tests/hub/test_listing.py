@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hubs import Client, ask, ndjson
 
+from perdure.hub import limits
 from perdure.hub.server import HubServer
 
 _CARDS = {
@@ -159,3 +160,25 @@ def test_a_history_comes_in_pages_of_what_the_first_one_saw(server: HubServer) -
         commit(f"between-{len(titles)}")
     assert titles == ["adds c", "adds b", "adds a", "initial commit"]
     assert ask(server.url, "GET", "/api/models/me/history/commits/main?cursor=nowhere").status == 404
+
+
+def test_the_files_in_one_answer_are_bounded(
+    server: HubServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever finds no list of files asks for the tree, as the default client does."""
+    files = [("file", {"path": f"{i}.txt", "content": "YQ==", "encoding": "base64"}) for i in range(30)]
+    for name in ("many-a", "many-b"):
+        assert ask(server.url, "POST", "/api/repos/create", {"name": f"me/{name}"}).status == 200
+        assert ask(server.url, "POST", f"/api/models/me/{name}/commit/main", ndjson(*files)).status == 200
+    here = "/api/models/me/many-a?blobs=1"
+    number = len(ask(server.url, "GET", here).json()["siblings"])
+    monkeypatch.setattr(limits, "SIBLINGS", number)
+    assert len(ask(server.url, "GET", here).json()["siblings"]) == number
+    listed = ask(server.url, "GET", "/api/models?search=many-&full=1").json()
+    assert sorted(len(row.get("siblings", ())) for row in listed) == [0, number]
+    monkeypatch.setattr(limits, "SIBLINGS", number - 1)
+    facts = ask(server.url, "GET", here).json()
+    assert "siblings" not in facts
+    assert facts["sha"]
+    got = client.run("print(json.dumps(len(os.listdir(snapshot_download('me/many-a')))))")
+    assert got == number

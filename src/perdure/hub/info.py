@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Any, Final
 
 from dulwich.objects import Commit
@@ -61,20 +62,29 @@ def select(facts: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
     return {key: facts[key] for key in ("_id", "id", "modelId", *wanted) if key in facts}
 
 
-def all_facts(hub: Hub, repo: Repo, git: GitRepo, commit: Commit, *, blobs: bool = False) -> dict[str, Any]:
-    """Everything that is known of a revision; with `blobs`, its files have sizes and ids."""
-    entries = tree.files(git, commit)
-    facts = _facts(hub, repo, git, commit, entries)
-    facts["siblings"] = [_sibling(entry, blobs=blobs) for entry in entries]
-    facts["usedStorage"] = sum(entry.size for entry in entries)
+def all_facts(
+    hub: Hub, repo: Repo, git: GitRepo, commit: Commit, *, blobs: bool = False, most: int | None = None
+) -> dict[str, Any]:
+    """Everything that is known of a revision; with `blobs`, its files have sizes and ids.
+
+    Of one with more than `most` files, `limits.SIBLINGS` unless told, there is neither their list nor their size: clients that find no
+    list ask for the tree.
+    """
+    most = limits.SIBLINGS if most is None else most
+    facts = brief_facts(hub, repo, git, commit)
+    entries = list(islice(tree.files(git, commit), most + 1))
+    if len(entries) <= most:
+        facts["siblings"] = [_sibling(entry, blobs=blobs) for entry in entries]
+        facts["usedStorage"] = sum(entry.size for entry in entries)
     return facts
 
 
-def _facts(hub: Hub, repo: Repo, git: GitRepo, commit: Commit, entries: list[Entry]) -> dict[str, Any]:
-    by_path = {entry.path: entry for entry in entries}
-    metadata = _metadata(_text(git, by_path.get("README.md")))
-    weights = parameters(hub.blobs, entries)
-    config = _config(_text(git, by_path.get("config.json")))
+def brief_facts(hub: Hub, repo: Repo, git: GitRepo, commit: Commit) -> dict[str, Any]:
+    """What is known of a revision without going through all of its files."""
+    root = {entry.path: entry for entry in tree.walk(git, tree.root(commit), recursive=False) if not entry.folder}
+    metadata = _metadata(_text(git, root.get("README.md")))
+    weights = parameters(hub.blobs, root.values())
+    config = _config(_text(git, root.get("config.json")))
     tags = card.tags(metadata, repo.kind)
     if weights:
         tags.append("safetensors")

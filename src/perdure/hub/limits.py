@@ -57,8 +57,11 @@ GIT_TEXT: Final = 1 * MIB
 """A commit or an annotated tag."""
 
 GIT_COMMANDS: Final = 10_000
-TREE_FILES: Final = 1_000_000
+TREE_FILES: Final = 250_000
 """Files of one commit, counted as a listing shows them: a folder that is named twice counts twice."""
+
+SIBLINGS: Final = 50_000
+"""Files that are told in one answer; where there are more, clients list the tree, which comes in pages."""
 
 GIT_MEMORY: Final = 2 * 1024 * MIB
 """Address space of one git command."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
 
-from perdure.hub import auth, info
+from perdure.hub import auth, info, limits
 from perdure.hub.core import Call, Hub
 from perdure.hub.db import Repo
 from perdure.hub.git import MAIN
@@ -63,7 +63,11 @@ def list_repos(call: Call) -> Response:
     if len(found) > limit:
         url = call.request.url.include_query_params(cursor=_cursor(key(found[limit - 1])))
         headers["Link"] = f'<{url}>; rel="next"'
-    return JSONResponse([_shown(call, row, wanted) for row in found[:limit]], headers=headers)
+    answer, most = [], limits.SIBLINGS
+    for row in found[:limit]:
+        answer.append(_shown(call, row, wanted, most))
+        most -= len(answer[-1].get("siblings", ()))
+    return JSONResponse(answer, headers=headers)
 
 
 def _rows(call: Call, kind: str) -> Iterator[Row]:
@@ -141,7 +145,7 @@ def _cursor(key: list[str]) -> str:
     return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
 
 
-def _shown(call: Call, row: Row, wanted: list[str]) -> dict[str, Any]:
+def _shown(call: Call, row: Row, wanted: list[str], most: int) -> dict[str, Any]:
     names = set(wanted)
     if call.flag("full"):
         names |= {"siblings", "cardData"}
@@ -150,7 +154,11 @@ def _shown(call: Call, row: Row, wanted: list[str]) -> dict[str, Any]:
     if names - facts.keys():
         try:
             with call.hub.git.open(row.repo.id) as git:
-                facts = info.all_facts(call.hub, row.repo, git, git.resolve(MAIN))
+                commit = git.resolve(MAIN)
+                if names & {"siblings", "usedStorage"}:
+                    facts = info.all_facts(call.hub, row.repo, git, commit, most=most)
+                else:
+                    facts = info.brief_facts(call.hub, row.repo, git, commit)
         except ApiError:  # deleted while we were listing
             names &= facts.keys()
     return info.select(facts, wanted if wanted else [*_BRIEF, *sorted(names)])
@@ -169,7 +177,7 @@ def known(hub: Hub, repo: Repo) -> Row | None:
             with _guard:
                 brief = _briefs.get(key)
             if brief is None:
-                facts = info.all_facts(hub, repo, git, commit)
+                facts = info.brief_facts(hub, repo, git, commit)
                 weights = facts.get("safetensors")
                 brief = {name: facts[name] for name in _BRIEF if name in facts}, weights["total"] if weights else 0
                 _remember(key, brief)

@@ -7,13 +7,14 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from perdure.errors import NotFound
-from perdure.hub import auth, info
+from perdure.hub import auth, tree
 from perdure.hub.accounts import Accounts
 from perdure.hub.core import PREFIX, Call
 from perdure.hub.db import Repo
 from perdure.hub.git import MAIN
 from perdure.hub.http import ApiError
 from perdure.hub.orgs import Organization, Organizations
+from perdure.hub.refs import timestamp
 
 
 def whoami(call: Call) -> Response:
@@ -99,20 +100,21 @@ def _counts(call: Call, namespace: str) -> dict[str, int]:
 
 
 def _storage(call: Call, namespace: str) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for repo in _repos(call, namespace):
         try:
             with call.hub.git.open(repo.id) as git:
-                facts = info.all_facts(call.hub, repo, git, git.resolve(MAIN))
+                commit = git.resolve(MAIN)
+                storage = sum(entry.size for entry in tree.files(git, commit))
         except ApiError:  # deleted while we were listing
             continue
         rows.append(
             {
                 "id": repo.full_name,
                 "type": repo.kind,
-                "updatedAt": facts["lastModified"],
+                "updatedAt": timestamp(commit.commit_time),
                 "visibility": "private" if repo.private else "public",
-                "storage": facts["usedStorage"],
+                "storage": storage,
             }
         )
     total = sum(row["storage"] for row in rows) or 1

@@ -71,7 +71,7 @@ def parse_pointer(data: bytes) -> Lfs | None:
 def find(git: GitRepo, commit: Commit, path: str) -> Entry | None:
     """The file or folder at `path`; the whole tree for an empty path."""
     if not path:
-        return Entry(path="", folder=True, oid=commit.tree)
+        return root(commit)
     found = locate(git, commit, path)
     return _entry(git, path, *found) if found else None
 
@@ -115,10 +115,14 @@ def _items(git: GitRepo, oid: ObjectID) -> list[tuple[bytes, int, ObjectID]]:
     return list(tree.iteritems())
 
 
-def files(git: GitRepo, commit: Commit) -> list[Entry]:
+def root(commit: Commit) -> Entry:
+    """The folder that all others are in."""
+    return Entry(path="", folder=True, oid=commit.tree)
+
+
+def files(git: GitRepo, commit: Commit) -> Iterator[Entry]:
     """All files of a commit, in git's order."""
-    root = Entry(path="", folder=True, oid=commit.tree)
-    return [entry for entry in walk(git, root, recursive=True) if not entry.folder]
+    return (entry for entry in walk(git, root(commit), recursive=True) if not entry.folder)
 
 
 def _entry(git: GitRepo, path: str, mode: int, oid: ObjectID) -> Entry | None:

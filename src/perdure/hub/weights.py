@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from perdure.hub.blobs import ContentStore
 from perdure.hub.tree import Entry
 
 
-def parameters(blobs: ContentStore, entries: list[Entry]) -> dict[str, int]:
+def parameters(blobs: ContentStore, entries: Iterable[Entry]) -> dict[str, int]:
     """dtype → number of parameters over all `.safetensors` files at the root that the blob store has."""
     total: Counter[str] = Counter()
     for entry in entries:

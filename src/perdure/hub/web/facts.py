@@ -47,8 +47,11 @@ class Facts:
 
 def facts_of(hub: Hub, git: GitRepo, commit: Commit) -> Facts:
     """Read them; a broken card is a problem to show, not an error."""
-    entries = tree.files(git, commit)
-    readme = text_of(git, next((entry for entry in entries if entry.path == README), None))
+    files = nbytes = 0
+    for entry in tree.files(git, commit):
+        files += 1
+        nbytes += entry.size
+    readme = text_of(git, tree.find(git, commit, README))
     metadata, problem = {}, ""
     try:
         metadata = card.read_metadata(readme or "")
@@ -56,12 +59,12 @@ def facts_of(hub: Hub, git: GitRepo, commit: Commit) -> Facts:
         problem = str(error)
     return Facts(
         commit=commit,
-        files=len(entries),
-        nbytes=sum(entry.size for entry in entries),
+        files=files,
+        nbytes=nbytes,
         readme=readme,
         metadata=metadata,
         problem=problem,
-        parameters=parameters(hub.blobs, entries),
+        parameters=parameters(hub.blobs, tree.walk(git, tree.root(commit), recursive=False)),
     )
 
 
