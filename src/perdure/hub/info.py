@@ -67,8 +67,8 @@ def all_facts(
 ) -> dict[str, Any]:
     """Everything that is known of a revision; with `blobs`, its files have sizes and ids.
 
-    Of one with more than `most` files, `limits.SIBLINGS` unless told, there is neither their list nor their size: clients that find no
-    list ask for the tree.
+    Of one with more than `most` files, `limits.SIBLINGS` unless told, there is neither their list nor their size:
+    clients that find no list ask for the tree.
     """
     most = limits.SIBLINGS if most is None else most
     facts = brief_facts(hub, repo, git, commit)
