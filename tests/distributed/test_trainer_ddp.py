@@ -31,3 +31,16 @@ def test_killed_then_stopped_then_resumed_equals_uninterrupted(count: int, tmp_p
             assert (one["error"], one["rank"]) == ("SaveFailed", 0)
             assert "No space left" in one["message"]
         assert [info.step for info in perdure.checkpoints(tmp_path / "a_disk_is_full")] == [2]
+
+
+def test_save_on_each_node_is_one_copy_that_all_see_or_an_error(tmp_path: Path) -> None:
+    said = played(tmp_path, 2, ("whole", "each_node_shared", "each_node_apart"), "trained.py")
+    assert said["each_node_shared"] == said["whole"]
+    kept = perdure.checkpoints(tmp_path / "each_node_shared")
+    assert [info.step for info in kept] == [6, 8]
+    assert all(perdure.verify(info.path).ok for info in kept)
+    for rank, one in enumerate(said["each_node_apart"]):
+        assert one["error"] == "InvalidInput"
+        assert "separate disks" in one["message"]
+        assert "save_on_each_node" in one["message"]
+        assert perdure.checkpoints(tmp_path / "each_node_apart" / str(rank)) == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class At(TrainerCallback):
         self.told.append(state.global_step)
 
 
-def train(folder: Path, act: Callable[[int], None] = lambda step: None) -> dict[str, Any]:
+def train(folder: Path, act: Callable[[int], None] = lambda step: None, **options: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
@@ -40,9 +41,10 @@ def train(folder: Path, act: Callable[[int], None] = lambda step: None) -> dict[
     arguments = TrainingArguments(
         output_dir=str(folder), max_steps=8, save_steps=2, save_total_limit=2, logging_steps=1, use_cpu=True,
         per_device_train_batch_size=1, gradient_accumulation_steps=2, dataloader_num_workers=1, report_to="none",
-        disable_tqdm=True, learning_rate=1e-2, seed=7,
+        disable_tqdm=True, learning_rate=1e-2, seed=7, **options,
     )  # fmt: skip
     assert arguments.world_size == SIZE
+    assert arguments.should_save == (RANK == 0 or arguments.save_on_each_node)
     rows = [{"input_ids": tokens, "labels": tokens} for tokens in torch.arange(80 * SIZE).view(-1, 8) % 32]
     at = At(act)
     trainer = Trainer(LlamaForCausalLM(config), arguments, train_dataset=rows, callbacks=[at])
@@ -86,6 +88,23 @@ def a_disk_is_full(folder: Path) -> Any:
     if RANK == 0:
         direct.write = full_for_the_second
     return told(lambda: train(folder))
+
+
+def own_machine() -> None:
+    """As torchrun says it to the one rank that each of several machines has."""
+    os.environ.update(LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
+
+
+@scene
+def each_node_shared(folder: Path) -> Any:
+    own_machine()
+    return train(folder, save_on_each_node=True)
+
+
+@scene
+def each_node_apart(folder: Path) -> Any:
+    own_machine()
+    return told(lambda: train(folder / str(RANK), save_on_each_node=True))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import trl
 from datasets import Dataset
 from peft import LoraConfig
 from tiny_models import make_model, make_tokenizer
-from transformers import TrainerCallback
+from transformers import LlamaForSequenceClassification, TrainerCallback
 
 import perdure
 
@@ -85,7 +85,7 @@ def make_trainer(kind: str, out: str, *, lora: bool, stream: bool, forgetful: bo
     data = Dataset.from_dict({"prompt": say, **({} if kind in ("grpo", "rloo") else {"completion": answer})})
     if kind == "kto":
         data = data.add_column("label", [True, False] * (len(TEXT) // 2))
-    if kind == "dpo":
+    if kind in ("dpo", "reward"):
         data = Dataset.from_dict({"prompt": say, "chosen": answer, "rejected": [*answer[1:], answer[0]]})
     common: dict[str, Any] = {
         "model": make_model(TOKENIZER, attention_dropout=0.1),
@@ -101,6 +101,11 @@ def make_trainer(kind: str, out: str, *, lora: bool, stream: bool, forgetful: bo
         return trl.RLOOTrainer(args=trl.RLOOConfig(**settings, **length, beta=0.0), reward_funcs=rewarded, **common)
     if kind == "kto":
         return trl.KTOTrainer(args=trl.KTOConfig(**settings, max_length=64), ref_model=make_model(TOKENIZER), **common)
+    if kind == "reward":
+        config = common["model"].config
+        config.num_labels, config.pad_token_id = 1, TOKENIZER.pad_token_id
+        common["model"] = LlamaForSequenceClassification(config)
+        return trl.RewardTrainer(args=trl.RewardConfig(**settings, max_length=64), **common)
     if kind == "dpo":
         return trl.DPOTrainer(args=trl.DPOConfig(**settings, max_length=64), ref_model=make_model(TOKENIZER), **common)
     trainer = trl.SFTTrainer(args=trl.SFTConfig(**{"max_length": 64, **settings}), **common)
@@ -167,7 +172,7 @@ def digest(value: Any) -> str:
 
 def serve() -> None:
     """Fork a run for each line of standard input; print its status once it ended."""
-    for kind in ("sft", "dpo", "kto", "grpo", "rloo"):  # imports what they import late
+    for kind in ("sft", "dpo", "kto", "grpo", "rloo", "reward"):  # imports what they import late
         make_trainer(kind, "/nonexistent", lora=kind == "sft", stream=False, forgetful=False, arguments={})
     for line in sys.stdin:
         child = os.fork()

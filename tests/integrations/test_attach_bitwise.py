@@ -30,6 +30,7 @@ CASES: dict[str, dict[str, Any]] = {
     "sft, random collator": {"forgetful": True},
     "dpo": {"kind": "dpo"},
     "kto": {"kind": "kto"},
+    "reward": {"kind": "reward"},
     "rloo": {"kind": "rloo", "gradient_accumulation_steps": 2, "num_iterations": 2},
     "sft, stream, stopped in its second pass": {"stream": True, "max_steps": 16, "save_steps": 3},
     "grpo": {"kind": "grpo", "gradient_accumulation_steps": 2, "num_iterations": 2},

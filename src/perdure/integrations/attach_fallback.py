@@ -11,7 +11,8 @@ from perdure.checkpoint.reading import read_document
 from perdure.checkpoint.records import RestoreRecord
 from perdure.checkpoint.resume import Fallback, Unusable, damage_is_unusable
 from perdure.checkpoint.snapshot import FOLDER
-from perdure.errors import StateMismatch
+from perdure.distributed.group import Group
+from perdure.errors import InvalidInput, StateMismatch
 from perdure.folder.paths import resolve
 from perdure.format.manifest import read_manifest
 from perdure.integrations import attach_resume
@@ -30,10 +31,10 @@ class Resumption:
         self.choice: Choice | None = None
         self._trainer = trainer
         self._strict = strict
-        self._group = ckpt.group
+        self._group = _group_of(ckpt, each_node=trainer.args.save_on_each_node)
         self._fallback = Fallback(
             resolve(Path(trainer.args.output_dir)),
-            ckpt.group,
+            self._group,
             distrust=ckpt.distrust,
             hint="To begin at zero: trainer.train(), of a trainer made anew",
         )
@@ -98,3 +99,21 @@ class Resumption:
         except StateMismatch as error:
             hint = attach_resume.STRICT_HINT
             raise StateMismatch(error.message, differences=error.differences, hint=hint) from error
+
+
+def _group_of(ckpt: Checkpointer, *, each_node: bool) -> Group:
+    """Who trains together; `each_node` is the trainer's `save_on_each_node`.
+
+    Raises:
+        InvalidInput: They have separate disks.
+    """
+    try:
+        return ckpt.group
+    except InvalidInput as error:
+        if not each_node:
+            raise
+        raise InvalidInput(
+            f"{error.message} `attach` keeps one copy of each checkpoint, not one on each machine as "
+            "save_on_each_node does. Nothing was trained.",
+            hint="Set output_dir to storage that all machines mount, or leave the checkpoints to the trainer itself.",
+        ) from error

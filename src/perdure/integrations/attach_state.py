@@ -69,7 +69,7 @@ class Progress:
                 "loss": trainer._tr_loss,
                 "loss_logged": trainer._total_loss_scalar,
                 "last_logged": trainer._globalstep_last_logged,
-                "first_step": trainer._initial_global_step,
+                "first_step": getattr(trainer, "_initial_global_step", 0),  # transformers 5.3 always counts from zero
             },
             "counters": {name: getattr(trainer, name) for name in _COUNTERS if hasattr(trainer, name)},
             "metrics": _plain(getattr(trainer, "_metrics", {})),

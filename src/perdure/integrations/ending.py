@@ -15,7 +15,7 @@ from perdure.folder import amend
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.format.names import CARD
 from perdure.integrations import gather
-from perdure.integrations.metrics import as_json, numbers, parse_metrics, train_metrics
+from perdure.integrations.metrics import as_json, evaluated, parse_metrics, train_metrics
 from perdure.model.save import save_model
 from perdure.model.saved import SavedModel
 
@@ -67,7 +67,7 @@ class Ending:
     def evaluate(self, wanted: bool | None) -> dict[str, float]:
         if wanted is False or (wanted is None and self.trainer.eval_dataset is None):
             return {}
-        return numbers(self.attempt("The evaluation failed", self.trainer.evaluate) or {})
+        return self.attempt("The evaluation failed", lambda: evaluated(self.trainer)) or {}
 
     def complete(self, metrics: Mapping[str, float]) -> None:
         """Put card and metrics beside a model that is whole without them."""

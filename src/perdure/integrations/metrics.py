@@ -1,4 +1,4 @@
-"""A run's metrics, from the Trainer's log and in the files that keep them. Pure."""
+"""A run's metrics, from the Trainer and in the files that keep them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ def train_metrics(trainer: Any) -> dict[str, float]:
         (entry for entry in reversed(trainer.state.log_history) if "train_runtime" in entry), {}
     )
     return numbers({name: value for name, value in last.items() if name != "step"})
+
+
+def evaluated(trainer: Any) -> dict[str, float]:
+    """Evaluate; all that it measured, by the names transformers gives them.
+
+    The oldest of TRL's trainers that are supported put what they measure themselves into the log alone.
+    """
+    before = len(trainer.state.log_history)
+    returned = trainer.evaluate() or {}
+    logged = (item for entry in trainer.state.log_history[before:] for item in entry.items())
+    return numbers({**{name: value for name, value in logged if name.startswith("eval_")}, **returned})
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
