@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,13 @@ def end(out: Path) -> Any:
     return json.loads(out.with_suffix(".end").read_text())
 
 
+KTO_IS_STABLE = tuple(map(int, version("trl").split(".")[:2])) >= (1, 8)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_interrupted_and_resumed(case: str, runs: Runs, tmp_path: Path) -> None:
+    if case == "kto" and not KTO_IS_STABLE:
+        pytest.skip("an experiment of TRL's before 1.8")
     options, chance = CASES[case], random.Random(case)
     whole, killed, stopped = (tmp_path / name for name in ("whole", "killed", "stopped"))
     assert runs.run(whole, **options)
