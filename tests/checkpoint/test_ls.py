@@ -38,4 +38,22 @@ def test_no_run_and_an_empty_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert ls(tmp_path / "nowhere") == 2
     assert "is not a folder" in capsys.readouterr().err
     assert ls(tmp_path) == 0
-    assert "no checkpoints" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"There are no checkpoints in {tmp_path}.\n"
+
+
+def test_what_is_no_run_is_told_what_to_type(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    newest = three / "checkpoint-3"
+    assert ls(newest) == 0
+    assert f"perdure verify {newest}" in capsys.readouterr().err
+    assert ls(three.parent) == 0
+    assert f"perdure ls {three}" in capsys.readouterr().err
+
+
+def test_paths_in_json_are_absolute(
+    three: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(three.parent)
+    assert ls(three.name, "--json") == 0
+    assert [one["path"] for one in json.loads(capsys.readouterr().out)] == [
+        str(three / f"checkpoint-{step}") for step in (1, 2, 3)
+    ]

@@ -259,6 +259,7 @@ def test_a_hub_that_is_away_costs_only_the_push(sft, model, caplog):
         done = finish(trainer, repo="me/model", tag="v1", token="hf_secret", endpoint="http://127.0.0.1:9")
     assert done.receipt is None and verify(done.path).ok
     assert done.push_error is not None and done.problems == (done.push_error,)
+    assert str(done) == f"saved {done.path} · not published (push_error says how to do it later)"
     command = f"perdure push {done.path} me/model --tag v1 --endpoint http://127.0.0.1:9"
     assert str(done.path) in done.push_error and command in done.push_error
     assert done.push_error in caplog.text and "hf_secret" not in caplog.text
@@ -284,6 +285,7 @@ def test_what_the_card_cannot_name_is_a_problem(sft, tokenizer, tmp_path):
     trainer = sft(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), train=False)
     done = finish(trainer, dataset_name=["openai/gsm8k", "./my data"])
     assert len(done.problems) == 2 and "dataset_name='./my data'" in done.problems[0]
+    assert str(done) == f"saved {done.path} · 2 notes (see problems)"
     assert "base_model=" in done.problems[1] and str(tmp_path) not in done.problems[1]
     assert finish(trainer, base_model="org/base").problems == ()
 

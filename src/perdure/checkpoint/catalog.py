@@ -48,10 +48,10 @@ class CheckpointInfo:
     saved_at: float | None = None
 
     def as_document(self) -> dict[str, Any]:
-        """For JSON; a metric that is no number there is text."""
+        """For JSON, which has no infinite numbers: they are text; the path is absolute."""
         metrics = {name: value if abs(value) < float("inf") else str(value) for name, value in self.metrics.items()}
         return {
-            "step": self.step, "path": str(self.path), "state": self.state, "problem": self.problem,
+            "step": self.step, "path": str(self.path.absolute()), "state": self.state, "problem": self.problem,
             "epoch": self.epoch, "metrics": metrics, "bytes": self.nbytes, "saved_at": self.saved_at,
         }  # fmt: skip
 

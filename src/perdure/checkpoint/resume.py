@@ -84,7 +84,7 @@ class Fallback:
                 self._distrust(one.path)
         newest = self.skipped[0]
         raise Corrupt(
-            f"None of the {len(self.skipped)} checkpoints in {self._run} can be used. "
+            f"No checkpoint in {self._run} can be used ({len(self.skipped)} tried). "
             f"The newest: {newest.reason.rstrip('.')}. {self._outcome}",
             path=newest.path,
             hint=self._hint,

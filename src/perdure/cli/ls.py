@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ def command(run: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([one.as_document() for one in found], indent=2))
     elif not found:
-        click.echo(f"There are no checkpoints in {run}.", err=True)
+        click.echo(f"There are no checkpoints in {run}.{_instead(run)}", err=True)
     else:
         rows = [("STEP", "EPOCH", "SAVED", "SIZE", "STATE", "METRICS"), *map(_row, found)]
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
@@ -43,6 +44,15 @@ def command(run: Path, as_json: bool) -> None:
             if one.problem:
                 click.echo(f"{one.path}: {one.problem}", err=True)
     sys.exit(0 if all(one.state == "whole" for one in found) else 1)
+
+
+def _instead(folder: Path) -> str:
+    """A line that says what to type for a folder in which no checkpoint is."""
+    if runs := sorted({path.parent for path in folder.glob("*/checkpoint-*")}):
+        return f"\n  There are runs in it: {shlex.join(['perdure', 'ls', str(runs[0])])}"
+    if (folder / "perdure.json").exists() or any(folder.glob("*.safetensors")):
+        return f"\n  It is a saved model or checkpoint itself: {shlex.join(['perdure', 'verify', str(folder)])}"
+    return ""
 
 
 def _row(one: perdure.CheckpointInfo) -> tuple[str, ...]:

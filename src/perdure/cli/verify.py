@@ -59,7 +59,7 @@ def _verify_run(
         documents.append({"step": info.step, **_verified(info.path, strict=strict, recover=recover)})
     whole = all(document["ok"] for document in documents)
     if as_json:
-        click.echo(json.dumps({"path": str(run), "ok": whole, "checkpoints": documents}, indent=2))
+        click.echo(json.dumps({"path": str(run.absolute()), "ok": whole, "checkpoints": documents}, indent=2))
         return 0 if whole else 1
     for document in documents:
         for told in document["told"]:
@@ -74,7 +74,7 @@ def _verified(checkpoint: Path, *, strict: bool, recover: bool) -> dict[str, Any
     try:
         found = perdure.verify(checkpoint, recover=recover)
     except perdure.PerdureError as error:  # its manifest is not there, or cannot be trusted
-        return {"path": str(checkpoint), "ok": False, "kind": error.kind, "told": [error.message]}
+        return {"path": str(checkpoint.absolute()), "ok": False, "kind": error.kind, "told": [error.message]}
     told = [*map(str, found.problems), *(f"extra: {path} (of no save)" for path in found.extra if strict)]
     return {**found.as_document(), "ok": found.ok and not (strict and found.extra), "told": told}
 

@@ -168,7 +168,8 @@ class _Demo:
             raise perdure.NotFound(f"The run that was killed left no checkpoint in {self.folder.model}.")
         weights = perdure.save_model(trainer.model, self.folder.caches / "resumed").digests["model.safetensors"]
         both = compare(killed, losses(trainer), weights, other)
-        self.report.say(f"went on from the checkpoint of step {run.restored.step}; losses, undisturbed and killed:")
+        self.report.say(f"went on from the checkpoint of step {run.restored.step}; compared: every step's loss, to the")
+        self.report.say("last bit, of the run that nobody killed (left) and of this one (right), and all weights:")
         for step in (run.restored.step + 1, max(killed), max(both)):
             mine = losses(trainer)[step]
             self.report.say(f"  step {step:>4}  {both[step].hex()}  {mine.hex()}  {mine:.4f}")

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure.errors import Corrupt, NotFound, UnsupportedFormat
+from perdure.format.instead import instead_of
 from perdure.format.names import MANIFEST, check_name
 from perdure.io.digest import as_bytes, as_text, combine, digest_bytes
 
@@ -130,7 +131,7 @@ def read_manifest(folder: Path) -> Manifest:
         there = "has no perdure.json: perdure did not save it, or the save was never finished."
         raise NotFound(
             f"{folder} {there if folder.is_dir() else 'is not a folder.'}",
-            hint="Name a folder that perdure saved. Of another model folder, `perdure export FOLDER OUT` makes one.",
+            hint=instead_of(folder) or "Name a folder that perdure saved.",
         ) from None
     except OSError as error:
         raise Corrupt(f"The manifest {path} cannot be read: {error.strerror}.", path=path) from error

@@ -55,8 +55,10 @@ class Finished:
         if self.receipt is not None:
             tagged = f" (tag {self.receipt.tag})" if self.receipt.tag else ""
             parts.append(f"published {self.receipt.commit_url}{tagged}")
-        if self.problems:
-            parts.append(f"problems: {len(self.problems)}")
+        if self.push_error is not None:
+            parts.append("not published (push_error says how to do it later)")
+        if notes := len(self.problems) - (self.push_error is not None):
+            parts.append(f"{notes} {'note' if notes == 1 else 'notes'} (see problems)")
         return " · ".join(parts)
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from perdure.errors import Corrupt, InvalidInput, NotFound
 from perdure.folder.recognise import model_files
 from perdure.format.header import Header
+from perdure.format.instead import instead_of
 from perdure.format.names import (
     ADAPTER_WEIGHTS,
     MANIFEST,
@@ -60,7 +61,7 @@ def find_weights(folder: Path) -> WeightFiles:
         Corrupt: The index is damaged, names a file outside the folder, or one that is missing.
     """
     if not folder.is_dir():
-        raise NotFound(f"{folder} is not a folder.")
+        raise NotFound(f"{folder} is not a folder.", hint="Name a folder with a model in it.")
     for name in (WEIGHTS, PICKLED_WEIGHTS, ADAPTER_WEIGHTS, PICKLED_ADAPTER_WEIGHTS):
         single, index = folder / name, folder / f"{name}.index.json"
         if single.exists() and index.exists():
@@ -73,7 +74,8 @@ def find_weights(folder: Path) -> WeightFiles:
         if index.exists():
             return _indexed(index, name)
     raise NotFound(
-        f"No weights were found in {folder}.", hint="Name a folder with model.safetensors or pytorch_model.bin in it."
+        f"No weights were found in {folder}.",
+        hint=instead_of(folder) or "Name a folder with model.safetensors or pytorch_model.bin in it.",
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from perdure.errors import InvalidInput, NotFound
 from perdure.folder.recognise import model_files
+from perdure.format.instead import instead_of
 from perdure.format.manifest import read_manifest
 from perdure.format.names import CARD, MANIFEST, holds_weights
 
@@ -68,7 +69,7 @@ def _recognised(folder: Path) -> set[str]:
     if not any(map(holds_weights, chosen)):
         raise InvalidInput(
             f"{folder} holds no model: no weights were found at its top level. Nothing was sent.",
-            hint="Name the folder that save_model or save_pretrained wrote.",
+            hint=instead_of(folder) or "Name the folder that save_model or save_pretrained wrote.",
         )
     return chosen
 
