@@ -42,7 +42,7 @@ def test_a_damaged_tensor_is_named(new_run: Callable[..., Any], three: Path) -> 
         data = bytearray(file.read_bytes())
         data[-1] ^= 1
         file.write_bytes(data)
-    with perdure.Checkpointer(three) as ckpt, pytest.raises(perdure.Corrupt, match=r"No checkpoint.*3 tried.*state\.1\.moment"):
+    with perdure.Checkpointer(three) as ckpt, pytest.raises(perdure.Corrupt, match=r"3 tried.*state\.1\.moment"):
         ckpt.restore(new_run().state)
 
 
