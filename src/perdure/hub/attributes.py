@@ -8,6 +8,8 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Final
 
+from perdure.hub import limits
+
 _LARGE: Final = """
 *.7z *.arrow *.avro *.bin *.bz2 *.ckpt *.ftz *.gguf *.gz *.h5 *.joblib *.lz4 *.mlmodel *.model *.msgpack *.npy *.npz
 *.onnx *.ot *.parquet *.pb *.pickle *.pkl *.pt *.pth *.rar *.safetensors saved_model/**/* *.tar.* *.tar *.tflite *.tgz
@@ -15,9 +17,6 @@ _LARGE: Final = """
 """
 DEFAULT: Final = "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in _LARGE.split())
 """What a new repository starts with: the public Hub's list, so that the same files are large here and there."""
-
-_MAX_PATTERNS: Final = 1000
-_MAX_PATTERN: Final = 256
 
 
 @lru_cache(maxsize=4096)
@@ -61,9 +60,9 @@ class Attributes:
 
     def __init__(self, text: str) -> None:
         self._rules: list[tuple[str, bool]] = []
-        for line in text.splitlines()[:_MAX_PATTERNS]:
+        for line in text.splitlines()[: limits.PATTERNS]:
             pattern, *attributes = line.split() or [""]
-            if not pattern or pattern.startswith("#") or len(pattern) > _MAX_PATTERN:
+            if not pattern or pattern.startswith("#") or len(pattern) > limits.PATTERN:
                 continue
             for attribute in attributes:
                 if attribute.lstrip("-!").partition("=")[0] == "filter":
@@ -82,11 +81,11 @@ class Ignore:
     """
 
     def __init__(self, text: str) -> None:
-        lines = [line.rstrip() for line in text.splitlines()[:_MAX_PATTERNS]]
+        lines = [line.rstrip() for line in text.splitlines()[: limits.PATTERNS]]
         self._rules = [
             (line.removeprefix("!"), not line.startswith("!"))
             for line in lines
-            if line and not line.startswith("#") and len(line) <= _MAX_PATTERN
+            if line and not line.startswith("#") and len(line) <= limits.PATTERN
         ]
 
     def ignores(self, path: str) -> bool:

@@ -11,7 +11,6 @@ import yaml
 from perdure.hub import limits
 
 _BLOCK: Final = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:^---[ \t]*\r?$)", re.DOTALL | re.MULTILINE)
-_DEPTH: Final = 50
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # key → whether a list is allowed as well as a single string
@@ -80,8 +79,8 @@ def _check_events(block: str) -> None:
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if depth > _DEPTH:
-            raise CardError(f"The metadata is nested more than {_DEPTH} deep.")
+        if depth > limits.CARD_DEPTH:
+            raise CardError(f"The metadata is nested more than {limits.CARD_DEPTH} deep.")
 
 
 def body(readme: str) -> str:

@@ -116,7 +116,7 @@ class _Shapes:
         while pending:
             trees = [] if pending[-1] in self.known else self._trees(pending[-1])
             missing = [oid for oid in trees if oid not in self.known]
-            if len(pending) + len(missing) > limits.GIT_TREE:
+            if len(pending) + len(missing) > limits.GIT_FOLDERS:
                 raise Refused("a folder has too many folders in it")
             if missing:
                 pending += missing

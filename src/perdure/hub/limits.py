@@ -10,6 +10,9 @@ MIB: Final = 1024 * KIB
 JSON_BODY: Final = 4 * MIB
 """An ordinary API call."""
 
+FORM: Final = 8 * KIB
+"""What a person sends from a page."""
+
 INLINE_FILE: Final = 10 * MIB
 """The largest file that is kept in git itself; larger ones go to the blob store (the public Hub's limit too)."""
 
@@ -24,6 +27,13 @@ PATH_SEGMENT: Final = 255
 PATH_DEPTH: Final = 64
 REF_NAME: Final = 255
 MESSAGE: Final = 64 * KIB
+TITLE: Final = 200
+
+PATHS: Final = 10_000
+"""Paths that one call asks about."""
+
+LFS_OBJECTS: Final = 1000
+"""Large files that one call asks about."""
 
 BLOB: Final = 1024 * 1024 * MIB
 """One large file, however it is uploaded."""
@@ -32,6 +42,8 @@ XORB: Final = 64 * MIB
 XORB_CHUNKS: Final = 8 * KIB
 XORB_CHUNK: Final = 128 * KIB
 SHARD: Final = 64 * MIB
+SHARD_TERMS: Final = 1 << 18
+"""Pieces that one file of a shard is joined from."""
 
 SHARD_UNPACKED: Final = 8 * 1024 * MIB
 SHARD_REPEATS: Final = 64
@@ -43,8 +55,13 @@ SHARDS_AT_ONCE: Final = 2
 CARD_METADATA: Final = 256 * KIB
 """The YAML block at the top of a README.md."""
 
+CARD_DEPTH: Final = 50
+
 SAFETENSORS_HEADER: Final = 25 * MIB
 GIT_ATTRIBUTES: Final = 64 * KIB
+PATTERNS: Final = 1000
+PATTERN: Final = 256
+"""Lines of a .gitattributes or .gitignore that count, and the characters that one of them may have."""
 
 GIT_PACK: Final = 4 * 1024 * MIB
 """What one `git push` sends; large files go another way."""
@@ -57,6 +74,9 @@ GIT_TEXT: Final = 1 * MIB
 """A commit or an annotated tag."""
 
 GIT_COMMANDS: Final = 10_000
+GIT_FOLDERS: Final = 250_000
+"""Folders that may have to be looked into before one that holds them is known."""
+
 TREE_FILES: Final = 250_000
 """Files of one commit, counted as a listing shows them: a folder that is named twice counts twice."""
 
@@ -74,6 +94,9 @@ DIFF_FILE: Final = 128 * KIB
 
 DIFF_PAIRS: Final = 4_000_000
 """Pairs of lines, an old one and a new one, that may be compared for it."""
+
+PULL_COMMITS: Final = 1000
+"""Commits of a pull request that are told, the newest."""
 
 MERGED_SUBJECTS: Final = 100
 """Commits that a merge names in its message."""

@@ -6,7 +6,6 @@ import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from dulwich.diff_tree import TreeChange, tree_changes
 from dulwich.graph import find_merge_base
@@ -17,8 +16,6 @@ from perdure.hub import limits
 from perdure.hub.git import GitRepo, Writable
 from perdure.hub.http import ApiError
 from perdure.hub.tree import TreeEditor, locate
-
-_MOST_COMMITS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +44,7 @@ def proposal(git: GitRepo, base: Commit, head: Commit) -> Proposal:
 def commits(git: GitRepo, proposed: Proposal) -> list[Commit]:
     """The commits it adds, oldest first; the newest thousand where there are more."""
     walker = git.repo.get_walker(
-        include=[proposed.head.id], exclude=[proposed.base.id], max_entries=_MOST_COMMITS, reverse=True
+        include=[proposed.head.id], exclude=[proposed.base.id], max_entries=limits.PULL_COMMITS, reverse=True
     )
     return [entry.commit for entry in walker]
 

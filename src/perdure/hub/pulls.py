@@ -16,7 +16,6 @@ from perdure.hub.http import ApiError, bad_request, branch_moved, field, message
 from perdure.hub.refs import timestamp
 
 _PAGE: Final = 50
-_TITLE: Final = 200
 
 
 def list_discussions(call: Call) -> Response:
@@ -54,7 +53,7 @@ def open_pull(
     call: Call, git: GitRepo, title: str, description: str, *, status: str, base: str, head: ObjectID
 ) -> Discussion:
     """Open a pull request that proposes `head` for the branch `base`; its writers' lock must be held."""
-    pull = _new(call, title[:_TITLE], status=status, base=base)
+    pull = _new(call, title[: limits.TITLE], status=status, base=base)
     # the ref first: a crash in between leaves one that nobody knows, and the next of that number takes it
     git.set_ref(pull.ref, head)
     call.hub.discussions.add(call.repo, pull, description)
@@ -206,8 +205,8 @@ def _require_say(call: Call, author: str) -> None:
 
 def _title(body: dict[str, Any]) -> str:
     title = " ".join(message_field(body, "title").split())
-    if not 3 <= len(title) <= _TITLE:
-        raise bad_request(f"A title must have 3 to {_TITLE} characters.")
+    if not 3 <= len(title) <= limits.TITLE:
+        raise bad_request(f"A title must have 3 to {limits.TITLE} characters.")
     return title
 
 

@@ -21,7 +21,6 @@ _VERSION: Final = 2
 _RECORD: Final = struct.Struct("<32s4I")
 _FOOTER_SIZE: Final = 200
 _END: Final = b"\xff" * 32
-_MAX_TERMS: Final = 1 << 18
 _HAS_VERIFICATION: Final = 1 << 31
 _HAS_SHA256: Final = 1 << 30
 
@@ -71,7 +70,7 @@ def read_files(file: IO[bytes]) -> Iterator[File]:
         digest, flags, count, *_ = _record(file)
         if digest == _END:
             return
-        if count > _MAX_TERMS:
+        if count > limits.SHARD_TERMS:
             raise XetError("a file in it has too many terms")
         terms = tuple(_term(file) for _ in range(count))
         if flags & _HAS_VERIFICATION:
