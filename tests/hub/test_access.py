@@ -108,6 +108,14 @@ def test_the_public_may_read_and_not_write(server: HubServer) -> None:
     assert ask(server.url, "GET", "/me/open/resolve/main/a", token=None).status == 404
 
 
+def test_flags_of_a_json_body_are_true_or_false(server: HubServer) -> None:
+    for expand, status in ((True, 200), (False, 200), (None, 200), ("false", 400)):
+        body = {"paths": [".gitattributes"], "expand": expand}
+        answer = ask(server.url, "POST", "/api/models/me/open/paths-info/main", body, Content_Type="application/json")
+        assert answer.status == status
+        assert status != 200 or ("lastCommit" in answer.json()[0]) is (expand is True)
+
+
 def test_a_read_token_reads_private_and_writes_nothing(server: HubServer) -> None:
     assert ask(server.url, "GET", "/api/models/me/secret", token=READER).status == 200
     assert ask(server.url, "GET", "/api/models/me/secret/auth-check/write", token=READER).status == 403

@@ -12,8 +12,13 @@ import pytest
 from gits import Git, needs_git, needs_lfs
 from hubs import TOKEN, Client, ask, ndjson
 
+from perdure.hub import limits
+from perdure.hub.accounts import Accounts
+from perdure.hub.db import open_database
 from perdure.hub.git_wire import FLUSH, ZERO, packet
 from perdure.hub.server import HubServer
+
+OTHER = "token-of-somebody-else"
 
 pytestmark = needs_git
 
@@ -137,6 +142,19 @@ def test_who_may_do_what(server: HubServer, git: Git, tmp_path: Path) -> None:
     nobody.clone(public)
     nobody.commit("clone", a="1")
     assert "could not read Username" in nobody.fail("push", at="clone")
+    # why it was refused is what git shows, and git-lfs
+    assert ask(server.url, "PUT", f"/api/models/{public}/settings", {"gated": "manual"}).status == 200
+    db = open_database(server._folder)
+    Accounts(db).add_token(Accounts(db).add_user("you"), OTHER, role="read", label="test")
+    db.close()
+    you = Git(server.url, tmp_path / "you", token=OTHER)
+    assert f"remote: The files of {public} are for its owner's people only." in you.fail("clone", you.address(public))
+    ask(server.url, "PUT", f"/api/models/{public}/settings", {"gated": False})
+    you.clone(public)
+    you.commit("clone", a="1")
+    assert "remote: This token may only read; use one that may write." in you.fail("push", at="clone")
+    locked = ask(server.url, "POST", f"/{public}.git/info/lfs/locks", {"path": "a"}, token=OTHER)
+    assert (locked.status, locked.json()["message"]) == (403, "This token may only read; use one that may write.")
     bearer = git.run("-c", f"http.extraHeader=Authorization: Bearer {TOKEN}", "ls-remote", f"{server.url}/{repo}")
     assert "refs/heads/main" in bearer
     assert "not found" in git.fail("clone", git.address("me/absent"))
@@ -236,6 +254,24 @@ def test_a_tree_that_names_itself_a_billion_times_is_refused(server: HubServer, 
     assert "more than" in git.fail("push", "origin", f"{commit}:refs/heads/bomb", at="clone")
 
 
+def test_more_folders_than_are_looked_into_are_refused(
+    server: HubServer, git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "GIT_FOLDERS", 5)
+    repo = _make(server, "folders")
+    git.clone(repo)
+    git.commit("clone", **{f"folder{i}/f": str(i) for i in range(6)})
+    assert "too many folders" in git.fail("push", at="clone")
+
+
+def test_a_request_that_unpacks_beyond_its_bound_is_refused(server: HubServer) -> None:
+    repo = _make(server, "gzip")
+    bomb = gzip.compress(bytes(limits.GIT_NEGOTIATION + 1))
+    answer = ask(server.url, "POST", f"/{repo}.git/git-upload-pack", bomb, content_encoding="gzip")
+    assert (answer.status, len(bomb) < limits.MIB) == (413, True)
+    assert not list((server._folder / "staging").iterdir())
+
+
 def test_damaged_and_hostile_pushes(server: HubServer) -> None:
     repo = _make(server, "hostile")
     address = f"/{repo}.git/git-receive-pack"
@@ -282,4 +318,4 @@ def test_without_git_the_hub_says_so(server: HubServer, monkeypatch: pytest.Monk
     repo = _make(server, "no-git")
     monkeypatch.setenv("PATH", str(tmp_path))
     answer = ask(server.url, "GET", f"/{repo}/info/refs?service=git-upload-pack")
-    assert answer.status == 501 and "no git command" in answer.json()["error"]
+    assert answer.status == 501 and b"no git command" in answer.body

@@ -57,7 +57,7 @@ def _lfs(context: object, value: Any) -> bytes:
 
 @pytest.fixture(scope="module", autouse=True)
 def repo(server: HubServer) -> None:
-    assert ask(server.url, "POST", "/api/repos/create", {"name": "target"}).status == 200
+    assert ask(server.url, "POST", "/api/repos/create", {"name": "target", "private": False}).status == 200
     commit = ndjson(("file", {"path": "a.txt", "content": "YQ==", "encoding": "base64"}))
     assert ask(server.url, "POST", "/api/models/me/target/commit/main", commit).status == 200
     discussion = {"title": "about it", "pullRequest": True}
@@ -100,6 +100,18 @@ def test_every_address_is_described_and_nothing_else(server: HubServer) -> None:
             assert names == set(re.findall(r"\{(\w+)\}", path))
     identities = [operation["operationId"] for item in described["paths"].values() for operation in item.values()]
     assert len(identities) == len(set(identities))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_address_asks_for_a_token_where_it_is_said_to(server: HubServer, name: str) -> None:
+    method, _, path = name.partition(" ")
+    security = openapi.describe(ROUTES)["paths"][path][method.lower()]["security"]
+    there = re.sub(r"\{(\w+)\}", lambda match: _THERE.get(match[1], "x"), path)
+    answer = ask(server.url, method, there, token=None)
+    if {} in security:
+        assert "www-authenticate" not in answer.headers
+    else:
+        assert answer.status in {401, 403}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

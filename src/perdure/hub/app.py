@@ -21,10 +21,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from perdure.hub import commits, contents, info, limits, listing, manage, openapi, people, refs, resolve
+from perdure.hub import commits, contents, git_http, info, limits, listing, manage, openapi, people, refs, resolve
 from perdure.hub.collaboration import discussion_routes, git_routes
 from perdure.hub.core import ANSWER_HEADERS, Access, Hub
-from perdure.hub.endpoints import Handler, endpoint, run, upload_endpoint
+from perdure.hub.endpoints import route, run, upload_route
 from perdure.hub.http import ApiError
 from perdure.hub.web import routes as web
 from perdure.hub.web.page import error_page, wants_page
@@ -53,6 +53,13 @@ class _Tail(_Segment):
     regex = ".*"
 
 
+class _GitName(_Segment):
+    """A repository's name in git's addresses, which may end in `.git`; no name itself does."""
+
+    def convert(self, value: str) -> str:
+        return unquote(value).removesuffix(".git")
+
+
 class _Kind(_Segment):
     regex = "models|datasets"
 
@@ -63,6 +70,7 @@ class _Kind(_Segment):
 register_url_convertor("segment", _Segment())
 register_url_convertor("tail", _Tail())
 register_url_convertor("kind", _Kind())
+register_url_convertor("gitname", _GitName())
 
 
 def create_app(hub: Hub) -> ASGIApp:
@@ -90,46 +98,42 @@ def _routes() -> list[Route]:
     download, propose = Access.DOWNLOAD, Access.PROPOSE
     routes = [
         *web.first_routes(),
-        _route("GET", "/openapi.json", openapi.serve, anyone),
-        _route("GET", "/api/whoami-v2", people.whoami, user),
-        _route("GET", "/api/settings/repositories", people.own_storage, user),
-        _route("GET", "/api/users/{user:segment}/overview", people.user_overview, user),
-        _route("GET", "/api/organizations/{organization:segment}/overview", people.organization_overview, user),
-        _route("GET", "/api/organizations/{organization:segment}/members", people.members, user),
-        _route(
+        route("GET", "/openapi.json", openapi.serve, anyone),
+        route("GET", "/api/whoami-v2", people.whoami, user),
+        route("GET", "/api/settings/repositories", people.own_storage, user),
+        route("GET", "/api/users/{user:segment}/overview", people.user_overview, user),
+        route("GET", "/api/organizations/{organization:segment}/overview", people.organization_overview, user),
+        route("GET", "/api/organizations/{organization:segment}/members", people.members, user),
+        route(
             "GET",
             "/api/organizations/{organization:segment}/settings/repositories",
             people.organization_storage,
             user,
         ),
-        _route("POST", "/api/validate-yaml", manage.validate_yaml, anyone),
-        _route("POST", "/api/repos/create", manage.create_repo, user),
-        _route("DELETE", "/api/repos/delete", manage.delete_repo, user),
-        _route("POST", "/api/repos/move", manage.move_repo, user),
-        _route("GET", api, listing.list_repos, anyone),
-        _route("GET", repo, info.repo_info, read),
-        _route("GET", repo + "/revision" + revision, info.repo_info, read),
-        _route("PUT", repo + "/settings", manage.settings, write),
-        _route("GET", repo + "/auth-check", manage.auth_check, download),
-        _route("GET", repo + "/auth-check/write", manage.auth_check, write),
-        _route("GET", repo + "/refs", refs.list_refs, read),
-        _route("GET", repo + "/commits" + revision, refs.list_commits, read),
-        _route("POST", repo + branch, refs.create_branch, write),
-        _route("DELETE", repo + branch, refs.delete_branch, write),
-        _route("POST", repo + "/tag" + revision, refs.create_tag, write),
-        _route("DELETE", repo + "/tag/{revision:tail}", refs.delete_tag, write),
-        _route("POST", repo + "/super-squash/{branch:tail}", refs.squash, write),
-        _route("GET", repo + "/tree" + revision, contents.list_tree, read),
-        _route("GET", repo + "/tree" + revision + "/{path:tail}", contents.list_tree, read),
-        _route("POST", repo + "/paths-info" + revision, contents.paths_info, read),
-        _route("POST", repo + "/preupload" + revision, commits.preupload, propose),
-        Route(
-            repo + "/commit" + revision,
-            upload_endpoint(commits.create_commit, access=propose, limit=limits.COMMIT_BODY),
-            methods=["POST"],
-        ),
-        _route("GET", repo + "/xet-write-token" + revision, cas.write_token, propose),
-        _route("GET", api + "/{name:segment}", manage.no_such_repo, anyone),
+        route("POST", "/api/validate-yaml", manage.validate_yaml, anyone),
+        route("POST", "/api/repos/create", manage.create_repo, user),
+        route("DELETE", "/api/repos/delete", manage.delete_repo, user),
+        route("POST", "/api/repos/move", manage.move_repo, user),
+        route("GET", api, listing.list_repos, anyone),
+        route("GET", repo, info.repo_info, read),
+        route("GET", repo + "/revision" + revision, info.repo_info, read),
+        route("PUT", repo + "/settings", manage.settings, write),
+        route("GET", repo + "/auth-check", manage.auth_check, download),
+        route("GET", repo + "/auth-check/write", manage.auth_check, write),
+        route("GET", repo + "/refs", refs.list_refs, read),
+        route("GET", repo + "/commits" + revision, refs.list_commits, read),
+        route("POST", repo + branch, refs.create_branch, write),
+        route("DELETE", repo + branch, refs.delete_branch, write),
+        route("POST", repo + "/tag" + revision, refs.create_tag, write),
+        route("DELETE", repo + "/tag/{revision:tail}", refs.delete_tag, write),
+        route("POST", repo + "/super-squash/{branch:tail}", refs.squash, write),
+        route("GET", repo + "/tree" + revision, contents.list_tree, read),
+        route("GET", repo + "/tree" + revision + "/{path:tail}", contents.list_tree, read),
+        route("POST", repo + "/paths-info" + revision, contents.paths_info, read),
+        route("POST", repo + "/preupload" + revision, commits.preupload, propose),
+        upload_route("POST", repo + "/commit" + revision, commits.create_commit, propose, limit=limits.COMMIT_BODY),
+        route("GET", repo + "/xet-write-token" + revision, cas.write_token, propose),
+        route("GET", api + "/{name:segment}", manage.no_such_repo, anyone),
         *_cas_routes(),
         *discussion_routes(repo),
         *git_routes(),
@@ -137,35 +141,25 @@ def _routes() -> list[Route]:
     for prefix in ("/{kind:kind}", ""):
         page = prefix + "/{namespace:segment}/{name:segment}"
         routes += [
-            _route("GET", page + "/resolve" + revision + "/{path:tail}", resolve.resolve, download),
-            _route("GET", page + "/raw" + revision + "/{path:tail}", resolve.raw, download),
+            route("GET", page + "/resolve" + revision + "/{path:tail}", resolve.resolve, download),
+            route("GET", page + "/raw" + revision + "/{path:tail}", resolve.raw, download),
         ]
-    routes.append(_route("GET", "/{name:segment}/resolve/{rest:tail}", manage.no_such_repo, anyone))
+    routes.append(route("GET", "/{name:segment}/resolve/{rest:tail}", manage.no_such_repo, anyone))
     return [*routes, *web.repo_routes()]
 
 
 def _cas_routes() -> list[Route]:
     base = "/cas-{epoch:segment}/v1"
-    put_xorb = upload_endpoint(
-        cas.put_xorb, access=Access.SIGNED, limit=limits.XORB + limits.MIB, before=cas.check_access
-    )
-    put_shard = upload_endpoint(
-        cas.put_shard,
-        access=Access.SIGNED,
-        limit=limits.SHARD,
-        before=cas.check_access,
-        at_once=limits.SHARDS_AT_ONCE,
-    )
-    find_chunk = endpoint(cas.find_chunk, access=Access.SIGNED, before=cas.check_access)
+    named = "/{prefix:segment}/{hash:segment}"
+    shard, xorb, check = limits.SHARD, limits.XORB + limits.MIB, cas.check_access
     return [
-        Route(base + "/chunks/{prefix:segment}/{hash:segment}", find_chunk, methods=["GET"]),
-        Route(base + "/xorbs/{prefix:segment}/{hash:segment}", put_xorb, methods=["POST"]),
-        Route(base + "/shards", put_shard, methods=["POST"]),
-    ]
-
-
-def _route(method: str, path: str, handler: Handler, access: Access) -> Route:
-    return Route(path, endpoint(handler, access=access), methods=[method])
+        route("GET", base + "/chunks" + named, cas.find_chunk, Access.GRANT, before=check),
+        upload_route("POST", base + "/xorbs" + named, cas.put_xorb, Access.GRANT, limit=xorb, before=check),
+        upload_route(
+            "POST", base + "/shards", cas.put_shard, Access.GRANT,
+            limit=shard, before=check, at_once=limits.SHARDS_AT_ONCE,
+        ),
+    ]  # fmt: skip
 
 
 async def _api_error(request: Request, error: Exception) -> Response:
@@ -198,7 +192,7 @@ async def _bug(request: Request, error: Exception) -> Response:
 async def _answer(request: Request, error: ApiError) -> Response:
     if wants_page(request):
         return await run(error_page, request, error)
-    return error.response()
+    return git_http.refusal(request.url.path, error) or error.response()
 
 
 class _Envelope:

@@ -10,15 +10,14 @@ from urllib.parse import parse_qs
 from dulwich.objects import Commit
 from starlette.responses import JSONResponse, Response
 
-from perdure.hub import tree
+from perdure.hub import limits, tree
 from perdure.hub.core import Call
 from perdure.hub.git import GitRepo
-from perdure.hub.http import bad_request
+from perdure.hub.http import bad_request, field
 from perdure.hub.paths import check_path
 from perdure.hub.refs import commit_facts
 from perdure.hub.tree import Entry
 
-_MAX_PATHS: Final = 10_000
 _PAGE: Final = 1000
 _CURSOR: Final = re.compile(r"([0-9a-f]{40}):([0-9]{1,9})")
 
@@ -71,17 +70,17 @@ def _wanted(call: Call) -> tuple[list[str], bool]:
     """The paths asked for, and whether to say what changed them last; Python sends a form, others JSON."""
     if call.request.headers.get("content-type", "").startswith("application/json"):
         body = call.json()
-        paths, expand = body.get("paths", []), bool(body.get("expand"))
+        paths, expand = body.get("paths", []), field(body, "expand", bool, False)
     else:
         try:
-            form = parse_qs(call.body.decode("ascii"), max_num_fields=_MAX_PATHS + 1, errors="strict")
+            form = parse_qs(call.body.decode("ascii"), max_num_fields=limits.PATHS + 1, errors="strict")
         except ValueError as error:
             raise bad_request("The request body is not a valid form.") from error
         paths, expand = form.get("paths", []), form.get("expand", [""])[0].lower() in {"1", "true"}
     if isinstance(paths, str):
         paths = [paths]
-    if not isinstance(paths, list) or len(paths) > _MAX_PATHS or not all(isinstance(p, str) for p in paths):
-        raise bad_request(f"'paths' must be a list of at most {_MAX_PATHS} strings.")
+    if not isinstance(paths, list) or len(paths) > limits.PATHS or not all(isinstance(p, str) for p in paths):
+        raise bad_request(f"'paths' must be a list of at most {limits.PATHS} strings.")
     return paths, expand
 
 

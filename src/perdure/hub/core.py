@@ -102,7 +102,9 @@ class Hub:
 class Access(Enum):
     """What a route asks of its caller, checked before any of the body is read."""
 
-    SIGNED = "signed"  # the link or token says it all; the route's `before` opens it
+    OPEN = "open"  # nobody is asked who they are
+    LINK = "link"  # the address is signed; the route's `before` reads what that permits
+    GRANT = "grant"  # a token of ours that xet-write-token gave; the route's `before` reads what it permits
     ANYONE = "anyone"
     USER = "user"
     READ = "read"
@@ -189,7 +191,7 @@ class Call:
 
     def admit(self, access: Access) -> None:
         """Find out who calls and which repository they mean, and refuse what is not theirs to do."""
-        if access is Access.SIGNED:
+        if access in {Access.OPEN, Access.LINK, Access.GRANT}:
             return
         try:
             self.caller = auth.authenticate(self.hub.db, self.request.headers.get("authorization"))

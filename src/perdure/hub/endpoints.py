@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from perdure.hub import limits
 from perdure.hub.blobs import CHUNK
@@ -33,10 +34,16 @@ def served(endpoint: Endpoint) -> tuple[Handler, Access]:
     return _served[endpoint]
 
 
-def endpoint(
-    handler: Handler, *, access: Access, limit: int = limits.JSON_BODY, before: Callable[[Call], None] | None = None
-) -> Endpoint:
-    """Serve a handler that wants the body in memory, at most `limit` bytes.
+def route(
+    method: str,
+    path: str,
+    handler: Handler,
+    access: Access,
+    *,
+    limit: int = limits.JSON_BODY,
+    before: Callable[[Call], None] | None = None,
+) -> Route:
+    """The route of a handler that wants the body in memory, at most `limit` bytes.
 
     `before` runs once the caller is admitted and ahead of the body, for what only the handler can check.
     """
@@ -47,20 +54,21 @@ def endpoint(
         call.body = b"".join(parts)
         return await run(handler, call)
 
-    _served[serve] = handler, access
-    return serve
+    return _route(method, path, serve, handler, access)
 
 
-def upload_endpoint(
+def upload_route(
+    method: str,
+    path: str,
     handler: Handler,
-    *,
     access: Access,
+    *,
     limit: int,
     digest: bool = False,
     before: Callable[[Call], None] | None = None,
     at_once: int | None = None,
-) -> Endpoint:
-    """Serve a handler that wants the body in a staged file, digested on the way if it says so.
+) -> Route:
+    """The route of a handler that wants the body in a staged file, digested on the way if it says so.
 
     With `at_once` the handler works that often at a time, apart from all others, and is not begun for a client
     that has gone.
@@ -85,8 +93,12 @@ def upload_endpoint(
                     raise ApiError(408, "The client has gone; nothing was done.")
                 return await run(handler, call)
 
+    return _route(method, path, serve, handler, access)
+
+
+def _route(method: str, path: str, serve: Endpoint, handler: Handler, access: Access) -> Route:
     _served[serve] = handler, access
-    return serve
+    return Route(path, serve, methods=[method])
 
 
 async def run(function: Callable[..., T], *args: object) -> T:

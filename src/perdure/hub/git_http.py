@@ -22,7 +22,7 @@ from perdure.hub.core import Access, Call, forbidden
 from perdure.hub.git_process import end, start_git
 from perdure.hub.git_push import CAPABILITIES, receive
 from perdure.hub.git_wire import FLUSH, advertise, packet
-from perdure.hub.http import ApiError, asking_for_password, bad_request, too_large
+from perdure.hub.http import ApiError, bad_request, too_large
 
 log = logging.getLogger("perdure.hub")
 
@@ -31,49 +31,36 @@ _PROTOCOL: Final = re.compile(r"version=[012]")
 _NO_CACHE: Final = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
 
 
-def admit_fetch(call: Call) -> None:
-    """Let in who may read; a 401 asks git for a user and a token as its password."""
-    _admit(call, Access.DOWNLOAD)
+def refusal(path: str, error: ApiError) -> Response | None:
+    """An error as git or git-lfs tells it to people; None at other addresses.
+
+    Git shows plain text, git-lfs a `message`, and both ask for a user and a password where a 401 says so; the
+    password is a token.
+    """
+    smart, lfs = path.endswith(("/info/refs", f"/{_UPLOAD}", f"/{_RECEIVE}")), "/info/lfs/" in path
+    if not (smart or lfs):
+        return None
+    if error.status == 401:
+        error.headers["WWW-Authenticate"] = error.headers["LFS-Authenticate"] = 'Basic realm="perdure hub"'
+    error.body["message"] = error.message
+    return error.response(plain=smart)
 
 
-def admit_push(call: Call) -> None:
-    """Let in who may write, or has a pull request here; which refs they may move is for `receive` to say."""
-    _admit(call, Access.DOWNLOAD)
-    with asking_for_password():
-        if call.caller is None:
-            raise ApiError(401, "This needs a token: log in first.")
-    if call.user.role == "read" or not (
-        auth.may_write(call.caller, call.repo) or call.hub.discussions.has_pull(call.repo, call.user.name)
-    ):
+def check_push(call: Call) -> None:
+    """Refuse who neither may write nor has a pull request here; which refs they may move is for `receive` to say."""
+    if not (auth.may_write(call.caller, call.repo) or call.hub.discussions.has_pull(call.repo, call.user.name)):
         raise forbidden(call.user, call.repo.full_name)
-
-
-def admit_lfs_upload(call: Call) -> None:
-    """Let in who may send large files: also those who may only propose what is made of them."""
-    _admit(call, Access.PROPOSE)
-
-
-def admit_lfs_write(call: Call) -> None:
-    """Let in who may lock files."""
-    _admit(call, Access.WRITE)
-
-
-def _admit(call: Call, access: Access) -> None:
-    params = call.request.path_params
-    params["name"] = params["name"].removesuffix(".git")
-    with asking_for_password():
-        call.admit(access)
 
 
 def info_refs(call: Call) -> Response:
     """All refs, for the command that `service` names."""
     service = call.query("service")
     if service == _RECEIVE:
-        admit_push(call)
+        call.require(Access.PROPOSE)
+        check_push(call)
         with call.git() as git:
             body = advertise(git.all_refs(), CAPABILITIES)
     elif service == _UPLOAD:
-        admit_fetch(call)
         with call.git() as git:
             command = ["upload-pack", "--stateless-rpc", "--advertise-refs", "--strict", "."]
             process = start_git(command, git.folder, variables=_protocol(call))
@@ -82,7 +69,6 @@ def info_refs(call: Call) -> Response:
             if end(process) != 0:
                 raise ApiError(500, "The hub could not read this repository; `perdure hub fsck` says why.")
     else:
-        admit_fetch(call)
         raise ApiError(403, "Clone with a git that speaks the smart protocol (any since 2010).")
     if "version=2" not in _protocol(call).values() or service == _RECEIVE:
         body = packet(f"# service={service}\n".encode()) + FLUSH + body

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from perdure.hub import limits
 
@@ -42,11 +41,13 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
         self.body = dict(body or {})
 
-    def response(self) -> Response:
-        """The answer as it goes out: the message in JSON and, with the code, in the headers."""
+    def response(self, *, plain: bool = False) -> Response:
+        """The answer as it goes out: the message in JSON, or as plain text, and with the code in the headers."""
         headers = {"X-Error-Message": header_text(self.message), **self.headers}
         if self.code:
             headers["X-Error-Code"] = self.code
+        if plain:
+            return PlainTextResponse(f"{self.message}\n", status_code=self.status, headers=headers)
         return JSONResponse({"error": self.message, **self.body}, status_code=self.status, headers=headers)
 
 
@@ -75,17 +76,6 @@ def branch_moved() -> ApiError:
 def too_large(what: str, limit: int) -> ApiError:
     """A 413: `what` has more than `limit` bytes."""
     return ApiError(413, f"{what} is larger than this hub accepts ({limit} bytes).")
-
-
-@contextmanager
-def asking_for_password() -> Iterator[None]:
-    """Let a 401 ask for a user and a password, as git and git-lfs need it; the password is a token."""
-    try:
-        yield
-    except ApiError as error:
-        if error.status == 401:
-            error.headers["WWW-Authenticate"] = error.headers["LFS-Authenticate"] = 'Basic realm="perdure hub"'
-        raise
 
 
 def header_text(text: str) -> str:

@@ -8,12 +8,11 @@ from starlette.responses import JSONResponse, Response
 
 from perdure.hub import limits
 from perdure.hub.core import Access, Call
-from perdure.hub.http import ApiError, asking_for_password, bad_request, field
+from perdure.hub.http import ApiError, bad_request, field
 from perdure.hub.paths import check_oid
 from perdure.hub.resolve import send_file
 
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
-_MAX_OBJECTS = 1000
 _PURPOSE = "lfs-upload"
 _DOWNLOAD = "lfs-download"
 
@@ -25,13 +24,12 @@ def batch(call: Call) -> Response:
     if operation not in {"upload", "download"}:
         raise bad_request("'operation' must be 'upload' or 'download'.")
     if operation == "upload":
-        with asking_for_password():
-            call.require(Access.PROPOSE)
+        call.require(Access.PROPOSE)
     if field(body, "hash_algo", str, "sha256").replace("_", "") != "sha256":
         raise ApiError(409, "Objects are named by sha256 here.")
     objects = field(body, "objects", list)
-    if len(objects) > _MAX_OBJECTS:
-        raise ApiError(413, f"A batch may have at most {_MAX_OBJECTS} objects.")
+    if len(objects) > limits.LFS_OBJECTS:
+        raise ApiError(413, f"A batch may have at most {limits.LFS_OBJECTS} objects.")
     return JSONResponse(
         {"transfer": "basic", "hash_algo": "sha256", "objects": [_answer(call, operation, item) for item in objects]},
         media_type=_MEDIA_TYPE,

@@ -21,7 +21,24 @@ from perdure.hub.openapi_shapes import ANSWERS, BODIES, ERROR, QUERIES
 _PARAMETER: Final = re.compile(r"\{(\w+):(\w+)\}")
 _PACKAGE: Final = "perdure.hub."
 
-_NEEDS_TOKEN: Final = {Access.USER, Access.WRITE, Access.PROPOSE}
+_NOBODY: Final[dict[str, list[str]]] = {}
+_TOKEN: Final[list[dict[str, list[str]]]] = [{"token": []}, {"password": []}]
+# what an address asks of its caller, for those that also answer strangers the empty one
+_SECURITY: Final = {
+    Access.OPEN: [_NOBODY],
+    Access.LINK: [{"link": []}],
+    Access.GRANT: [{"grant": []}],
+    **dict.fromkeys((Access.USER, Access.PROPOSE, Access.WRITE), _TOKEN),
+}
+_SCHEMES: Final = {
+    "token": {"type": "http", "scheme": "bearer"},
+    "password": {"type": "http", "scheme": "basic", "description": "Any user; the password is a token. As git asks."},
+    "link": {
+        "type": "apiKey", "in": "query", "name": "signature",
+        "description": "Comes with the links that `objects/batch` of git-lfs answers.",
+    },
+    "grant": {"type": "http", "scheme": "bearer", "description": "The `accessToken` of `xet-write-token`."},
+}  # fmt: skip
 _DESCRIPTION: Final = """\
 The protocol of the Hugging Face Hub, for models and datasets. Revisions are one segment: `refs%2Fpr%2F1`.
 Errors have `X-Error-Message` and, where clients choose an exception by it, `X-Error-Code`."""
@@ -46,7 +63,7 @@ def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
         "info": {"title": "perdure hub", "version": version("perdure"), "description": _DESCRIPTION},
         "paths": paths,
         "components": {
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": _SCHEMES,
             "schemas": {"Error": ERROR},
         },
     }
@@ -73,7 +90,7 @@ def _operation(path: str, method: str, handler: Handler, access: Access) -> dict
             for query, schema in QUERIES.get(name, {}).items()
         ],
         "responses": {**_success(name), "4XX": _error()},
-        "security": [{"token": []}] if access in _NEEDS_TOKEN else [{}, {"token": []}],
+        "security": _SECURITY.get(access, [_NOBODY, *_TOKEN]),
     }
     if rest.strip():
         operation["description"] = rest.strip()
