@@ -4,14 +4,41 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import yaml
 
 from perdure.hub import limits
 
 _BLOCK: Final = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:^---[ \t]*\r?$)", re.DOTALL | re.MULTILINE)
-_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_STRING: Final = "tag:yaml.org,2002:str"
+_INT: Final = "tag:yaml.org,2002:int"
+_FLOAT: Final = "tag:yaml.org,2002:float"
+_SAFE: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SAFE):  # type: ignore[misc]
+    """PyYAML's, without the numbers in base 60 of YAML 1.1, whose value takes the square of their length: `1:30:00` is
+    text, as it is to the Hub.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
+        first: [(tag, pattern) for tag, pattern in known if tag not in (_INT, _FLOAT)]
+        for first, known in _SAFE.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    _INT, re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)\Z"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(
+        r"([-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z"
+    ),
+    list("-+.0123456789"),
+)
 
 # key → whether a list is allowed as well as a single string
 _TEXT_KEYS: Final = {
@@ -42,8 +69,8 @@ def read_metadata(readme: str) -> dict[str, Any]:
     """The metadata of a card, as JSON can carry it; empty when it has none.
 
     Raises:
-        CardError: There is a block, but it is not a YAML mapping, is too large, or uses anchors (a few lines
-            of which can stand for gigabytes).
+        CardError: There is a block, but it is not a YAML mapping, is too large or too deep, or uses anchors (a few
+            lines of which can stand for gigabytes) or tags (which make values of what is none).
     """
     match = _BLOCK.match(readme)
     if match is None:
@@ -53,7 +80,7 @@ def read_metadata(readme: str) -> dict[str, Any]:
         raise CardError(f"The metadata is larger than {limits.CARD_METADATA} characters.")
     try:
         _check_events(block)
-        value = yaml.load(block, Loader=_LOADER)
+        value = yaml.load(block, Loader=_Loader)
         value = json.loads(json.dumps(value, default=str, allow_nan=False))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, CardError):
@@ -72,9 +99,11 @@ def _check_events(block: str) -> None:
     The parser in C goes down a level of its stack for each level of the text, and the process with it.
     """
     depth = 0
-    for event in yaml.parse(block, Loader=_LOADER):
+    for event in yaml.parse(block, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
             raise CardError("The metadata uses YAML anchors, which are not supported.")
+        if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag not in (None, _STRING):
+            raise CardError("The metadata uses YAML tags, which are not supported.")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
