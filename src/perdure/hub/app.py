@@ -23,9 +23,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.hub import commits, contents, git_http, info, limits, listing, manage, openapi, people, refs, resolve
 from perdure.hub.collaboration import discussion_routes, git_routes
+from perdure.hub.connections import REFUSED
 from perdure.hub.core import ANSWER_HEADERS, Access, Hub
 from perdure.hub.endpoints import route, run, upload_route
-from perdure.hub.http import ApiError
+from perdure.hub.http import ApiError, busy
 from perdure.hub.web import routes as web
 from perdure.hub.web.page import error_page, wants_page
 from perdure.hub.xet import cas
@@ -222,8 +223,8 @@ class _Envelope:
             await send(message)
 
         try:
-            app = _refusal(scope["path"], headers) or _Draining(self._app)
-            await app(scope, receive, answer)
+            app = _refusal(scope, headers) or self._app
+            await _Draining(app)(scope, receive, answer)
         except asyncio.CancelledError:  # the server is stopping, and this took longer than it waits
             if status == 0:
                 stopping = ApiError(
@@ -237,12 +238,16 @@ class _Envelope:
             log.info("%s %s %s %d %.0fms", request_id, scope["method"], scope["path"], status, elapsed)
 
 
-def _refusal(path: str, headers: Mapping[bytes, bytes]) -> Response | None:
-    """The answer to an address that no handler should have to think about."""
+def _refusal(scope: Scope, headers: Mapping[bytes, bytes]) -> Response | None:
+    """The answer to what no handler should have to think about."""
+    if REFUSED in scope.get("state", ()):
+        response = busy().response()
+        response.headers["connection"] = "close"  # there may be room on another
+        return response
     if not _HOST.fullmatch(headers.get(b"host", b"").decode("latin-1")):
         return ApiError(400, "The Host header is missing or malformed.").response()
     try:
-        unquote(path, errors="strict")
+        unquote(scope["path"], errors="strict")
     except UnicodeDecodeError:
         return ApiError(400, "The address is not valid UTF-8.").response()
     return None

@@ -122,11 +122,12 @@ async def _body(request: Request, limit: int) -> AsyncIterator[bytes]:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise too_large("The request body", limit)
-    received = 0
+    received, begun = 0, anyio.current_time()
     stream = request.stream()
     try:
         while True:
-            with anyio.fail_after(limits.BODY_SILENCE_SECONDS):
+            ahead = begun + received / limits.BODY_RATE - anyio.current_time()
+            with anyio.fail_after(limits.BODY_SILENCE_SECONDS + min(0, ahead)):
                 chunk = await anext(stream, None)
             if chunk is None:
                 return

@@ -78,6 +78,12 @@ def too_large(what: str, limit: int) -> ApiError:
     return ApiError(413, f"{what} is larger than this hub accepts ({limit} bytes).")
 
 
+def busy() -> ApiError:
+    """A 503: there is no room for this request now, and clients that wait a little find some."""
+    message = "The hub has too much to do just now; ask again in a few seconds."
+    return ApiError(503, message, headers={"Retry-After": str(limits.BUSY_SECONDS)})
+
+
 def header_text(text: str) -> str:
     """`text` as a header can carry it: one line of printable ASCII, at most 500 characters, no space at its ends."""
     return "".join(c if " " <= c <= "~" else "?" for c in text.replace("\n", " "))[:500].strip()

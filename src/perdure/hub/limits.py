@@ -101,8 +101,24 @@ PULL_COMMITS: Final = 1000
 MERGED_SUBJECTS: Final = 100
 """Commits that a merge names in its message."""
 
+CONNECTIONS: Final = 512
+REFUSALS: Final = 64
+"""Connections beyond those that are taken: to say on them that there are too many."""
+
+HEADER_SECONDS: Final = 30.0
+"""How long a client may take for the head of a request, from when it connects or has its last answer."""
+
 BODY_SILENCE_SECONDS: Final = 120.0
 """How long a client may send nothing in the middle of a body before its request is given up."""
+
+BODY_RATE: Final = 1 * KIB
+"""Bytes a second that a body must come in with on the whole, beyond the first `BODY_SILENCE_SECONDS`."""
+
+UNREAD_SECONDS: Final = 120.0
+"""How long a client may take nothing of an answer before its connection is closed."""
+
+BUSY_SECONDS: Final = 5
+"""When a client that was refused for want of room should come back."""
 
 UPLOAD_LINK_SECONDS: Final = 6 * 3600
 XET_TOKEN_SECONDS: Final = 3600

@@ -20,6 +20,7 @@ from perdure.errors import InvalidInput, Unavailable
 from perdure.hub.accounts import Accounts, check_account_name, check_token, new_token
 from perdure.hub.app import create_app
 from perdure.hub.blobs import make_private_folder
+from perdure.hub.connections import Connection
 from perdure.hub.core import Hub
 from perdure.hub.db import DATABASE, Database
 from perdure.hub.storelock import take_store
@@ -31,6 +32,9 @@ log = logging.getLogger("perdure.hub")
 _START_SECONDS: Final = 30.0
 _FINISH_SECONDS: Final = 10
 """How long requests under way may go on once the server was told to stop."""
+
+_BACKLOG: Final = 128
+"""Connections taken at one go: each is a file of this process before any can be refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +155,7 @@ class HubServer:
         listener = bound.dup()
         config = uvicorn.Config(
             create_app(self._hub),
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -161,6 +165,7 @@ class HubServer:
             ssl_certfile=self._tls.cert if self._tls else None,
             ssl_keyfile=self._tls.key if self._tls else None,
             timeout_graceful_shutdown=_FINISH_SECONDS,
+            backlog=_BACKLOG,
         )
         self._server = server = uvicorn.Server(config)
 
@@ -234,7 +239,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-            listener.listen(512)
+            listener.listen(_BACKLOG)
         except OSError:
             listener.close()
             raise
