@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 from hubs import TOKEN, ask
-from pages import commit, create, fill, look
+from pages import commit, create, fill, look, sign_in
 
 from perdure.hub.server import HubServer
 
@@ -136,6 +136,17 @@ def test_the_card_is_laid_out_with_its_facts(url: str) -> None:
     other = page(url, "/me/maths?revision=main-step-000000100").text
     assert "hf download me/maths --revision main-step-000000100" in other
     assert 'repo_type="dataset"' in page(url, "/datasets/me/gsm").text
+    assert "HF_TOKEN" not in text
+
+
+def test_commands_for_what_is_not_open_take_a_token(url: str) -> None:
+    create(url, "asked-for")
+    assert ask(url, "PUT", "/api/models/me/asked-for/settings", {"gated": "auto"}).status == 200
+    cookie = sign_in(url).headers["set-cookie"].partition(";")[0]
+    for name in ("secret", "asked-for"):
+        text = page(url, f"/me/{name}", cookie=cookie).text
+        assert f"export HF_ENDPOINT={url} HF_TOKEN=hf_... hf download me/{name}" in text
+        assert 'token="hf_..."' in text and "password is your token" in text
 
 
 def test_a_broken_or_long_card_hides_nothing(url: str) -> None:

@@ -65,17 +65,19 @@ def chips(facts: Facts) -> list[Chip]:
 
 
 def commands(repo: Repo, endpoint: str, revision: str) -> list[tuple[str, str]]:
-    """How to download a revision: for each tool, what to type."""
-    name, other = repo.full_name, revision != MAIN
+    """How to download a revision: for each tool, what to type, with a token where it takes one."""
+    name, other, closed = repo.full_name, revision != MAIN, bool(repo.private or repo.gated)
     dataset = repo.kind == "dataset"
-    hf = f"export HF_ENDPOINT={endpoint}\nhf download {name}"
+    hf = f"export HF_ENDPOINT={endpoint}{' HF_TOKEN=hf_...' if closed else ''}\nhf download {name}"
     hf += " --repo-type dataset" if dataset else ""
     hf += f" --revision {shlex.quote(revision)}" if other else ""
     arguments = [f'"{name}"', f'endpoint="{endpoint}"']
     arguments += ['repo_type="dataset"'] if dataset else []
     arguments += [f"revision={revision!r}"] if other else []
+    arguments += ['token="hf_..."'] if closed else []
     lines = "".join(f"    {argument},\n" for argument in arguments)
     python = f"from huggingface_hub import snapshot_download\n\nfolder = snapshot_download(\n{lines})"
-    clone = f"git clone {endpoint}{Links.to(repo).base}"
+    clone = "# its password is your token\n" if closed else ""
+    clone += f"git clone {endpoint}{Links.to(repo).base}"
     git = clone + (f"\ngit -C {shlex.quote(repo.name)} checkout {shlex.quote(revision)}" if other else "")
     return [("hf", hf), ("Python", python), ("git, with git-lfs", git)]
