@@ -6,11 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
 import click
 
 import perdure
+from perdure.cli.common import LazyGroup
 
 # subcommand → one line of help; `perdure.cli.<name>` holds its `command`
 COMMANDS = {
@@ -25,24 +25,10 @@ COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = import_module(f"perdure.cli.{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):  # from the table: help must not import every subcommand
-            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
-
-
 @click.group(
-    cls=_LazyGroup,
+    cls=LazyGroup,
+    modules="perdure.cli.",
+    summaries=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Tab completion: see `perdure completion --help`.",
 )

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, TypeVar
 
 import click
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand when it is asked for.
+
+    Args:
+        modules: What comes before a subcommand's name in that of its module, whose `command` it is.
+        summaries: Subcommand → its line of help.
+    """
+
+    def __init__(self, *args: Any, modules: str, summaries: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._modules = modules
+        self._summaries = summaries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self._summaries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._summaries:
+            return None
+        command = import_module(self._modules + cmd_name).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):  # from the table: help must not import every subcommand
+            formatter.write_dl([(name, self._summaries[name]) for name in self.list_commands(ctx)])
 
 
 def json_option(command: _Command) -> _Command:

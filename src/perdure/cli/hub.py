@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import click
+
+from perdure.cli.common import LazyGroup
 
 # subcommand → one line of help; `perdure.cli.hub_<name>` holds its `command`
 COMMANDS = {
@@ -26,23 +26,7 @@ Examples:
 """
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = import_module(f"perdure.cli.hub_{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
-
-
-@click.group(cls=_LazyGroup, epilog=_EPILOG)
+@click.group(cls=LazyGroup, modules="perdure.cli.hub_", summaries=COMMANDS, epilog=_EPILOG)
 def command() -> None:
     """Look after the store of an embedded hub.
 

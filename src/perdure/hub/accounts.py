@@ -19,7 +19,6 @@ from perdure.hub.http import ApiError
 from perdure.hub.paths import check_namespace
 
 Role = Literal["read", "write", "admin"]
-ROLES: Final[tuple[Role, ...]] = ("read", "write", "admin")
 
 _MIN_TOKEN: Final = 8
 MAX_TOKEN: Final = 512

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -209,8 +209,13 @@ class Call:
         token = self.caller.token if self.caller else ""
         return self.hub.signer.sign(purpose, seconds, repo=self.repo.id, token=token, **claims)
 
-    def admit_signed(self, claims: Mapping[str, Any], access: Access) -> None:
-        """Admit whoever was given a token of ours, as far as they may do today what they might when it was made."""
+    def admit_signed(self, signed: str, purpose: str, access: Access) -> dict[str, Any]:
+        """Admit whoever was given a token of ours, as far as they may do today what they might when it was made.
+
+        Returns:
+            What the token says.
+        """
+        claims = self.hub.signer.open(signed, purpose)
         token = claims.get("token")
         self.caller = auth.find_caller_by_id(self.hub.db, token) if token else None
         if token is None or (token and self.caller is None):
@@ -219,6 +224,7 @@ class Call:
         if self.admitted is None or not auth.may_read(self.caller, self.admitted):
             raise repo_not_found()
         self.require(access)
+        return claims
 
     def _is_for_people(self) -> bool:
         return self.request.method in {"GET", "HEAD"} and not self.request.url.path.startswith("/api/")
@@ -244,6 +250,14 @@ class Call:
         allowance = self.hub.limiter.count(who, self.request.url.path)
         self.request.scope[ANSWER_HEADERS].update(allowance.headers)
         allowance.require()
+
+    def repos(self, kind: str = "", namespace: str = "") -> list[Repo]:
+        """The repositories the caller may read, newest first; of a kind and in a namespace, where they are named."""
+        return [
+            repo
+            for repo in self.hub.db.repos(kind)
+            if namespace.lower() in {"", repo.namespace.lower()} and auth.may_read(self.caller, repo)
+        ]
 
     def find_repo(self, kind: str, namespace: str, name: str) -> Repo:
         """A repository the caller may read.

@@ -137,9 +137,9 @@ class Database:
         )
         return _repo(rows[0]) if rows else None
 
-    def repos(self, kind: str) -> list[Repo]:
-        """All repositories of a kind, newest first."""
-        return [_repo(row) for row in self.rows(f"{_REPO} WHERE kind = ? ORDER BY created DESC, id", kind)]
+    def repos(self, kind: str = "") -> list[Repo]:
+        """All repositories, newest first; of one kind, where one is named."""
+        return [_repo(row) for row in self.rows(f"{_REPO} WHERE ? IN ('', kind) ORDER BY created DESC, id", kind)]
 
     def add_repo(self, repo: Repo) -> bool:
         """Enter a repository; False when the name is taken."""

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from dulwich.objects import ObjectID, ShaFile
 
@@ -21,8 +20,6 @@ from perdure.hub.history import pointer_in, reachable, tips
 from perdure.hub.http import ApiError
 from perdure.hub.repos import GitRepos
 from perdure.hub.xet.xorb import XetError, check_xorb
-
-_KINDS: Final = ("model", "dataset")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +58,9 @@ def check_store(folder: Path, db: Database) -> Report:
         report.add("database", problem)
     _check_blobs(report, ContentStore(folder / "blobs"))
     _check_xorbs(report, ContentStore(folder / "xorbs"))
-    for kind in _KINDS:
-        for repo in db.repos(kind):
-            report.repositories += 1
-            _check_repo(report, folder, db, repo)
+    for repo in db.repos():
+        report.repositories += 1
+        _check_repo(report, folder, db, repo)
     return report
 
 

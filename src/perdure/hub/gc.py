@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from perdure.errors import Corrupt, InvalidInput
 from perdure.hub.blobs import ContentStore
@@ -22,8 +21,6 @@ from perdure.hub.repos import GitRepos
 from perdure.hub.storelock import take_store
 from perdure.hub.xet.dedup import Deduplication
 from perdure.io.locks import release
-
-_KINDS: Final = ("model", "dataset")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,7 +68,7 @@ def _collect_repositories(
     collected: Collected, folder: Path, db: Database, before: float, *, dry_run: bool
 ) -> set[str]:
     """The large files that are needed; on the way, objects that no ref reaches go, and repositories nobody knows."""
-    known = {repo.id for kind in _KINDS for repo in db.repos(kind)}
+    known = {repo.id for repo in db.repos()}
     repos, needed = GitRepos(folder / "repos", folder / "staging"), set[str]()
     for path in sorted((folder / "repos").glob("*.git")):
         if path.stem not in known:  # a kill between making or removing it and its row

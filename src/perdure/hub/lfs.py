@@ -63,10 +63,14 @@ def _download(call: Call, oid: str, size: int) -> dict[str, Any]:
 
 def check_download(call: Call) -> None:
     """Refuse a download that its link does not allow."""
-    claims = call.hub.signer.open(call.query("signature"), _DOWNLOAD)
+    _admit(call, _DOWNLOAD, Access.DOWNLOAD)
+
+
+def _admit(call: Call, purpose: str, access: Access) -> dict[str, Any]:
+    claims = call.admit_signed(call.query("signature"), purpose, access)
     if claims["oid"] != call.param("oid"):
         raise ApiError(403, "This link is for another object.")
-    call.admit_signed(claims, Access.DOWNLOAD)
+    return claims
 
 
 def download(call: Call) -> Response:
@@ -81,13 +85,10 @@ def download(call: Call) -> Response:
 
 def check_link(call: Call) -> None:
     """Refuse an upload that its link does not allow, before any of it is read."""
-    claims = call.hub.signer.open(call.query("signature"), _PURPOSE)
+    claims = _admit(call, _PURPOSE, Access.PROPOSE)
     declared = call.request.headers.get("content-length", "")
-    if claims["oid"] != call.param("oid"):
-        raise ApiError(403, "This link is for another object.")
     if declared.isdigit() and int(declared) != claims["size"]:
         raise bad_request(f"This link is for {claims['size']} bytes, not {declared}.")
-    call.admit_signed(claims, Access.PROPOSE)
 
 
 def upload(call: Call) -> Response:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from dulwich.objects import ObjectID
 from starlette.responses import JSONResponse, Response
 
-from perdure.hub import auth, info, limits
+from perdure.hub import info, limits
 from perdure.hub.core import Call, Hub
 from perdure.hub.db import Repo
 from perdure.hub.git import MAIN
@@ -72,17 +73,12 @@ def list_repos(call: Call) -> Response:
 
 def _rows(call: Call, kind: str) -> Iterator[Row]:
     words = [word for text in call.request.query_params.getlist("search") for word in text.lower().split()]
-    author = call.query("author").lower()
     if any(call.query(name) for name in _UNKNOWN_FILTERS):
         return
-    for repo in call.hub.db.repos(kind):
+    for repo in call.repos(kind, call.query("author")):
         name = repo.full_name.lower()
-        if author not in {"", repo.namespace.lower()} or not all(word in name for word in words):
-            continue
-        if auth.may_read(call.caller, repo):
-            row = known(call.hub, repo)
-            if row is not None:
-                yield row
+        if all(word in name for word in words) and (row := known(call.hub, repo)) is not None:
+            yield row
 
 
 def _matcher(call: Call) -> Callable[[Row], bool]:
@@ -164,26 +160,18 @@ def _shown(call: Call, row: Row, wanted: list[str], most: int) -> dict[str, Any]
     return info.select(facts, wanted if wanted else [*_BRIEF, *sorted(names)])
 
 
-_briefs: OrderedDict[tuple[str, str], tuple[dict[str, Any], int]] = OrderedDict()
+_briefs: OrderedDict[tuple[str, ObjectID | None], tuple[dict[str, Any], int]] = OrderedDict()
 _guard: Final = threading.Lock()
 
 
 def known(hub: Hub, repo: Repo) -> Row | None:
     """A repository's brief facts, remembered by its newest commit; None when it was deleted a moment ago."""
+    with _guard:
+        brief = _briefs.get((repo.id, hub.git.newest(repo.id)))
     try:
-        with hub.git.open(repo.id) as git:
-            commit = git.resolve(MAIN)
-            key = (repo.id, commit.id.decode())
-            with _guard:
-                brief = _briefs.get(key)
-            if brief is None:
-                facts = info.brief_facts(hub, repo, git, commit)
-                weights = facts.get("safetensors")
-                brief = {name: facts[name] for name in _BRIEF if name in facts}, weights["total"] if weights else 0
-                _remember(key, brief)
+        facts, parameters = brief or _learn(hub, repo)
     except ApiError:
         return None
-    facts, parameters = brief
     # what no commit says
     told = {
         "id": repo.full_name,
@@ -196,7 +184,18 @@ def known(hub: Hub, repo: Repo) -> Row | None:
     return Row(repo=repo, facts=facts | told, parameters=parameters)
 
 
-def _remember(key: tuple[str, str], brief: tuple[dict[str, Any], int]) -> None:
+def _learn(hub: Hub, repo: Repo) -> tuple[dict[str, Any], int]:
+    with hub.git.open(repo.id) as git:
+        commit = git.resolve(MAIN)
+        facts = info.brief_facts(hub, repo, git, commit)
+    weights = facts.get("safetensors")
+    brief: dict[str, Any] = {name: facts[name] for name in _BRIEF if name in facts}
+    parameters: int = weights["total"] if weights else 0
+    _remember((repo.id, commit.id), (brief, parameters))
+    return brief, parameters
+
+
+def _remember(key: tuple[str, ObjectID], brief: tuple[dict[str, Any], int]) -> None:
     if len(brief[0]["tags"]) > _MOST_TAGS or sum(map(len, brief[0]["tags"])) > 100 * _MOST_TAGS:
         return  # memory is bounded whatever people write into their cards
     with _guard:

@@ -7,10 +7,9 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from perdure.errors import NotFound
-from perdure.hub import auth, tree
+from perdure.hub import tree
 from perdure.hub.accounts import Accounts
-from perdure.hub.core import PREFIX, Call
-from perdure.hub.db import Repo
+from perdure.hub.core import Call
 from perdure.hub.git import MAIN
 from perdure.hub.http import ApiError
 from perdure.hub.orgs import Organization, Organizations
@@ -85,23 +84,14 @@ def _named(name: str) -> dict[str, Any]:
     return {"name": name, "fullname": name, "avatarUrl": "", "isEnterprise": False}
 
 
-def _repos(call: Call, namespace: str) -> list[Repo]:
-    return [
-        repo
-        for kind in PREFIX
-        for repo in call.hub.db.repos(kind)
-        if repo.namespace.lower() == namespace.lower() and auth.may_read(call.caller, repo)
-    ]
-
-
 def _counts(call: Call, namespace: str) -> dict[str, int]:
-    kinds = [repo.kind for repo in _repos(call, namespace)]
+    kinds = [repo.kind for repo in call.repos(namespace=namespace)]
     return {"numModels": kinds.count("model"), "numDatasets": kinds.count("dataset"), "numSpaces": 0}
 
 
 def _storage(call: Call, namespace: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for repo in _repos(call, namespace):
+    for repo in call.repos(namespace=namespace):
         try:
             with call.hub.git.open(repo.id) as git:
                 commit = git.resolve(MAIN)

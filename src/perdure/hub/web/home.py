@@ -7,14 +7,13 @@ from urllib.parse import urlencode
 
 from starlette.responses import PlainTextResponse, Response
 
-from perdure.hub import auth, listing
-from perdure.hub.core import Call
+from perdure.hub import listing
+from perdure.hub.core import PREFIX, Call
 from perdure.hub.http import ApiError
 from perdure.hub.listing import Row
 from perdure.hub.web import page
 from perdure.hub.web.links import Links
 
-_KINDS: Final = ("model", "dataset")
 _SORTS: Final = {"updated": "Recently updated", "created": "Newest", "name": "Name"}
 _PAGE: Final = 30
 _FIRST: Final = 8
@@ -25,7 +24,7 @@ def home(call: Call) -> Response:
     if not page.wants_page(call.request):
         text = f"This is a perdure hub. Use it with any Hugging Face client: HF_ENDPOINT={call.base}\n"
         return PlainTextResponse(text)
-    lists = [(kind, _sorted(_visible(call, kind), "updated")) for kind in _KINDS]
+    lists = [(kind, _sorted(_visible(call, kind), "updated")) for kind in PREFIX]
     return page.render(call, "home.html", lists=[(kind, rows[:_FIRST], len(rows)) for kind, rows in lists], to=Links.to)
 
 
@@ -39,7 +38,7 @@ def namespace(call: Call) -> Response:
     """What one user or organisation has, of the kind in the query."""
     owner = call.param("namespace")
     kind = "dataset" if call.query("kind") == "dataset" else "model"
-    found = {each: _visible(call, each, owner) for each in _KINDS}
+    found = {each: _visible(call, each, owner) for each in PREFIX}
     if not any(found.values()):
         raise ApiError(404, "There is nothing at this address.")
     if not found[kind] and not call.query("kind"):
@@ -81,12 +80,7 @@ def _list(call: Call, kind: str, rows: list[Row], *, address: str, owner: str) -
 
 def _visible(call: Call, kind: str, owner: str = "") -> list[Row]:
     """What the caller may see, newest first; of one namespace, where one is named."""
-    repos = [
-        repo
-        for repo in call.hub.db.repos(kind)
-        if owner.lower() in {"", repo.namespace.lower()} and auth.may_read(call.caller, repo)
-    ]
-    return [row for repo in repos if (row := listing.known(call.hub, repo)) is not None]
+    return [row for repo in call.repos(kind, owner) if (row := listing.known(call.hub, repo)) is not None]
 
 
 def _matches(row: Row, words: list[str]) -> bool:
