@@ -56,7 +56,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "tokenizers": ("demo",),
     "accelerate": ("integrations",),
     "peft": ("model/adapter.py",),
-    "huggingface_hub": ("publishing/remote.py",),
+    "huggingface_hub": ("publishing/remote.py", "publishing/border.py"),
     "starlette": ("hub",),
     "uvicorn": ("hub",),
     "dulwich": ("hub",),

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from perdure.model.read import WeightsReader, open_weights
     from perdure.model.save import save_model
     from perdure.model.saved import SavedModel
-    from perdure.publishing.publish import Receipt, publish
+    from perdure.publishing.publish import publish
+    from perdure.publishing.receipt import Receipt
     from perdure.state.state import State
 
 __version__ = "0.1.0.dev0"
@@ -57,7 +58,8 @@ _NAMES = {
     "perdure.model.read": ("WeightsReader", "open_weights"),
     "perdure.model.save": ("save_model",),
     "perdure.model.saved": ("SavedModel",),
-    "perdure.publishing.publish": ("Receipt", "publish"),
+    "perdure.publishing.publish": ("publish",),
+    "perdure.publishing.receipt": ("Receipt",),
     "perdure.state.state": ("State",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -73,24 +73,7 @@ def test_merge_keys_merge_and_do_not_multiply() -> None:
 
 
 def test_all_other_numbers_are_those_of_yaml() -> None:
-    written = [
-        "0",
-        "-0",
-        "+7",
-        "010",
-        "0b11",
-        "0x1F",
-        "1_000",
-        "1.",
-        "-1.5",
-        ".5",
-        "1.5e+3",
-        "1.5E-3",
-        "1e3",
-        "1.5e3",
-        "08",
-    ]
-    block = "a: [" + ", ".join(written) + "]"
+    block = "a: [0, -0, +7, 010, 0b11, 0x1F, 1_000, 1., -1.5, .5, 1.5e+3, 1.5E-3, 1e3, 1.5e3, 08]"
     assert read(block) == yaml.safe_load(block)
     assert math.isclose(read("a: 6.85e+4")["a"], 68_500)  # type: ignore[arg-type]
 

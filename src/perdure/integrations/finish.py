@@ -22,7 +22,7 @@ from perdure.model.saved import SavedModel
 from perdure.model.weights import unwrap
 
 if TYPE_CHECKING:
-    from perdure.publishing.publish import Receipt
+    from perdure.publishing.receipt import Receipt
 
 _log = logging.getLogger("perdure")
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from perdure.errors import InvalidInput, PerdureError
 from perdure.format.hub_id import is_hub_id
-from perdure.publishing.publish import Receipt, publish_to
+from perdure.publishing.publish import publish_to
+from perdure.publishing.receipt import Receipt
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
 _log = logging.getLogger("perdure")

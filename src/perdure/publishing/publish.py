@@ -2,60 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from perdure.checks import verify as check
 from perdure.errors import Conflict, Corrupt, HubError, Rejected, Unauthorized, Unavailable, UnsupportedFormat
-from perdure.folder import amend, is_interrupted
 from perdure.folder.paths import resolve
-from perdure.format.manifest import MAX_SIZE, decode, read_manifest
-from perdure.format.names import CARD, MANIFEST
-from perdure.io.digest import as_text, digest_bytes
+from perdure.format.manifest import MAX_SIZE, decode
+from perdure.format.names import MANIFEST
 from perdure.io.locks import pinned
 from perdure.publishing.plan import Plan, make_plan
+from perdure.publishing.prepare import prepare
+from perdure.publishing.receipt import Receipt
 from perdure.publishing.remote import Remote, RemoteFile, RemoteRepo
-from perdure.publishing.selection import Selection, git_blob_id, select, sha256
+from perdure.publishing.selection import Selection, git_blob_id, sha256
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What a push did. It holds no token.
-
-    Args:
-        repo: The repository's full name.
-        endpoint: The Hub's address.
-        url: Where a person reads the published model.
-        revision: The branch.
-        commit: Its head now: the new commit, or the one that had everything already.
-        commit_url: Where a person reads that commit.
-        tag: The tag at that commit, if one was asked for.
-        private: Whether only its owners see the repository.
-        files: Paths added or changed.
-        deleted: Paths of an earlier save that were deleted in the same commit.
-        bytes_sent: Bytes of `files`; the client sends fewer where the Hub holds parts of them.
-        created: Whether the repository was created.
-        changed: Whether there is a new commit.
-        left_out: Names in the folder that do not belong to the model and stayed on this machine.
-    """
-
-    repo: str
-    endpoint: str
-    url: str
-    revision: str
-    commit: str
-    commit_url: str
-    tag: str | None
-    private: bool
-    files: tuple[str, ...]
-    deleted: tuple[str, ...]
-    bytes_sent: int
-    created: bool
-    changed: bool
-    left_out: tuple[str, ...]
 
 
 def publish(
@@ -125,44 +85,10 @@ def publish_to(
 ) -> Receipt:
     """`publish`, for callers that have a checked target already and tell in their own words how to push later."""
     remote = Remote(target.endpoint, token)
-    selection = _prepare(folder, verify=verify)
+    selection = prepare(folder, verify=verify)
     again = target.push_command(folder, private=private, message=message)
     with pinned(folder):  # a checkpoint must not be rotated away, nor replaced, while it is sent
         return _push(remote, target, selection, private=private, message=message, again=again)
-
-
-def _prepare(folder: Path, *, verify: bool) -> Selection:
-    if is_interrupted(folder):
-        raise Corrupt(
-            f"A save into {folder} stopped half way. Nothing was sent.",
-            path=folder,
-            hint=f"Complete it with: {shlex.join(['perdure', 'verify', '--recover', str(folder)])}",
-        )
-    selection = select(folder)
-    if MANIFEST not in selection.files:
-        return selection
-    if CARD in selection.files:
-        _take_over_card(folder)
-    if verify:
-        _require_whole(folder)
-    for path, file in selection.files.items():
-        if not file.is_file():
-            raise Corrupt(f"{file} is missing: the manifest names {path}. Nothing was sent.", path=file)
-    return selection
-
-
-def _take_over_card(folder: Path) -> None:
-    """A card that a person edited is what they want to say, so the manifest follows it."""
-    entry = read_manifest(folder).files.get(CARD)
-    card = (folder / CARD).read_bytes()
-    if entry is None or entry.digest != as_text(digest_bytes(card)):
-        amend(folder, {CARD: card})
-
-
-def _require_whole(folder: Path) -> None:
-    found = check.verify(folder)
-    wrong = tuple(problem for problem in found.problems if problem.kind != "extra")  # what no manifest names stays here
-    replace(found, problems=wrong).raise_for_problems(outcome="Nothing was sent.")
 
 
 def _push(

@@ -1,0 +1,138 @@
+"""What stands around every call of the Hub's client: waits end, errors are perdure's, and no token is told.
+
+Everything the client may raise is translated here, once. Every wait is bounded: the client alone would wait for ever
+for a hub that accepts a connection and then says nothing.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from perdure._optional import require
+from perdure.errors import Conflict, HubError, PerdureError, Rejected, Unauthorized, Unavailable
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+
+PURPOSE = "Publishing to a Hub"
+_SHORTEST_TOKEN = 8  # anything shorter is no secret, and would be cut out of ordinary words
+_CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Seconds to wait for one answer, and seconds after which nothing more is asked, repetitions included."""
+
+    answer: float = 20
+    total: float = 30
+
+
+class Border:
+    """The border to one Hub, crossed with one token."""
+
+    def __init__(self, endpoint: str, token: str) -> None:
+        self._endpoint = endpoint
+        self._token = token
+
+    @contextmanager
+    def crossing(self, doing: str, *, bounds: Bounds | None = None) -> Iterator[None]:
+        """Bound the waits of the client's calls inside, and translate what they raise."""
+        try:
+            with _bounded(bounds or Bounds()):
+                yield
+        except PerdureError:
+            raise
+        except Exception as error:  # the client raises nearly everything; what is not the Hub's goes on as it is
+            translated = self._translated(error, doing)
+            if self._is_token_in(error):  # then the chain, which tracebacks and logs show, must not hold it either
+                words = self._without_token(str(error))
+                raise translated or Rejected(f"{self._endpoint} could not {doing}: {words}") from None
+            if translated is None:
+                raise
+            raise translated from error
+
+    def _translated(self, error: BaseException, doing: str) -> HubError | None:
+        errors = require("huggingface_hub.errors", PURPOSE)
+        words = self._without_token(str(error).strip()) or type(error).__name__
+        if isinstance(error, errors.HfHubHTTPError):
+            return self._from_answer(error, doing)
+        if isinstance(error, errors.OfflineModeIsEnabled):
+            return Unavailable(
+                f"HF_HUB_OFFLINE is set, so {self._endpoint} was not asked to {doing}.",
+                hint="To allow it: unset HF_HUB_OFFLINE",
+            )
+        if isinstance(error, RuntimeError) and error.__cause__ is not None:  # an upload thread's wrapper
+            return self._translated(error.__cause__, doing)
+        if isinstance(error, (errors.HTTPError, ConnectionError, TimeoutError)):
+            if "CERTIFICATE_VERIFY_FAILED" in words:
+                return Unavailable(
+                    f"The certificate of {self._endpoint} is not trusted here, so it was not asked to {doing}.",
+                    hint="If it is of an authority of your own: export SSL_CERT_FILE=ca.pem",
+                )
+            return Unavailable(f"{self._endpoint} is out of reach: it could not {doing} ({words}).")
+        if isinstance(error, ValueError):
+            return Rejected(f"{self._endpoint} could not {doing}: {words}")
+        return None
+
+    def _from_answer(self, error: HfHubHTTPError, doing: str) -> HubError:
+        status = error.response.status_code
+        words = self._without_token((error.server_message or str(error)).strip())
+        said = f"{self._endpoint} answered {status}: {words}"
+        if status == 401:
+            return Unauthorized(
+                f"{self._endpoint} does not accept this token: it would not {doing}. ({status}: {words})",
+                hint=how_to_authenticate(self._endpoint),
+            )
+        if status == 403:
+            return Unauthorized(
+                f"This token may not {doing}. {said}",
+                hint=f"Use a token with write permission. {how_to_authenticate(self._endpoint)}",
+            )
+        if status in (409, 412):
+            return Conflict(f"Could not {doing}: somebody else was first. {said}")
+        if status in (408, 425, 429) or status >= 500:
+            return Unavailable(f"Could not {doing} now. {said}")
+        return Rejected(f"Could not {doing}. {said}")
+
+    def _without_token(self, text: str) -> str:
+        return text.replace(self._token, "***") if len(self._token) >= _SHORTEST_TOKEN else text
+
+    def _is_token_in(self, error: BaseException) -> bool:
+        shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        return self._without_token(shown) != shown
+
+
+def how_to_authenticate(endpoint: str) -> str:
+    """The hint for who has no token, or the wrong one."""
+    return f"Give a token of {endpoint} with --token or HF_TOKEN, or log in once with: hf auth login"
+
+
+@contextmanager
+def _bounded(bounds: Bounds) -> Iterator[None]:
+    """Let no request of the client's shared session wait for ever; a timeout that was set already is kept.
+
+    A hook, because several of the client's calls ask for no timeout in so many words, over the session's own, and
+    because the client repeats a failed request up to five times.
+    """
+    from huggingface_hub import get_session
+
+    until = time.monotonic() + bounds.total
+    limits = {"connect": _CONNECT_SECONDS, "read": bounds.answer, "write": bounds.answer, "pool": _CONNECT_SECONDS}
+
+    def bound(request: Any) -> None:
+        if time.monotonic() > until:
+            raise TimeoutError("no answer in time")
+        asked = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {**limits, **{kind: at for kind, at in asked.items() if at is not None}}
+
+    hooks = get_session().event_hooks["request"]
+    hooks.append(bound)
+    try:
+        yield
+    finally:
+        hooks.remove(bound)

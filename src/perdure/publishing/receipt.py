@@ -1,0 +1,42 @@
+"""What a push tells afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What a push did. It holds no token.
+
+    Args:
+        repo: The repository's full name.
+        endpoint: The Hub's address.
+        url: Where a person reads the published model.
+        revision: The branch.
+        commit: Its head now: the new commit, or the one that had everything already.
+        commit_url: Where a person reads that commit.
+        tag: The tag at that commit, if one was asked for.
+        private: Whether only its owners see the repository.
+        files: Paths added or changed.
+        deleted: Paths of an earlier save that were deleted in the same commit.
+        bytes_sent: Bytes of `files`; the client sends fewer where the Hub holds parts of them.
+        created: Whether the repository was created.
+        changed: Whether there is a new commit.
+        left_out: Names in the folder that do not belong to the model and stayed on this machine.
+    """
+
+    repo: str
+    endpoint: str
+    url: str
+    revision: str
+    commit: str
+    commit_url: str
+    tag: str | None
+    private: bool
+    files: tuple[str, ...]
+    deleted: tuple[str, ...]
+    bytes_sent: int
+    created: bool
+    changed: bool
+    left_out: tuple[str, ...]
