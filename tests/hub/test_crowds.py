@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from gits import Git, needs_git
 from hubs import TOKEN, ask, ndjson
 
 from perdure.hub import limits
+from perdure.hub.accounts import Accounts
+from perdure.hub.db import open_database
 from perdure.hub.server import HubServer
 
 _HEAD = b"GET /api/models HTTP/1.1\r\nHost: x\r\n"
@@ -113,3 +118,82 @@ def test_an_answer_that_nobody_reads_is_given_up(server: HubServer, monkeypatch:
         assert raw.recv(8) == b"HTTP/1.1"
         _until(lambda: _open(server) == 0)
         assert len(_ended(raw)) < len(data)
+
+
+_REFS = "/me/slow.git/info/refs?service=git-upload-pack"
+_WAITS = """#!/bin/sh
+sleep 600 &
+echo $$ $! >> "{log}"
+wait
+"""
+
+
+@pytest.fixture
+def endless(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
+    """Git as one that never ends, and the ids of the processes it was: a repository that takes hours has no test."""
+    ask(server.url, "POST", "/api/repos/create", {"name": "slow"})
+    script, log = tmp_path / "bin" / "git", tmp_path / "log"
+    script.parent.mkdir()
+    script.write_text(_WAITS.format(log=log))
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    return lambda: [int(pid) for pid in log.read_text().split()] if log.exists() else []
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _request(method: str, path: str, body: bytes = b"", token: str = TOKEN) -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+_FETCH = _request("POST", "/me/slow.git/git-upload-pack", b"0000")
+
+
+@needs_git
+@pytest.mark.parametrize("sent", [_request("GET", _REFS), _FETCH])
+def test_git_ends_when_its_client_goes(server: HubServer, endless: Callable[[], list[int]], sent: bytes) -> None:
+    with _connected(server, sent):
+        _until(lambda: len(endless()) == 2)
+        assert all(_runs(pid) for pid in endless())
+    _until(lambda: not any(_runs(pid) for pid in endless()))
+
+
+@needs_git
+@pytest.mark.parametrize(("sent", "said"), [(_request("GET", _REFS), b"408"), (_FETCH, b"200")])
+def test_git_ends_when_it_takes_too_long(
+    server: HubServer, endless: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch, sent: bytes, said: bytes
+) -> None:
+    monkeypatch.setattr(limits, "GIT_SECONDS", 0.5)
+    with _connected(server, sent) as raw:
+        assert said in raw.recv(15)
+        _until(lambda: len(endless()) == 2 and not any(_runs(pid) for pid in endless()))
+
+
+@needs_git
+def test_one_callers_clones_keep_no_other_out(
+    tmp_path: Path, endless: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"GIT_AT_ONCE": 2, "GIT_EACH": 1, "GIT_PATIENCE_SECONDS": 0.5, "WAITING": 3}.items():
+        monkeypatch.setattr(limits, name, value)
+    with HubServer(tmp_path / "hub", user="me", token=TOKEN) as hub:
+        ask(hub.url, "POST", "/api/repos/create", {"name": "slow", "private": False})
+        db = open_database(tmp_path / "hub")
+        Accounts(db).add_user_with_token("you", "token-of-another", admin=False, label="test")
+        db.close()
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(_connected(hub, _FETCH)) for _ in range(6)]
+            refused = [raw for raw in sockets[1:] if b"503" in raw.recv(15)]
+            assert len(refused) == 5 and b"retry-after: 5" in refused[0].recv(4096).lower()
+            assert len(endless()) == 2  # of all these, one is at work
+            stack.enter_context(_connected(hub, _request("GET", _REFS, token="token-of-another")))
+            _until(lambda: len(endless()) == 4)
+            assert ask(hub.url, "GET", "/api/models").status == 200
+        monkeypatch.undo()
+        _until(lambda: _open(hub) == 0)
+        assert Git(hub.url, tmp_path / "git").clone("me/slow").is_dir()

@@ -7,7 +7,7 @@ import os
 import shutil
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -64,15 +64,15 @@ Post = Callable[[str, bytes], Answer]
 
 
 @pytest.fixture
-def post(server: HubServer) -> Iterator[Post]:
-    ask(server.url, "POST", "/api/repos/create", {"name": "xet"})
-    access = ask(server.url, "GET", "/api/models/me/xet/xet-write-token/main").json()
+def post(server: HubServer) -> Post:
+    return _poster(server, TOKEN, "me/xet")
+
+
+def _poster(server: HubServer, token: str, repo: str) -> Post:
+    ask(server.url, "POST", "/api/repos/create", {"name": repo.partition("/")[2]}, token=token)
+    access = ask(server.url, "GET", f"/api/models/{repo}/xet-write-token/main", token=token).json()
     address = access["casUrl"].removeprefix(server.url)
-
-    def send(path: str, body: bytes) -> Answer:
-        return ask(server.url, "POST", f"{address}/v1/{path}", body, token=access["accessToken"])
-
-    yield send
+    return lambda path, body: ask(server.url, "POST", f"{address}/v1/{path}", body, token=access["accessToken"])
 
 
 def test_a_xorb_is_stored_under_its_own_hash_only(post: Post, server: HubServer) -> None:
@@ -170,7 +170,7 @@ def test_a_small_shard_does_not_stand_for_endless_work(
 def test_shards_wait_for_each_other_and_hold_nobody_else_up(
     post: Post, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of many shards at once, some work and the others wait: without a thread that somebody else could need."""
+    """Of many shards of one caller some work and the others wait: without a place or a thread others could need."""
     begun, go = threading.Semaphore(0), threading.Event()
     store = cas._store
 
@@ -184,16 +184,23 @@ def test_shards_wait_for_each_other_and_hold_nobody_else_up(
     for data in datas:
         assert post(f"xorbs/default/{_name(data)}", _chunk(data)).status == 200
     shards = [_shard(_sha(data), (_name(data), 1000, 0, 1)) for data in datas]
-    with ThreadPoolExecutor(len(shards)) as pool:
+    db = open_database(server._folder)
+    Accounts(db).add_user_with_token("other", "token-of-the-other", admin=False, label="test")
+    db.close()
+    other, data = _poster(server, "token-of-the-other", "other/xet"), os.urandom(1000)
+    assert other(f"xorbs/default/{_name(data)}", _chunk(data)).status == 200
+    with ThreadPoolExecutor(len(shards) + 1) as pool:
         answers = [pool.submit(post, "shards", shard) for shard in shards]
         try:
-            for _ in range(limits.SHARDS_AT_ONCE):
+            for _ in range(limits.SHARDS_EACH):
                 assert begun.acquire(timeout=60)
             assert ask(server.url, "GET", "/api/models").status == 200
             assert not begun.acquire(blocking=False)
+            answers.append(pool.submit(other, "shards", _shard(_sha(data), (_name(data), 1000, 0, 1))))
+            assert begun.acquire(timeout=60)
         finally:
             go.set()
-        assert [answer.result().status for answer in answers] == [200] * len(shards)
+        assert [answer.result().status for answer in answers] == [200] * len(answers)
 
 
 def _push(client: Client, file: Path) -> Path:

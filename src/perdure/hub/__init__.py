@@ -3,9 +3,9 @@
 `HubServer` runs it, in a thread of any program or for `perdure serve`; `create_app` makes the ASGI application.
 
 ```text
-server    a socket, a lock on the store, start and stop
+server · connections      a socket, a lock on the store, start and stop; how long clients may take, and how many
 app       the table of addresses; request ids, errors as the clients expect them
-endpoints admitting a caller, receiving a body, calling a handler
+endpoints · turns         admitting a caller, receiving a body, calling a handler when it is their turn
 core      what holds the parts together
 manage · people · refs · contents · info · listing · resolve · commits · lfs · pulls · xet/       the handlers
 collaboration    the addresses of git, git-lfs and pull requests

@@ -27,6 +27,7 @@ from perdure.hub.connections import REFUSED
 from perdure.hub.core import ANSWER_HEADERS, Access, Hub
 from perdure.hub.endpoints import route, run, upload_route
 from perdure.hub.http import ApiError, busy
+from perdure.hub.turns import Turns
 from perdure.hub.web import routes as web
 from perdure.hub.web.page import error_page, wants_page
 from perdure.hub.xet import cas
@@ -152,13 +153,14 @@ def _routes() -> list[Route]:
 def _cas_routes() -> list[Route]:
     base = "/cas-{epoch:segment}/v1"
     named = "/{prefix:segment}/{hash:segment}"
+    turns = Turns(limits.SHARDS_AT_ONCE, each=limits.SHARDS_EACH, patience=limits.SHARD_PATIENCE_SECONDS)
     shard, xorb, check = limits.SHARD, limits.XORB + limits.MIB, cas.check_access
     return [
         route("GET", base + "/chunks" + named, cas.find_chunk, Access.GRANT, before=check),
         upload_route("POST", base + "/xorbs" + named, cas.put_xorb, Access.GRANT, limit=xorb, before=check),
         upload_route(
             "POST", base + "/shards", cas.put_shard, Access.GRANT,
-            limit=shard, before=check, at_once=limits.SHARDS_AT_ONCE,
+            limit=shard, before=check, turns=turns,
         ),
     ]  # fmt: skip
 

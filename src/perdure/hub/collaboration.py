@@ -9,6 +9,7 @@ from starlette.routing import Route
 from perdure.hub import git_http, lfs, lfs_locks, limits, pulls
 from perdure.hub.core import Access
 from perdure.hub.endpoints import route, upload_route
+from perdure.hub.turns import Turns
 
 _PAGES: Final = tuple(prefix + "/{namespace:segment}/{name:gitname}" for prefix in ("/{kind:kind}", ""))
 
@@ -39,16 +40,20 @@ def git_routes() -> list[Route]:
         upload_route("PUT", blob, lfs.upload, Access.LINK, limit=limits.BLOB, digest=True, before=lfs.check_link),
         route("GET", blob, lfs.download, Access.LINK, before=lfs.check_download),
     ]
+    turns = Turns(limits.GIT_AT_ONCE, each=limits.GIT_EACH, patience=limits.GIT_PATIENCE_SECONDS)
     for page in _PAGES:
         fetch, push = page + "/git-upload-pack", page + "/git-receive-pack"
         routes += [
-            route("GET", page + "/info/refs", git_http.info_refs, Access.DOWNLOAD),
-            upload_route("POST", fetch, git_http.upload_pack, Access.DOWNLOAD, limit=limits.GIT_NEGOTIATION),
+            route("GET", page + "/info/refs", git_http.info_refs, Access.DOWNLOAD, turns=turns),
             upload_route(
-                "POST", push, git_http.receive_pack, Access.PROPOSE, limit=limits.GIT_PACK, before=git_http.check_push
+                "POST", fetch, git_http.upload_pack, Access.DOWNLOAD, limit=limits.GIT_NEGOTIATION, turns=turns
+            ),
+            upload_route(
+                "POST", push, git_http.receive_pack, Access.PROPOSE,
+                limit=limits.GIT_PACK, before=git_http.check_push, turns=turns,
             ),
             *_lfs_routes(page + "/info/lfs"),
-        ]
+        ]  # fmt: skip
     return routes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from perdure.hub.blobs import ContentStore, Staged, Staging, make_private_folder
 from perdure.hub.db import DATABASE, Database, Repo
 from perdure.hub.discussions import Discussions
 from perdure.hub.git import GitRepo
+from perdure.hub.git_process import Commands
 from perdure.hub.http import ApiError, bad_request, gated, parse_json, repo_not_found
 from perdure.hub.locks import Locks
 from perdure.hub.ratelimit import RateLimiter
@@ -129,6 +130,13 @@ class Call:
     admitted: Repo | None = None
     body: bytes = b""
     upload: Staged | None = None
+    commands: Commands = field(default_factory=Commands)
+
+    @property
+    def who(self) -> str:
+        """A name for the caller, by which their requests are counted: the user's, or the address they come from."""
+        client = self.request.client
+        return f"user {self.caller.user.id}" if self.caller else f"address {client.host if client else ''}"
 
     @property
     def user(self) -> auth.Caller:
@@ -245,9 +253,7 @@ class Call:
     def _count(self) -> None:
         if self.hub.limiter is None:
             return
-        client = self.request.client
-        who = f"user {self.caller.user.id}" if self.caller else f"address {client.host if client else ''}"
-        allowance = self.hub.limiter.count(who, self.request.url.path)
+        allowance = self.hub.limiter.count(self.who, self.request.url.path)
         self.request.scope[ANSWER_HEADERS].update(allowance.headers)
         allowance.require()
 

@@ -6,7 +6,9 @@ admitted and the body received within its bounds, so it may block, and holds no 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -15,11 +17,14 @@ import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from perdure.hub import limits
 from perdure.hub.blobs import CHUNK
 from perdure.hub.core import Access, Call
+from perdure.hub.git_process import Commands
 from perdure.hub.http import ApiError, too_large
+from perdure.hub.turns import Turns
 
 T = TypeVar("T")
 
@@ -42,17 +47,19 @@ def route(
     *,
     limit: int = limits.JSON_BODY,
     before: Callable[[Call], None] | None = None,
+    turns: Turns | None = None,
 ) -> Route:
     """The route of a handler that wants the body in memory, at most `limit` bytes.
 
-    `before` runs once the caller is admitted and ahead of the body, for what only the handler can check.
+    `before` runs once the caller is admitted and ahead of the body, for what only the handler can check. With `turns`
+    the handler waits for one, which it has until its answer has gone out; its git commands end with the client.
     """
 
     async def serve(request: Request) -> Response:
         call = await _admitted(request, access, before)
         parts = [chunk async for chunk in _body(request, limit)]
         call.body = b"".join(parts)
-        return await run(handler, call)
+        return await _answered(request, call, handler, turns)
 
     return _route(method, path, serve, handler, access)
 
@@ -66,14 +73,12 @@ def upload_route(
     limit: int,
     digest: bool = False,
     before: Callable[[Call], None] | None = None,
-    at_once: int | None = None,
+    turns: Turns | None = None,
 ) -> Route:
     """The route of a handler that wants the body in a staged file, digested on the way if it says so.
 
-    With `at_once` the handler works that often at a time, apart from all others, and is not begun for a client
-    that has gone.
+    With `turns` it waits for one, as in `route`.
     """
-    turns = anyio.CapacityLimiter(at_once) if at_once else None
 
     async def serve(request: Request) -> Response:
         call = await _admitted(request, access, before)
@@ -86,12 +91,7 @@ def upload_route(
                     buffer = bytearray()
             await run(staged.write, buffer)
             call.upload = staged
-            if turns is None:
-                return await run(handler, call)
-            async with turns:
-                if await request.is_disconnected():
-                    raise ApiError(408, "The client has gone; nothing was done.")
-                return await run(handler, call)
+            return await _answered(request, call, handler, turns)
 
     return _route(method, path, serve, handler, access)
 
@@ -99,6 +99,51 @@ def upload_route(
 def _route(method: str, path: str, serve: Endpoint, handler: Handler, access: Access) -> Route:
     _served[serve] = handler, access
     return Route(path, serve, methods=[method])
+
+
+async def _answered(request: Request, call: Call, handler: Handler, turns: Turns | None) -> Response:
+    if turns is None:
+        return await run(handler, call)
+    async with AsyncExitStack() as held:
+        await held.enter_async_context(turns.take(call.who))
+        if await request.is_disconnected():
+            raise ApiError(408, "The client has gone; nothing was done.")
+        async with ending_with_client(request.receive, call.commands):
+            answer = await run(handler, call)
+        return _Held(answer, held.pop_all())
+
+
+class _Held(Response):
+    """An answer that has its turn until it has gone out."""
+
+    def __init__(self, answer: Response, held: AsyncExitStack) -> None:
+        super().__init__()
+        self._answer = answer
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await self._answer(scope, receive, send)
+
+
+@asynccontextmanager
+async def ending_with_client(receive: Receive, commands: Commands) -> AsyncIterator[None]:
+    """Kill git commands when the client goes while the block runs, when it runs for too long, or when it raises."""
+
+    async def watch() -> None:
+        with anyio.move_on_after(limits.GIT_SECONDS):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        commands.kill()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    except BaseException:
+        commands.kill()
+        raise
+    finally:
+        watching.cancel()
 
 
 async def run(function: Callable[..., T], *args: object) -> T:

@@ -15,7 +15,6 @@ from dulwich.objects import Blob, ObjectID, Tree
 from perdure.hub import limits
 from perdure.hub.core import Call
 from perdure.hub.git import GitRepo
-from perdure.hub.git_process import end, start_git
 from perdure.hub.http import ApiError
 from perdure.hub.paths import check_path
 from perdure.hub.tree import MAX_POINTER, parse_pointer
@@ -44,7 +43,7 @@ def check_objects(call: Call, git: GitRepo, quarantine: Path, tips: Sequence[Obj
     store = DiskObjectStore(str(quarantine))
     shapes = _Shapes(store)
     try:
-        for new in _inventory(git, quarantine, tips):
+        for new in _inventory(call, git, quarantine, tips):
             if new.size > _MOST[new.kind]:
                 raise Refused(_too_large(new))
             if new.kind == "tree":
@@ -57,7 +56,7 @@ def check_objects(call: Call, git: GitRepo, quarantine: Path, tips: Sequence[Obj
         store.close()
 
 
-def _inventory(git: GitRepo, quarantine: Path, tips: Sequence[ObjectID]) -> Iterator[_New]:
+def _inventory(call: Call, git: GitRepo, quarantine: Path, tips: Sequence[ObjectID]) -> Iterator[_New]:
     """Every new object. Git itself walks the history, and fails where something that it names is not there."""
     (quarantine / "info").mkdir(exist_ok=True)
     (quarantine / "info" / "alternates").write_bytes(bytes(git.folder / "objects") + b"\n")
@@ -66,8 +65,8 @@ def _inventory(git: GitRepo, quarantine: Path, tips: Sequence[ObjectID]) -> Iter
     variables = {"GIT_OBJECT_DIRECTORY": str(quarantine)}
     with wanted.open("rb") as tips_file:
         walk = ["rev-list", "--objects", "--stdin", "--not", "--all"]
-        listing = start_git(walk, git.folder, stdin=tips_file, variables=variables)
-    facts = start_git(
+        listing = call.commands.start(walk, git.folder, stdin=tips_file, variables=variables)
+    facts = call.commands.start(
         ["cat-file", "--batch-check=%(objecttype) %(objectsize) %(objectname) %(rest)"],
         git.folder,
         stdin=listing.stdout or subprocess.DEVNULL,
@@ -79,7 +78,7 @@ def _inventory(git: GitRepo, quarantine: Path, tips: Sequence[ObjectID]) -> Iter
             kind, size, name, path = line.rstrip(b"\n").decode("utf-8", "replace").split(" ", 3)
             yield _New(kind=kind, size=int(size), id=ObjectID(name.encode()), path=path)
     finally:
-        codes = end(facts), end(listing)
+        codes = call.commands.end(facts, listing)
     if any(codes):
         raise Refused("the pack is not whole: something its history refers to was not sent")
 

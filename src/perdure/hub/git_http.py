@@ -9,17 +9,20 @@ from __future__ import annotations
 import logging
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from subprocess import Popen
-from typing import IO, Final
+from typing import IO, Any, Final, cast
 
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from perdure.hub import auth, limits
 from perdure.hub.blobs import CHUNK
 from perdure.hub.core import Access, Call, forbidden
-from perdure.hub.git_process import end, start_git
+from perdure.hub.endpoints import ending_with_client, run
+from perdure.hub.git_process import Commands
 from perdure.hub.git_push import CAPABILITIES, receive
 from perdure.hub.git_wire import FLUSH, advertise, packet
 from perdure.hub.http import ApiError, bad_request, too_large
@@ -63,10 +66,10 @@ def info_refs(call: Call) -> Response:
     elif service == _UPLOAD:
         with call.git() as git:
             command = ["upload-pack", "--stateless-rpc", "--advertise-refs", "--strict", "."]
-            process = start_git(command, git.folder, variables=_protocol(call))
+            process = call.commands.start(command, git.folder, variables=_protocol(call))
             assert process.stdout is not None
             body = process.stdout.read()
-            if end(process) != 0:
+            if call.commands.end(process) != [0]:
                 raise ApiError(500, "The hub could not read this repository; `perdure hub fsck` says why.")
     else:
         raise ApiError(403, "Clone with a git that speaks the smart protocol (any since 2010).")
@@ -84,19 +87,35 @@ def upload_pack(call: Call) -> Response:
     """A clone or fetch: what the client wants and has goes in, a pack comes out as it is made."""
     with _plain(call, limits.GIT_NEGOTIATION) as request, call.git() as git:
         command = ["upload-pack", "--stateless-rpc", "--strict", "."]
-        process = start_git(command, git.folder, stdin=request, variables=_protocol(call))
-    return StreamingResponse(_output(process), media_type=f"application/x-{_UPLOAD}-result", headers=_NO_CACHE)
+        process = call.commands.start(command, git.folder, stdin=request, variables=_protocol(call))
+    return _Output(call.commands, process, media_type=f"application/x-{_UPLOAD}-result", headers=_NO_CACHE)
 
 
-def _output(process: Popen[bytes]) -> Iterator[bytes]:
-    assert process.stdout is not None
-    try:
-        while data := process.stdout.read(CHUNK >> 4):
+class _Output(StreamingResponse):
+    """What a command writes, as it comes. The command ends with the answer, whichever way that ends."""
+
+    def __init__(self, commands: Commands, process: Popen[bytes], **options: Any) -> None:
+        super().__init__(self._read(process), **options)
+        self._commands = commands
+        self._process = process
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with ending_with_client(receive, self._commands):
+                await self.stream_response(send)
+            (code,) = await run(self._commands.end, self._process)
+            if code:
+                log.warning("git upload-pack ended with %d", code)
+        except ApiError as error:
+            log.warning("git upload-pack was killed: %s", error.message)
+        finally:
+            self._commands.kill()
+
+    @staticmethod
+    async def _read(process: Popen[bytes]) -> AsyncIterator[bytes]:
+        output = cast(BufferedReader, process.stdout)
+        while data := await run(output.read1, CHUNK >> 4):
             yield data
-    finally:  # also when the client went away
-        code = end(process)
-        if code:
-            log.warning("git upload-pack ended with %d", code)
 
 
 def receive_pack(call: Call) -> Response:

@@ -19,7 +19,6 @@ from perdure.hub import auth, limits
 from perdure.hub.core import Call
 from perdure.hub.git import MAIN, GitRepo
 from perdure.hub.git_check import Refused, check_objects
-from perdure.hub.git_process import end, start_git
 from perdure.hub.git_wire import FLUSH, ZERO, Command, band, packet, read_commands
 from perdure.hub.http import ApiError
 from perdure.hub.paths import check_ref
@@ -83,7 +82,7 @@ def _take_pack(call: Call, git: GitRepo, commands: Sequence[Command], request: I
     """Put a pack's objects into the repository, durably, once they and what they refer to were checked."""
     tips = [command.new for command in commands if command.new != ZERO]
     with _quarantine(call) as folder:
-        _index(git, folder, request)
+        _index(call, git, folder, request)
         check_objects(call, git, folder, tips)
         packs = folder / "pack"
         target = git.folder / "objects" / "pack"
@@ -115,17 +114,17 @@ def quarantined(git: GitRepo, folder: Path) -> dict[str, str]:
     }
 
 
-def _index(git: GitRepo, folder: Path, request: IO[bytes]) -> None:
+def _index(call: Call, git: GitRepo, folder: Path, request: IO[bytes]) -> None:
     command = ["index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={limits.GIT_PACK}"]
     with (folder / "errors").open("w+b") as errors:
-        process = start_git(
+        process = call.commands.start(
             command, git.folder, stdin=subprocess.PIPE, stderr=errors, variables=quarantined(git, folder)
         )
         assert process.stdin is not None and process.stdout is not None
         with suppress(BrokenPipeError), process.stdin as pipe:  # it stops reading where it finds a fault
             shutil.copyfileobj(request, pipe, 1 << 20)
         process.stdout.read()
-        if end(process) != 0:
+        if call.commands.end(process) != [0]:
             errors.seek(0)
             text = errors.read(4096).decode("utf-8", "replace").replace(str(folder), "")
             raise Refused("the pack is not sound: " + " ".join(text.split())[:500])

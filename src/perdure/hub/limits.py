@@ -49,8 +49,10 @@ SHARD_UNPACKED: Final = 8 * 1024 * MIB
 SHARD_REPEATS: Final = 64
 """What the files of one shard may add up to: `SHARD_UNPACKED` or, where that is more, so many times their xorbs."""
 
-SHARDS_AT_ONCE: Final = 2
-"""Shards whose files are put together at the same time; the others wait, and hold nobody else up."""
+SHARDS_AT_ONCE: Final = 4
+SHARDS_EACH: Final = 2
+SHARD_PATIENCE_SECONDS: Final = 600.0
+"""Shards whose files are put together at the same time, of all callers and of one; how long the others wait."""
 
 CARD_METADATA: Final = 256 * KIB
 """The YAML block at the top of a README.md."""
@@ -86,6 +88,14 @@ SIBLINGS: Final = 50_000
 GIT_MEMORY: Final = 2 * 1024 * MIB
 """Address space of one git command."""
 
+GIT_AT_ONCE: Final = 16
+GIT_EACH: Final = 4
+GIT_PATIENCE_SECONDS: Final = 60.0
+"""Clones and pushes that git works on at the same time, of all callers and of one; how long the others wait."""
+
+GIT_SECONDS: Final = 3600.0
+"""How long the git commands of one request may take."""
+
 GIT_END_SECONDS: Final = 10.0
 
 DIFF: Final = 2 * MIB
@@ -116,6 +126,9 @@ BODY_RATE: Final = 1 * KIB
 
 UNREAD_SECONDS: Final = 120.0
 """How long a client may take nothing of an answer before its connection is closed."""
+
+WAITING: Final = 64
+"""Requests of one caller that may wait for their turn; beyond that they are refused."""
 
 BUSY_SECONDS: Final = 5
 """When a client that was refused for want of room should come back."""
