@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+import transformers
 
 import perdure
-
-peft = pytest.importorskip("peft")
-transformers = pytest.importorskip("transformers")
 
 INPUTS = torch.arange(3, 27).reshape(3, 8)
 
@@ -210,7 +209,6 @@ def test_adapters_that_transformers_attached(tmp_path: Path) -> None:
 
 
 def test_qlora(tmp_path: Path) -> None:
-    pytest.importorskip("bitsandbytes")
     llama().save_pretrained(tmp_path / "base")
 
     def base() -> Any:

@@ -128,14 +128,14 @@ def mounted(folder: Path, *options: str) -> Iterator[Path]:
     folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", folder], capture_output=True, check=False)
     if done.returncode:
-        pytest.skip(f"mounting needs privileges: {done.stderr.decode().strip()}")
+        pytest.skip(f"waits for the right to mount a filesystem: {done.stderr.decode().strip()}")
     try:
         yield folder
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="waits for root, who may mount a filesystem")
 def test_a_disk_that_is_full(new_run: Callable[..., Any], tmp_path: Path) -> None:
     run = new_run(((200, 500),))  # 0.8 MB a checkpoint, with its moments
     with mounted(tmp_path / "disk", "-o", "size=2m") as disk, perdure.Checkpointer(disk / "run") as ckpt:
@@ -159,7 +159,7 @@ def test_a_disk_that_is_full(new_run: Callable[..., Any], tmp_path: Path) -> Non
         assert again.values() == {3.0}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="waits for root, who may mount a filesystem")
 def test_a_disk_that_became_read_only(new_run: Callable[..., Any], tmp_path: Path) -> None:
     run = new_run()
     with mounted(tmp_path / "disk") as disk, perdure.Checkpointer(disk / "run") as ckpt:
@@ -180,7 +180,7 @@ def test_a_disk_that_became_read_only(new_run: Callable[..., Any], tmp_path: Pat
         assert ckpt.restore(again.state) == 2
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+@pytest.mark.skipif(os.geteuid() == 0, reason="waits for a user other than root, whom permissions do not bind")
 def test_a_folder_that_may_not_be_written(new_run: Callable[..., Any], tmp_path: Path) -> None:
     folder, run = tmp_path / "run", new_run()
     with perdure.Checkpointer(folder, blocking=True) as ckpt:

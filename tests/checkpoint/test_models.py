@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+import transformers
 
 import perdure
 from perdure.cli.app import run as command_line
-
-transformers = pytest.importorskip("transformers")
 
 
 def llama(**options: Any) -> Any:
@@ -32,7 +32,6 @@ def mixtral() -> Any:
 
 
 def lora() -> Any:
-    peft = pytest.importorskip("peft")
     torch.manual_seed(5)  # a base model that is the same each time
     config = peft.LoraConfig(target_modules=["q_proj", "v_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM")
     model = peft.get_peft_model(llama(), config)
@@ -112,7 +111,6 @@ def test_from_pretrained_reads_a_checkpoint(name: str, tmp_path: Path) -> None:
 
 
 def test_peft_reads_a_checkpoint(tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft")
     model = lora()
     disturb(model, trained_only=True)
     with perdure.Checkpointer(tmp_path) as ckpt:

@@ -15,7 +15,7 @@ from powercut import PowerCut, Recorder, Tree, put, tree_in
 
 import perdure
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="descriptors are named by /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="waits for Linux, whose /proc names descriptors")
 
 BY_CHANCE = int(os.environ.get("PERDURE_POWER_CUTS", "8"))  # outcomes tried of each cut, beside the three extremes
 

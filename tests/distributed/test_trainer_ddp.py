@@ -9,7 +9,6 @@ from launching import played
 
 import perdure
 
-pytest.importorskip("transformers")
 EXACT = ("whole", "exact_1_killed", "exact_2_stopped", "exact_3_to_the_end")
 
 

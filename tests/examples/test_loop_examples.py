@@ -46,7 +46,6 @@ def test_short() -> None:
 
 
 def test_accelerate_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("accelerate")
     from perdure.demo.model import build_model, build_tokenizer
     from perdure.demo.questions import pairs
 

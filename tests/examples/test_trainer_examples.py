@@ -9,15 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from safetensors.torch import load_file
 
 import perdure
 from perdure.demo.model import build_model, build_tokenizer
 from perdure.demo.questions import pairs
-
-datasets = pytest.importorskip("datasets")
-pytest.importorskip("trl")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SHARED = (

@@ -227,7 +227,7 @@ def test_a_persons_folder_with_a_name_like_ours_stays(out: Path) -> None:
 def test_the_group_is_kept(out: Path) -> None:
     groups = [group for group in (*os.getgroups(), *((1234,) if os.geteuid() == 0 else ())) if group != os.getegid()]
     if not groups:
-        pytest.skip("needs a second group to belong to")
+        pytest.skip("waits for a user who belongs to two groups")
     save(out, ONE_FILE)
     os.chown(out, -1, groups[0])
     out.chmod(0o2775)

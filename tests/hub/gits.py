@@ -14,8 +14,10 @@ from hubs import TOKEN
 
 _WAIT = 120
 
-needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="waits for the git command")
-needs_lfs = pytest.mark.skipif(shutil.which("git-lfs") is None, reason="waits for the git-lfs command")
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="waits for the git command: scripts/install-clients")
+needs_lfs = pytest.mark.skipif(
+    shutil.which("git-lfs") is None, reason="waits for the git-lfs command: scripts/install-clients"
+)
 
 
 @dataclass

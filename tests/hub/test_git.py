@@ -17,7 +17,7 @@ def _file(path: str, content: str) -> tuple[str, dict[str, str]]:
     return ("file", {"path": path, "content": content})
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.skipif(shutil.which("git") is None, reason="waits for the git command: scripts/install-clients")
 def test_git_finds_nothing_wrong_with_what_the_hub_wrote(tmp_path: Path) -> None:
     with HubServer(tmp_path / "store", user="me", token=TOKEN) as hub:
         ask(hub.url, "POST", "/api/repos/create", {"name": "real"})

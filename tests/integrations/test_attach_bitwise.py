@@ -83,7 +83,7 @@ KTO_IS_STABLE = tuple(map(int, version("trl").split(".")[:2])) >= (1, 8)
 @pytest.mark.parametrize("case", CASES)
 def test_interrupted_and_resumed(case: str, runs: Runs, tmp_path: Path) -> None:
     if case == "kto" and not KTO_IS_STABLE:
-        pytest.skip("an experiment of TRL's before 1.8")
+        pytest.skip("waits for TRL 1.8: its KTOTrainer was an experiment before")
     options, chance = CASES[case], random.Random(case)
     whole, killed, stopped = (tmp_path / name for name in ("whole", "killed", "stopped"))
     assert runs.run(whole, **options)

@@ -354,7 +354,7 @@ class RefusingQueue(Queue):
         return self.count % 2 == 0 and super().submit(slot, descriptor, data, offset, reading=reading)
 
 
-needs_queues = pytest.mark.skipif(not Disk().queues, reason="this system hands no writes to the kernel (io_setup)")
+needs_queues = pytest.mark.skipif(not Disk().queues, reason="waits for a kernel that takes writes in queues (io_setup)")
 
 
 @needs_queues

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from click.testing import CliRunner
@@ -29,7 +30,6 @@ def same_weights(folder: Path, model: Any) -> None:
 
 
 def test_all_adapters_of_a_folder_come_along(tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft")
     model = peft.get_peft_model(llama(), peft.LoraConfig(r=2, target_modules=["q_proj"]))
     model.add_adapter("second", peft.LoraConfig(r=2, target_modules=["v_proj"]))
     source = perdure.save_model(model, tmp_path / "source", base_model="me/base").path

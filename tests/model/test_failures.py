@@ -55,7 +55,7 @@ assert leftovers(out) == []
         assert message.endswith(f"What was in {tmp_path}/out before is whole; nothing of this save was kept.")
 
 
-@pytest.mark.skipif(not can_mount, reason="may not mount a filesystem here")
+@pytest.mark.skipif(not can_mount, reason="waits for the right to mount a filesystem")
 def test_a_full_disk_in_the_middle(tmp_path: Path) -> None:
     """A filesystem of its own with some kB left, in a mount namespace that ends with the process."""
     code = """

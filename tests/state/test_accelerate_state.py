@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import perdure
-
-accelerate = pytest.importorskip("accelerate")
 
 
 @pytest.fixture

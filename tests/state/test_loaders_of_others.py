@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 import perdure
 
@@ -51,8 +53,6 @@ def resumes_the_same(make: Any, taken: int, folder: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("taken", [1, 4, 6, 8, 12])
 def test_accelerate(taken: int, workers: int, tmp_path: Path) -> None:
-    accelerate = pytest.importorskip("accelerate")
-
     def make() -> Any:
         accelerator = accelerate.Accelerator(cpu=True)
         return accelerator.prepare(DataLoader(data(), batch_size=4, shuffle=True, num_workers=workers))
@@ -63,10 +63,8 @@ def test_accelerate(taken: int, workers: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("taken", [1, 5, 8])
 def test_torchdata(taken: int, workers: int, tmp_path: Path) -> None:
-    torchdata = pytest.importorskip("torchdata.stateful_dataloader")
-
     def make() -> Any:
-        return torchdata.StatefulDataLoader(data(), batch_size=4, shuffle=True, num_workers=workers)
+        return StatefulDataLoader(data(), batch_size=4, shuffle=True, num_workers=workers)
 
     resumes_the_same(make, taken, tmp_path)
 

@@ -100,7 +100,7 @@ def test_a_change_before_the_step_fails_the_save_too() -> None:
         here.check()
 
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="waits for a CUDA device")
 
 
 @pytest.mark.gpu
