@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, RandomSampler, get_worker_info
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    get_worker_info,
+)
 
 from perdure.state import loader, rng
 from perdure.state.tree import decode, encode
@@ -59,6 +67,61 @@ class Stateful(Stream):
         self.at = state["at"]
 
 
+class OwnOrder(Sampler[list[int]]):
+    """Batches of any size, drawn one by one from generators of its own, the second made when it is first used."""
+
+    def __init__(self) -> None:
+        self.sizes = random.Random(5)
+        self.order: Any = None
+        self.epochs = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.epochs += 1
+        self.order = self.order or np.random.default_rng(self.epochs)
+        left = [*self.order.permutation(23).tolist(), self.epochs]
+        while left:
+            size = self.sizes.choice([2, 6])
+            yield left[:size]
+            left = left[size:]
+
+    def __len__(self) -> int:
+        return 6
+
+
+class OwnNoise(Numbers):
+    """Samples that draw from the generator of a transform, and count."""
+
+    def __init__(self) -> None:
+        self.noise = partial(np.random.RandomState.rand, np.random.RandomState(3))
+        self.count = 0
+
+    def __getitem__(self, index: int) -> list[float]:
+        self.count += 1
+        return [*super().__getitem__(index), float(self.noise()), self.count]
+
+
+class Told(OwnOrder):
+    """A sampler that tells its state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = [self.sizes]
+        del self.sizes
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, "sizes": self.hidden[0].getstate()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epochs = state["epochs"]
+        self.hidden[0].setstate(state["sizes"])
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.epochs += 1
+        for index in self.hidden[0].sample(range(23), 23):
+            yield [index]
+            yield [self.hidden[0].randrange(self.epochs)]
+
+
 def train(batches: DataLoader[Any], count: int) -> list[Any]:
     """Batches of `count` steps, over as many epochs as it takes; each step draws, as dropout does."""
     seen: list[Any] = []
@@ -100,6 +163,11 @@ CASES: dict[str, Callable[[], DataLoader[Any]]] = {
     "2 persistent workers": lambda: DataLoader(
         Numbers(), batch_size=4, shuffle=True, num_workers=2, persistent_workers=True
     ),
+    "generators of its own": lambda: DataLoader(OwnNoise(), batch_sampler=OwnOrder()),
+    "sampler with a state": lambda: DataLoader(Numbers(), batch_sampler=Told()),
+    "generators of its own, 2 persistent workers": lambda: DataLoader(
+        OwnNoise(), batch_sampler=OwnOrder(), num_workers=2, persistent_workers=True
+    ),
     "stream": lambda: DataLoader(Stream(), batch_size=4),
     "stream, 2 workers": lambda: DataLoader(Stream(), batch_size=4, num_workers=2),
     "stateful stream": lambda: DataLoader(Stateful(), batch_size=4),
@@ -111,7 +179,7 @@ MOMENTS = [
     pytest.param(case, taken, id=f"{case} at {taken}")
     for case in CASES
     # With workers: before each of them had a batch, within an epoch, after its last batch, and in the next.
-    for taken in ((1, 4, 6, 8) if "workers" in case else (1, 5, 6, 7, 13))
+    for taken in ((1, 3, 6, 9) if "workers" in case else (1, 5, 6, 7, 13))
 ]
 
 
@@ -150,3 +218,35 @@ def seed(number: int) -> None:
     random.seed(number)
     np.random.seed(number)
     torch.manual_seed(number)
+
+
+class InPlace(Sampler[int]):
+    """Shuffles one list over and over, and draws from a global generator for each entry."""
+
+    def __init__(self) -> None:
+        self.order = list(range(8))
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(8):
+            self.order.insert(0, self.order.pop(random.randrange(number, 8)))
+            yield self.order[0]
+
+
+def test_a_sampler_whose_state_cannot_be_kept_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    seed(1)
+    batches: DataLoader[Any] = DataLoader(Numbers(), sampler=InPlace(), batch_size=None)
+    loader.track(batches)
+    for _ in range(3):
+        assert len(list(batches)) == 8
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert "InPlace draws from the global generator of random " in told[0]
+    assert "loader.sampler.order was changed in place" in told[1]
+
+
+def test_samplers_that_need_no_warning_get_none(caplog: pytest.LogCaptureFixture) -> None:
+    for case in ("shuffled", "sampler with replacement", "generators of its own"):
+        batches = CASES[case]()
+        loader.track(batches)
+        train(batches, 14)
+    assert not caplog.records

@@ -101,7 +101,8 @@ def _source_class(cls: type) -> type:
 
 @property  # type: ignore[misc]
 def _skipping_sampler(self: Any) -> Any:
-    return vars(self)["_perdure_place"].skipping or index_sampler(self)
+    skipping = vars(self)["_perdure_place"].skipping
+    return index_sampler(self) if skipping is None else skipping
 
 
 def _subclass(cls: type, members: dict[str, Any]) -> type:

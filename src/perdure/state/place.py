@@ -1,7 +1,8 @@
 """Where a data loader stands in its data: what is recorded of an epoch, and how it is begun again.
 
 What draws in worker processes, and iterable datasets that have `state_dict`, go on from the notes that came with their
-last batches (`perdure.state.workers`). An iterable dataset without it is read again up to the place.
+last batches (`perdure.state.workers`). An iterable dataset without it is read again up to the place. Of what samplers,
+dataset and collate function hold besides, `perdure.state.holdings` keeps what it finds.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-import torch
 from torch.utils.data import IterableDataset
 
 from perdure.state import rng
+from perdure.state.holdings import Held, Holdings, has_state
 from perdure.state.source import Fetched, Skipping, Source, index_sampler
-from perdure.state.workers import Note, Noting, Succession, has_state
+from perdure.state.watch import Containers, Draws
+from perdure.state.workers import Note, Noting, Succession, state_of
 
 _log = logging.getLogger("perdure")
-_COUNTERS = ("epoch", "iteration", "initial_seed")  # of loaders and samplers, accelerate's too
 
 
 class Place:
@@ -38,6 +39,12 @@ class Place:
         self._taken = 0
         self._last = -1
         self._notes: dict[int, Note] = {}
+        self._turned = False  # persistent workers took up roles in turned order
+        dataset = self.inner.dataset
+        self._notes_tell = isinstance(dataset, IterableDataset) and has_state(dataset)
+        self._order = Holdings({"loader": loader, "inner": self.inner}, apart=(dataset,))
+        self._data = Holdings({"dataset": None if self._notes_tell else dataset, "collate_fn": self.inner.collate_fn})
+        self._draws, self._containers = Draws(index_sampler(self.inner)), Containers(self._order)
 
     def state_dict(self) -> dict[str, Any]:
         """The place after the batch that training took last; plain values and tensors."""
@@ -50,19 +57,23 @@ class Place:
             "taken": self._taken,
             "last": self._last,
             "notes": _listed(self._notes),
-            "ahead": self.queue[0].rng if self.queue else None,
+            "ahead": self.queue[0].before if self.queue else None,
+            "dataset": state_of(self.inner.dataset) if self._notes_tell and self._begin is None else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state` with the next batch, in a loop over the loader begun later or already."""
         self._begin, self._taken, self._last = state["begin"], state["taken"], state["last"]
         self._notes = _notes(state["notes"])
-        self._set_counters((state["begin"] or state["now"])["counters"])
-        self._set_generators(state["now"]["generators"])
+        self._put(state["begin"] or state["now"])
+        if state.get("dataset") is not None:
+            self.inner.dataset.load_state_dict(state["dataset"])
         self.pending = state if state["begin"] is not None else None
 
     def forgo(self) -> None:
         """Of a restored place keep the generators and counters, and begin a new epoch with the next loop."""
+        if self.pending is not None:
+            self._put(self.pending["now"])
         self.pending = None
         self.end()
 
@@ -81,7 +92,7 @@ class Place:
             return open_()
         # Persistent workers go on from where they ended the epoch before.
         left = self._notes.values() if self.inner.persistent_workers else ()
-        self._notes = {note.role: Note(note.role, note.rng, None) for note in left}
+        self._notes = {note.role: Note(note.role, note.rng, None, note.held) for note in left}
         again = self.inner.persistent_workers and self.inner._iterator is not None
         self._begin = {"rng": rng.cpu_state(), "again": again, "notes": _listed(self._notes), **self._moment()}
         self._taken, self._last = 0, -1
@@ -102,47 +113,70 @@ class Place:
     def source(self, iterate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         """The inner loader's iterator, whose batches bring notes with them; of a restored epoch, from its place on."""
         resuming, self._resuming = self._resuming, None
+        iterable = isinstance(self.inner.dataset, IterableDataset)
         if resuming is None:
             # Only now: accelerate has just given all ranks the sampler's generator of the first, and set its epoch.
             self._begin = {**(self._begin or {}), "rng": rng.cpu_state(), **self._moment()}
-            return Source(self.inner, self._iterate(iterate, 0, {}), self.queue)
-        begin, iterable = resuming["begin"], isinstance(self.inner.dataset, IterableDataset)
-        takes_up = self._can_take_up(iterable)
-        if takes_up and iterable and not self.inner.num_workers:
+            self._containers.look()
+            if not self._turned:
+                self.skipping = None if iterable else Skipping(index_sampler(self.inner), self._draws)
+                return self._opened(iterate, 0, {})
+        begin: dict[str, Any] = (resuming["begin"] if resuming is not None else self._begin) or {}
+        takes_up = self._can_take_up()
+        if takes_up and self._notes_tell and not self.inner.num_workers:
             self.inner.dataset.load_state_dict(self._notes[0].dataset)
         first, notes = (self._last + 1, self._notes) if takes_up else (0, _notes(begin["notes"]))
         if self.inner.persistent_workers:
             self.inner._iterator = None  # workers of before would go on from where they are
-
+            self._turned = first % self.inner.num_workers != 0  # torch begins each epoch with its own first worker
         if not iterable and self._taken < len(index_sampler(self.inner)):
             self._check_epoch(begin["counters"])
 
         def rewind() -> None:
             rng.set_cpu_state(begin["rng"])
-            self._set_generators(begin["generators"])
+            self._order.restore(begin, only_generators=True)
+            self._data.restore(begin, only_generators=True)
 
         # An epoch that persistent workers began anew drew no seed for them, as new workers will.
         rewinds = rewind if begin["again"] else None
-        skipping = Skipping(index_sampler(self.inner), self._taken if takes_up else 0, rewinds)
+        skipping = Skipping(index_sampler(self.inner), self._draws, self._taken if takes_up else 0, rewinds)
         self.skipping = None if iterable else skipping
         now = rng.cpu_state()
         rewind()
-        try:
-            source = Source(self.inner, self._iterate(iterate, first, notes), self.queue)
-            skipping.force()
+        source = self._opened(iterate, first, notes)
+        skipping.force()
+        if resuming is not None:
             for _ in range(0 if takes_up else self._taken):
                 next(source, None)
                 self.queue.popleft()
             source.ahead = resuming.get("ahead")
+            rng.set_cpu_state(now)
+            self._go_on(resuming["now"], source.ahead)
+        return source
+
+    def _opened(self, iterate: Callable[[], Iterator[Any]], first: int, notes: dict[int, Note]) -> Source:
+        # accelerate fetches a batch ahead of training; its source must tell what that batch depended on.
+        moment = self._before if self.inner is not self.loader and not self.inner.num_workers else None
+        try:
+            return Source(self.inner, self._iterate(iterate, first, notes), self.queue, moment)
         finally:
             self.skipping = None
-            rng.set_cpu_state(now)
-            self._set_generators(resuming["now"]["generators"])
-        return source
+
+    def _before(self) -> dict[str, Any]:
+        return {**rng.cpu_state(), "held": self._moment()}
+
+    def _go_on(self, now: Held, ahead: dict[str, Any] | None) -> None:
+        """What samplers and dataset hold, as it was before the next batch was fetched."""
+        if self.inner.num_workers:  # these fetch ahead; samplers are right where the replay of their epoch left them
+            self._data.restore(now)
+            return
+        exact = ahead.get("held", now) if ahead is not None else now
+        self._order.restore(exact, only_generators=True)
+        self._data.restore(exact)
 
     def _check_epoch(self, counters: dict[str, dict[str, int]]) -> None:
         """Samplers shuffle by an epoch that the program sets, and it may have set another since we restored it."""
-        here = self._moment()["counters"]
+        here = self._order.state()["counters"]
         for path, saved in counters.items():
             then, now = saved.get("epoch"), here.get(path, {}).get("epoch")
             if then != now:
@@ -157,16 +191,17 @@ class Place:
         if not inner.num_workers:
             return iterate()
         collate, init = inner.collate_fn, inner.worker_init_fn
-        inner.collate_fn, inner.worker_init_fn = Noting(collate), Succession(init, first, notes)
+        inner.collate_fn = Noting(collate, self._data.first)
+        inner.worker_init_fn = Succession(init, collate, first, notes)
         try:
             return iterate()
         finally:
             inner.collate_fn, inner.worker_init_fn = collate, init
 
-    def _can_take_up(self, iterable: bool) -> bool:
+    def _can_take_up(self) -> bool:
         """Whether the place can be reached without loading again what was loaded before it."""
-        workers = self.inner.num_workers
-        if iterable and not has_state(self.inner.dataset):
+        iterable, workers = isinstance(self.inner.dataset, IterableDataset), self.inner.num_workers
+        if iterable and not self._notes_tell:
             return False
         noted = all(role in self._notes for role in range(workers or iterable))
         return noted and not (iterable and any(note.dataset is None for note in self._notes.values()))
@@ -177,45 +212,17 @@ class Place:
         if self.inner is not self.loader and "iteration" in vars(self.loader):
             self.loader.iteration += 1
 
-    def _parts(self) -> Iterator[tuple[str, Any]]:
-        waiting, depth = [("loader", self.loader)], 0
-        if self.inner is not self.loader:
-            waiting.append(("inner", self.inner))
-        while waiting and (depth := depth + 1) < 10:
-            path, part = waiting.pop(0)
-            yield path, part
-            for name in ("batch_sampler", "sampler"):
-                if (child := vars(part).get(name)) is not None and hasattr(child, "__dict__"):
-                    waiting.append((f"{path}.{name}", child))
+    def _moment(self) -> Held:
+        order, data = self._order.state(), self._data.state()
+        return {kind: {**order[kind], **data[kind]} for kind in order}
 
-    def _moment(self) -> dict[str, Any]:
-        parts = list(self._parts())
-        return {
-            "generators": {
-                path: part.generator.get_state()
-                for path, part in parts
-                if isinstance(vars(part).get("generator"), torch.Generator)
-            },
-            "counters": {
-                path: {name: vars(part)[name] for name in _COUNTERS if type(vars(part).get(name)) is int}
-                for path, part in parts
-            },
-        }
-
-    def _set_generators(self, states: dict[str, torch.Tensor]) -> None:
-        for path, part in self._parts():
-            generator = vars(part).get("generator")
-            if path in states and isinstance(generator, torch.Generator):
-                generator.set_state(states[path])
-
-    def _set_counters(self, counters: dict[str, dict[str, int]]) -> None:
-        for path, part in self._parts():
-            saved = counters.get(path, {})
-            vars(part).update({name: saved[name] for name in _COUNTERS if type(saved.get(name)) is int})
+    def _put(self, moment: Held) -> None:
+        self._order.restore(moment)
+        self._data.restore(moment)
 
 
 def _listed(notes: dict[int, Note]) -> list[Any]:
-    return [[note.role, note.rng, note.dataset] for note in notes.values()]
+    return [[note.role, note.rng, note.dataset, note.held] for note in notes.values()]
 
 
 def _notes(saved: list[Any]) -> dict[int, Note]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,18 @@ def set_cpu_state(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
+
+
+def packed(state: tuple[Any, ...]) -> tuple[int, bytes, float | None]:
+    """What `random.Random.getstate` returns, with bytes in place of 625 integers."""
+    version, words, gauss = state
+    return version, struct.pack(f"<{len(words)}I", *words), gauss
+
+
+def unpacked(state: tuple[int, bytes, float | None]) -> tuple[Any, ...]:
+    """The inverse of `packed`."""
+    version, words, gauss = state
+    return version, struct.unpack(f"<{len(words) // 4}I", words), gauss
 
 
 def state() -> dict[str, Any]:

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 from torch.utils.data import IterableDataset
 
 from perdure.state import rng
-from perdure.state.workers import Note, has_state, state_of
+from perdure.state.holdings import has_state
+from perdure.state.watch import Draws
+from perdure.state.workers import Note, state_of
 
 
 class Fetched(NamedTuple):
-    """A batch that training has not taken yet; `rng` are the generators that it was made with, of a run's own."""
+    """A batch that training has not taken yet; `before` is the moment before it was made, where no worker made it."""
 
     note: Note | None
-    rng: dict[str, Any] | None
+    before: dict[str, Any] | None
 
 
 class Source:
@@ -24,13 +26,21 @@ class Source:
 
     Args:
         queue: What is fetched is put there, until training takes it.
+        moment: Tells what a batch depends on; None where no batch is fetched before it is taken.
 
     Attributes:
-        ahead: The generators for the next batch, where the interrupted run had fetched it before its last step.
+        ahead: The moment of the next batch, where the interrupted run had fetched it before its last step.
     """
 
-    def __init__(self, loader: Any, iterator: Iterator[Any], queue: deque[Fetched]) -> None:
+    def __init__(
+        self,
+        loader: Any,
+        iterator: Iterator[Any],
+        queue: deque[Fetched],
+        moment: Callable[[], dict[str, Any]] | None,
+    ) -> None:
         self.ahead: dict[str, Any] | None = None
+        self._moment = moment
         self._loader = loader
         self._iterator = iterator
         self._queue = queue
@@ -50,11 +60,10 @@ class Source:
         self._queue.append(Fetched(note, before))
         return batch
 
-    def _fetch(self) -> tuple[dict[str, Any], Any]:
-        now = rng.cpu_state()
+    def _fetch(self) -> tuple[dict[str, Any] | None, Any]:
         if (ahead := self.ahead) is None:
-            return now, next(self._iterator)
-        self.ahead = None
+            return self._moment() if self._moment is not None else None, next(self._iterator)
+        self.ahead, now = None, rng.cpu_state()
         rng.set_cpu_state(ahead)
         try:
             return ahead, next(self._iterator)
@@ -66,10 +75,14 @@ class Skipping:
     """An index sampler whose first `count` entries are passed over until it is `force`d.
 
     `rewind` is called each time that it is gone through until then: the loader draws nothing more afterwards.
+
+    Args:
+        draws: Is told of what the sampler draws.
     """
 
-    def __init__(self, sampler: Any, count: int, rewind: Callable[[], None] | None) -> None:
+    def __init__(self, sampler: Any, draws: Draws, count: int = 0, rewind: Callable[[], None] | None = None) -> None:
         self._sampler = sampler
+        self._draws = draws
         self._count = count
         self._rewind = rewind
         self._latest: _Skipped | None = None
@@ -77,7 +90,7 @@ class Skipping:
     def __iter__(self) -> Iterator[Any]:
         if self._rewind is not None:
             self._rewind()
-        self._latest = _Skipped(iter(self._sampler), self._count)
+        self._latest = _Skipped(self._draws.watch(iter(self._sampler)), self._count)
         return self._latest
 
     def __len__(self) -> int:

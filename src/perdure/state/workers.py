@@ -7,7 +7,6 @@ of training, so the state that belongs to a batch must travel with it: it is not
 from __future__ import annotations
 
 import copy
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,19 +16,21 @@ import torch
 from torch.utils.data import get_worker_info
 
 from perdure.state import rng
+from perdure.state.holdings import Held, Holdings, has_state
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One worker right after a batch: which it was, its generators, and where its dataset stood.
+    """One worker right after a batch: which it was, its generators, where its dataset stood, and what else it holds.
 
-    `rng` is None for a loader without workers, whose generators are the run's own; `dataset` is None where the
-    dataset has no state to tell.
+    `rng` and `held` are None for a loader without workers, whose generators are the run's own; `dataset` is None where
+    the dataset has no state to tell.
     """
 
     role: int
     rng: dict[str, Any] | None
     dataset: Any
+    held: Held | None = None
 
 
 def state_of(dataset: object) -> Any:
@@ -37,22 +38,32 @@ def state_of(dataset: object) -> Any:
     return copy.deepcopy(dataset.state_dict()) if has_state(dataset) else None  # type: ignore[attr-defined]
 
 
-def has_state(dataset: object) -> bool:
-    """Whether a dataset can tell where it stands, and go on from there."""
-    return all(callable(getattr(dataset, name, None)) for name in ("state_dict", "load_state_dict"))
+def holdings_of(dataset: object, collate: object, first: Mapping[str, Mapping[str, Any]] | None = None) -> Holdings:
+    """What a dataset without a state to tell holds, and a collate function.
+
+    Args:
+        first: As for `Holdings`.
+    """
+    return Holdings({"dataset": None if has_state(dataset) else dataset, "collate_fn": collate}, first)
 
 
 @dataclass(frozen=True)
 class Noting:
-    """A collate function that adds a `Note` to every batch that it makes in a worker."""
+    """A collate function that adds a `Note` to every batch that it makes in a worker.
+
+    Args:
+        first: As for `Holdings`.
+    """
 
     collate: Callable[[Any], Any]
+    first: Mapping[str, Mapping[str, Any]]
 
     def __call__(self, samples: Any) -> tuple[Any, Note]:
         batch = self.collate(samples)
         info = get_worker_info()
         assert info is not None
-        return batch, Note(info.id, _packed(rng.cpu_state()), state_of(info.dataset))
+        held = holdings_of(info.dataset, self.collate, self.first).state()
+        return batch, Note(info.id, _packed(rng.cpu_state()), state_of(info.dataset), held)
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,7 @@ class Succession:
     """
 
     then: Callable[[int], None] | None
+    collate: Callable[[Any], Any]
     first: int
     notes: Mapping[int, Note]
 
@@ -79,16 +91,17 @@ class Succession:
                 rng.set_cpu_state(unpacked(note.rng))
             if note.dataset is not None:
                 info.dataset.load_state_dict(note.dataset)  # type: ignore[attr-defined]
+            if note.held is not None:
+                holdings_of(info.dataset, self.collate).restore(note.held)
 
 
 def _packed(state: dict[str, Any]) -> dict[str, Any]:
     """Generators' state as few bytes objects: cheap to send from process to process, where tensors take a file each."""
-    version, words, gauss = state["python"]
     numpy = state["numpy"]
     if numpy["bit_generator"] == "MT19937":
         numpy = {**numpy, "state": {**numpy["state"], "key": numpy["state"]["key"].tobytes()}}
     return {
-        "python": (version, struct.pack(f"<{len(words)}I", *words), gauss),
+        "python": rng.packed(state["python"]),
         "numpy": numpy,
         "torch": state["torch"].numpy().tobytes(),
     }
@@ -96,13 +109,12 @@ def _packed(state: dict[str, Any]) -> dict[str, Any]:
 
 def unpacked(state: dict[str, Any]) -> dict[str, Any]:
     """What `rng.set_cpu_state` takes, from what a note holds."""
-    version, words, gauss = state["python"]
     numpy = state["numpy"]
     if numpy["bit_generator"] == "MT19937":
         key = np.frombuffer(numpy["state"]["key"], np.uint32)
         numpy = {**numpy, "state": {**numpy["state"], "key": key}}
     return {
-        "python": (version, struct.unpack(f"<{len(words) // 4}I", words), gauss),
+        "python": rng.unpacked(state["python"]),
         "numpy": numpy,
         "torch": torch.frombuffer(bytearray(state["torch"]), dtype=torch.uint8),
     }
