@@ -23,6 +23,7 @@ ANSWERS = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # trainers and tokenizers print
 
 import numpy as np
+import pandas as pd
 import torch
 import transformers
 import trl
@@ -146,6 +147,12 @@ def train(
             for entry in trainer.state.log_history
         ],
         "loss": result.training_loss,
+        "reference": digest(reference.state_dict()) if (reference := getattr(trainer, "ref_model", None)) else None,
+        "completions": [
+            pd.read_parquet(file).to_json()
+            for step in sorted({entry["step"] for entry in trainer.state.log_history})  # a stop logs at its own
+            if (file := Path(out, "completions", f"completions_{step:05}.parquet")).exists()
+        ],
     }
     Path(report).write_text(json.dumps(end))
 

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, 
 from transformers.trainer_utils import get_last_checkpoint
 
 import perdure
+from perdure.integrations.overrides import SAVE_MODEL, SAVE_STATE
 
 TIMES = ("runtime", "per_second")
 
@@ -156,3 +157,33 @@ def test_a_trainer_that_adds_to_its_checkpoints_finds_them(
     perdure.attach(one)
     one.train()
     assert (Path(one.args.output_dir) / "checkpoint-2" / "note.txt").read_text() == "mine"
+
+
+def test_saving_methods_that_are_not_called_are_told(
+    model: LlamaForCausalLM, arguments: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import TrainingArguments
+
+    class Heads(Trainer):
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            super().save_model(output_dir, _internal_call)
+            (Path(str(output_dir)) / "head.txt").write_text("mine")
+
+    one = Heads(model, TrainingArguments(**arguments()), train_dataset=[{"input_ids": [1], "labels": [1]}])
+    one._save_scaler = lambda output_dir: None
+    with perdure.attach(one):
+        assert "without calling trainer._save_scaler, Heads.save_model: what that adds" in caplog.text
+        assert "override _save_checkpoint" in caplog.text
+    done = perdure.finish(one)
+    assert [problem for problem in done.problems if "without calling Heads.save_model:" in problem]
+    assert not (done.path / "head.txt").exists()
+
+
+def test_no_trainer_of_trl_adds_to_what_is_saved() -> None:
+    """Were one to, `attach` would have to call it, or to say that it does not."""
+    import trl
+
+    trainers = [getattr(trl, name) for name in trl.__all__ if name.endswith("Trainer")]
+    between = {cls for trainer in trainers for cls in trainer.__mro__[: trainer.__mro__.index(Trainer)]}
+    assert {"SFTTrainer", "DPOTrainer", "GRPOTrainer", "RewardTrainer", "RLOOTrainer"} <= {c.__name__ for c in between}
+    assert not [(cls, name) for cls in between for name in (*SAVE_MODEL, *SAVE_STATE) if name in vars(cls)]

@@ -17,6 +17,7 @@ import pytest
 
 import perdure
 
+# fmt: off
 CASES: dict[str, dict[str, Any]] = {
     "sft": {},
     "sft, epoch by epoch": {"save_strategy": "epoch", "max_steps": -1, "num_train_epochs": 2},
@@ -30,13 +31,19 @@ CASES: dict[str, dict[str, Any]] = {
     "sft, 2 workers": {"forgetful": True, "dataloader_num_workers": 2},
     "sft, random collator": {"forgetful": True},
     "dpo": {"kind": "dpo"},
+    "dpo, reference synced": {
+        "kind": "dpo", "sync_ref_model": True, "ref_model_sync_steps": 3, "ref_model_mixup_alpha": 0.5,
+    },
     "kto": {"kind": "kto"},
     "reward": {"kind": "reward"},
     "rloo": {"kind": "rloo", "gradient_accumulation_steps": 2, "num_iterations": 2},
     "sft, stream, stopped in its second pass": {"stream": True, "max_steps": 16, "save_steps": 3},
     "grpo": {"kind": "grpo", "gradient_accumulation_steps": 2, "num_iterations": 2},
-    "grpo, a batch of generations for several steps": {"kind": "grpo", "steps_per_generation": 3, "save_steps": 1},
+    "grpo, a batch of generations for several steps": {
+        "kind": "grpo", "steps_per_generation": 3, "save_steps": 1, "log_completions": True,
+    },
 }
+# fmt: on
 
 
 class Runs:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.checkpoint.policy import Every, Keep, check_policies
 from perdure.checkpoint.records import RestoreRecord, SaveRecord
 from perdure.errors import InvalidInput, MissingDependency
+from perdure.integrations.overrides import SAVE_MODEL, SAVE_STATE, overrides
 from perdure.integrations.ranks import state_spread_by
 
 if TYPE_CHECKING:
@@ -122,6 +123,12 @@ def attach(
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     trainer.__class__ = type(cls.__name__, bases, names)
     trainer._perdure = attachment
+    if passed_over := overrides(trainer, *SAVE_MODEL, *SAVE_STATE):
+        _log.warning(
+            "Checkpoints are written without calling %s: what that adds to them, or changes, is not in them. To add "
+            "files, override _save_checkpoint, and write them into the checkpoint's folder when super()'s is done.",
+            ", ".join(passed_over),
+        )
     if trainer.args.push_to_hub and trainer.args.hub_token is not None and trainer.args.hub_strategy != "end":
         _log.warning(
             "Nothing is pushed while the trainer trains: its push uploads training_args.bin, a pickle that holds "

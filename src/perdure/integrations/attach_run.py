@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from transformers import Trainer
 from transformers.trainer_utils import has_length
 
 from perdure.checkpoint.checkpointer import Checkpointer
@@ -22,15 +21,14 @@ from perdure.integrations import attach_resume
 from perdure.integrations import attach_trainer_state as trainer_state
 from perdure.integrations.attach_fallback import Resumption
 from perdure.integrations.attach_rotation import Rotation
-from perdure.integrations.attach_state import Arguments, Progress
+from perdure.integrations.attach_state import Arguments, Progress, synced_reference
+from perdure.integrations.overrides import overrides
 from perdure.state import rng
 from perdure.state.loader import is_ordinary, track
 from perdure.state.state import State
 
 if TYPE_CHECKING:
     from perdure.integrations.attach import Attachment
-
-_KNOWN = ("trl.", "transformers.", "perdure.")  # their `_save_checkpoint` adds nothing to the checkpoint's folder
 
 
 class Run:
@@ -109,7 +107,7 @@ class Run:
         self._state = State(
             model=trainer.model, optimizer=trainer.optimizer, scheduler=trainer.lr_scheduler,
             scaler=getattr(trainer.accelerator, "scaler", None), loader=loader,
-            arguments=Arguments(trainer), progress=self._progress,
+            arguments=Arguments(trainer), progress=self._progress, ref_model=synced_reference(trainer),
         )  # fmt: skip
         note_base(trainer.model)
         self._saved = State(model=trainer.model) if trainer.args.save_only_model else self._state
@@ -218,11 +216,9 @@ class Run:
             self._ckpt.wait()
 
     def _must_be_there(self) -> bool:
-        """Whether a class in between adds files of its own to the checkpoint, and so has to find it."""
+        """Whether the trainer adds files of its own to the checkpoint, and so has to find it."""
         trainer = self._trainer
-        between = type(trainer).__mro__[1 : type(trainer).__mro__.index(Trainer)]
-        adds = any("_save_checkpoint" in vars(cls) and not cls.__module__.startswith(_KNOWN) for cls in between)
-        return adds or getattr(trainer, "use_adaptive_entropy", False)
+        return bool(overrides(trainer, "_save_checkpoint")) or getattr(trainer, "use_adaptive_entropy", False)
 
     def _on_save(self, args: Any, state: Any, control: Any) -> Any:
         """In place of the callback handler's own, which is called when the checkpoint is durable."""

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from perdure.errors import InvalidInput
+from perdure.state.tree import encode
+
 # Of TRL's trainers; a trainer has some of them. Each is a number or a nest of numbers and tensors.
 _COUNTERS = ("_step", "_total_train_tokens", "_current_train_step_time", "entropy_coef", "_last_world_entropy")
+
+
+def synced_reference(trainer: Any) -> torch.nn.Module | None:
+    """The reference model, where training changes it (TRL's `sync_ref_model`): a frozen one is made anew each time."""
+    callbacks = trainer.callback_handler.callbacks
+    synced = (one for one in callbacks if any(cls.__name__ == "SyncRefModelCallback" for cls in type(one).__mro__))
+    return next((callback.ref_model for callback in synced), None)
 
 
 class Arguments:
@@ -74,6 +85,7 @@ class Progress:
             "counters": {name: getattr(trainer, name) for name in _COUNTERS if hasattr(trainer, name)},
             "metrics": _plain(getattr(trainer, "_metrics", {})),
             "generated": trainer._buffered_inputs if self._is_amid_generations() else None,
+            "shown": _shown(trainer),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -91,6 +103,8 @@ class Progress:
             mine.update(metrics)
         if state["generated"] is not None and hasattr(trainer, "_buffered_inputs"):
             trainer._buffered_inputs = _moved(state["generated"], trainer.args.device)
+        if state["shown"] is not None and hasattr(trainer, "_logs"):
+            _show(state["shown"], trainer._logs)
 
     def take_up_loop(self) -> None:
         """Have the loop's sums go on from what was restored; when training is about to begin."""
@@ -111,6 +125,32 @@ class Progress:
 
 def _plain(metrics: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, dict[str, list[Any]]]:
     return {mode: {name: list(values) for name, values in named.items()} for mode, named in metrics.items()}
+
+
+def _shown(trainer: Any) -> dict[str, Any] | None:
+    """What TRL shows of the latest generations where `log_completions` is set: columns, and columns by name.
+
+    None where it holds what cannot be expressed without pickle, pictures for example: no save is to fail of that.
+    """
+    if not getattr(trainer, "log_completions", False):
+        return None
+    shown = {
+        name: list(part) if isinstance(part, deque) else {column: list(values) for column, values in part.items()}
+        for name, part in trainer._logs.items()
+    }
+    try:
+        encode(shown, "completions")
+    except InvalidInput:
+        return None
+    return shown
+
+
+def _show(shown: Mapping[str, Any], logs: Mapping[str, Any]) -> None:
+    for name, part in shown.items():
+        columns = [(logs[name], part)] if isinstance(part, list) else [(logs[name][one], part[one]) for one in part]
+        for mine, saved in columns:
+            mine.clear()
+            mine.extend(saved)
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -16,6 +16,7 @@ from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.format.names import CARD
 from perdure.integrations import gather
 from perdure.integrations.metrics import as_json, evaluated, parse_metrics, train_metrics
+from perdure.integrations.overrides import SAVE_MODEL, overrides
 from perdure.model.save import save_model
 from perdure.model.saved import SavedModel
 
@@ -50,6 +51,11 @@ class Ending:
         )
         if base is None and self.told.base_model is None and gather.has_base(self.model):
             self.problem("The base model was loaded from a folder, so the card does not name it: say base_model=...")
+        if passed_over := overrides(self.trainer, *SAVE_MODEL):
+            self.problem(
+                f"The model is saved without calling {', '.join(passed_over)}: what that adds is not in the "
+                "folder, nor published. perdure.save_model(model, folder, extra_files=...) and perdure.publish take such files"
+            )
         files = self.documents({})
         saved = save_model(
             self.model,
