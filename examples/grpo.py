@@ -6,6 +6,7 @@
 It takes every argument of `GRPOConfig`. The dataset has a `question` and an `answer` that ends with `#### 42`.
 """
 
+import torch
 from datasets import load_dataset
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, ScriptArguments, TrlParser
 
@@ -33,7 +34,9 @@ def is_short(completions: list[Chat], **_: object) -> list[float]:
 
 def main() -> None:
     """Train, or go on training; then save, describe and, if wanted, publish."""
-    script, training, model = TrlParser((ScriptArguments, GRPOConfig, ModelConfig)).parse_args_and_config()
+    parser = TrlParser((ScriptArguments, GRPOConfig, ModelConfig))
+    parser.set_defaults(use_cpu=not torch.accelerator.is_available())
+    script, training, model = parser.parse_args_and_config()
     training.model_init_kwargs = {"revision": model.model_revision, "dtype": model.dtype}
     dataset = load_dataset(script.dataset_name, name=script.dataset_config, split=script.dataset_train_split)
 

@@ -6,6 +6,7 @@
 It takes every argument of `SFTConfig`; `--push_to_hub --hub_model_id me/my-model` publishes the result, privately.
 """
 
+import torch
 from datasets import load_dataset
 from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser
 
@@ -14,7 +15,9 @@ import perdure
 
 def main() -> None:
     """Train, or go on training; then save, describe and, if wanted, publish."""
-    script, training, model = TrlParser((ScriptArguments, SFTConfig, ModelConfig)).parse_args_and_config()
+    parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig))
+    parser.set_defaults(use_cpu=not torch.accelerator.is_available())
+    script, training, model = parser.parse_args_and_config()
     training.model_init_kwargs = {"revision": model.model_revision, "dtype": model.dtype}
     dataset = load_dataset(script.dataset_name, name=script.dataset_config)
 

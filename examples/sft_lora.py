@@ -7,6 +7,7 @@ It takes every argument of `SFTConfig`, and of TRL's `ModelConfig`: `--lora_r 32
 `--lora_modules_to_save lm_head`.
 """
 
+import torch
 from datasets import load_dataset
 from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser, get_peft_config, get_quantization_config
 
@@ -15,7 +16,9 @@ import perdure
 
 def main() -> None:
     """Train, or go on training; then save, describe and, if wanted, publish."""
-    script, training, model = TrlParser((ScriptArguments, SFTConfig, ModelConfig)).parse_args_and_config()
+    parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig))
+    parser.set_defaults(use_cpu=not torch.accelerator.is_available())
+    script, training, model = parser.parse_args_and_config()
     model.use_peft = True
     model.lora_target_modules = model.lora_target_modules or "all-linear"
     training.model_init_kwargs = {"revision": model.model_revision, "dtype": model.dtype}

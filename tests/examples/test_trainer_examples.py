@@ -19,8 +19,8 @@ from perdure.demo.questions import pairs
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SHARED = (
-    "--max_steps 4 --save_steps 2 --logging_steps 1 --per_device_train_batch_size 2 --learning_rate 1e-3 --bf16 False "
-    "--use_cpu --report_to none --disable_tqdm True"
+    "--max_steps 4 --save_steps 2 --logging_steps 1 --per_device_train_batch_size 2 --learning_rate 1e-3 "
+    "--report_to none --disable_tqdm True"
 )
 CASES = {
     "sft": ("", "model.safetensors"),
