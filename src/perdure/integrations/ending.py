@@ -54,7 +54,7 @@ class Ending:
         if passed_over := overrides(self.trainer, *SAVE_MODEL):
             self.problem(
                 f"The model is saved without calling {', '.join(passed_over)}: what that adds is not in the "
-                "folder, nor published. perdure.save_model(model, folder, extra_files=...) and perdure.publish take such files"
+                "folder, nor published. To add files: perdure.save_model(model, folder, extra_files=...), perdure.publish"
             )
         files = self.documents({})
         saved = save_model(
