@@ -94,6 +94,8 @@ def test_interrupted_and_resumed(case: str, runs: Runs, tmp_path: Path) -> None:
     options, chance = CASES[case], random.Random(case)
     whole, killed, stopped = (tmp_path / name for name in ("whole", "killed", "stopped"))
     assert runs.run(whole, **options)
+    newest = perdure.checkpoints(whole)[-1].path
+    assert (newest / "training_state/ref_model.safetensors").exists() == ("sync_ref_model" in options)
 
     assert not runs.run(killed, kill_at=chance.randint(2, 6) + chance.random(), **options)
     assert runs.run(killed, **options)

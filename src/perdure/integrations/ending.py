@@ -53,8 +53,8 @@ class Ending:
             self.problem("The base model was loaded from a folder, so the card does not name it: say base_model=...")
         if passed_over := overrides(self.trainer, *SAVE_MODEL):
             self.problem(
-                f"The model is saved without calling {', '.join(passed_over)}: what that adds is not in the "
-                "folder, nor published. To add files: perdure.save_model(model, folder, extra_files=...), perdure.publish"
+                f"The model is saved without calling {', '.join(passed_over)}: what that adds is not in the folder, "
+                "nor published. To add files: perdure.save_model(model, folder, extra_files=...), perdure.publish"
             )
         files = self.documents({})
         saved = save_model(
