@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -111,6 +112,19 @@ def ndjson(*entries: tuple[str, dict[str, Any]], header: dict[str, Any] | None =
     lines = [{"key": "header", "value": header or {"summary": "test"}}]
     lines += [{"key": key, "value": value} for key, value in entries]
     return "\n".join(json.dumps(line) for line in lines).encode()
+
+
+def stored(folder: Path) -> set[Path]:
+    """Every file and folder of a store but its database."""
+    return {path for path in folder.rglob("*") if "hub.sqlite3" not in path.name}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for what happens a moment later in another thread or process; a failure when it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
 
 
 @contextmanager

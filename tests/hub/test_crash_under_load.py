@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,9 +29,10 @@ _SIZE = 200_000
 _CONTENT = """
 import random, time
 def content(name): return random.Random(name).randbytes(200_000)
+ends = time.monotonic() + float(args[4])  # also when the test was killed and nobody says stop
 def wait_or_stop():
     time.sleep(0.05)
-    return os.path.exists(args[1])
+    return os.path.exists(args[1]) or time.monotonic() > ends
 """
 
 _PUSH = (
@@ -119,11 +121,18 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@pytest.fixture
+def stop(tmp_path: Path) -> Iterator[Path]:
+    """The file that tells the clients to stop, made at the end whatever that is."""
+    yield tmp_path / "stop"
+    (tmp_path / "stop").touch()
+
+
 @needs_git
 @needs_lfs
 @pytest.mark.timeout(_WAIT * 2)
-def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    store, stop, port = tmp_path / "store", tmp_path / "stop", str(_free_port())
+def test_nothing_acknowledged_is_lost(tmp_path: Path, stop: Path) -> None:
+    store, port = tmp_path / "store", str(_free_port())
     workers: dict[str, Worker] = {}
     threads: list[threading.Thread] = []
     with serving(store, "--user", "me", "--port", port) as (_, url):
@@ -136,7 +145,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
             client = Client(url, TOKEN, tmp_path / label, xet=not label.startswith("lfs"))
             repo = "me/git" if label == "both" else "me/api"
             script = _PULL if label == "pull" else _PUSH
-            process = client.start(script, repo, stop, label, tmp_path / f"{label}-snapshots")
+            process = client.start(script, repo, stop, label, tmp_path / f"{label}-snapshots", 2 * _WAIT)
             worker = workers[label] = Worker()
             threads.append(threading.Thread(target=_follow, args=(worker, process), daemon=True))
         for label, git in gits.items():

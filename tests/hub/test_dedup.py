@@ -68,36 +68,35 @@ def metered(server: HubServer) -> Iterator[Meter]:
 
 
 @pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A file, and one that differs in one percent of its bytes: four runs of them, and some that were put in."""
+def versions(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A file, and two that each differ from the last in one percent: four runs of bytes, and some that were put in."""
     folder = tmp_path_factory.mktemp("versions")
     data = bytearray(os.urandom(_SIZE))
-    (folder / "one").write_bytes(data)
-    for place in (5, 30, 60, 90):
-        start = place * _MIB
-        data[start : start + _SIZE // 400] = os.urandom(_SIZE // 400)
-    data[20 * _MIB : 20 * _MIB] = b"a few more bytes"
-    (folder / "two").write_bytes(data)
-    return folder / "one", folder / "two"
+    (folder / "0").write_bytes(data)
+    for version in (1, 2):
+        for place in (5, 30, 60, 90):
+            start = (place + version) * _MIB
+            data[start : start + _SIZE // 400] = os.urandom(_SIZE // 400)
+        data[20 * _MIB : 20 * _MIB] = b"a few more bytes"
+        (folder / str(version)).write_bytes(data)
+    return sorted(folder.iterdir())
 
 
 _UPLOAD = "api.upload_file(path_or_fileobj=args[1], path_in_repo='model.safetensors', repo_id=args[0])"
 
 
-@pytest.mark.parametrize("fresh", [False, True])
-def test_the_second_version_costs_its_difference(
-    server: HubServer, tmp_path: Path, versions: tuple[Path, Path], fresh: bool
-) -> None:
-    repo = f"me/versions-{fresh}"
-    assert ask(server.url, "POST", "/api/repos/create", {"name": repo}).status == 200
-    one, two = versions
+def test_the_next_version_costs_its_difference(server: HubServer, tmp_path: Path, versions: list[Path]) -> None:
+    assert ask(server.url, "POST", "/api/repos/create", {"name": "me/versions"}).status == 200
+    sent = []
     with metered(server) as meter:
-        Client(meter.url, TOKEN, tmp_path / "home").run(_UPLOAD, repo, one)
-        first, meter.sent = meter.sent, 0
-        Client(meter.url, TOKEN, tmp_path / ("other" if fresh else "home")).run(_UPLOAD, repo, two)
-    assert first > _SIZE or fresh  # what the first case sent the second need not send
-    assert meter.sent < _SIZE // 20, f"{meter.sent} of {_SIZE} bytes"
-    assert ask(server.url, "GET", f"/{repo}/resolve/main/model.safetensors").body == two.read_bytes()
+        # the second from the machine that sent the first, the third from one that never sent anything
+        for version, home in zip(versions, ("home", "home", "other"), strict=True):
+            meter.sent = 0
+            Client(meter.url, TOKEN, tmp_path / home).run(_UPLOAD, "me/versions", version)
+            sent.append(meter.sent)
+            assert ask(server.url, "GET", "/me/versions/resolve/main/model.safetensors").body == version.read_bytes()
+    assert sent[0] > _SIZE
+    assert max(sent[1:]) < _SIZE // 20, f"{sent} of {_SIZE} bytes"
 
 
 def test_nobody_learns_of_what_they_may_not_read(server: HubServer, tmp_path: Path) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import time
-from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
-from hubs import TOKEN, ask, ndjson
+from hubs import TOKEN, ask, ndjson, stored, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -30,20 +27,9 @@ def repo(server: HubServer) -> str:
     return "me/target"
 
 
-def _files(server: HubServer) -> set[Path]:
-    return {path for path in server._folder.rglob("*") if "hub.sqlite3" not in path.name}
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("path", _HOSTILE)
 def test_hostile_paths_are_refused_and_nothing_is_written(server: HubServer, path: str) -> None:
-    before = _files(server)
+    before = stored(server._folder)
     operations = [
         ("file", {"path": path, "content": "YQ==", "encoding": "base64"}),
         ("lfsFile", {"path": path, "algo": "sha256", "oid": "0" * 64, "size": 1}),
@@ -60,7 +46,7 @@ def test_hostile_paths_are_refused_and_nothing_is_written(server: HubServer, pat
     assert ask(server.url, "GET", f"/me/target/resolve/main/{quoted}").status == 400
     if path.strip("/"):
         assert ask(server.url, "GET", f"/api/models/me/target/tree/main/{quoted}").status in {400, 404}
-    assert _files(server) == before
+    assert stored(server._folder) == before
 
 
 @pytest.mark.parametrize(
@@ -187,7 +173,7 @@ def test_a_batch_of_too_many_objects_is_refused(server: HubServer) -> None:
 
 
 def test_a_body_that_breaks_off_leaves_nothing(server: HubServer) -> None:
-    before = _files(server)
+    before = stored(server._folder)
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port), timeout=30) as raw:
         head = (
@@ -195,8 +181,8 @@ def test_a_body_that_breaks_off_leaves_nothing(server: HubServer) -> None:
             f"Authorization: Bearer {TOKEN}\r\nContent-Length: 100000\r\n\r\n"
         )
         raw.sendall(head.encode() + b'{"key": "header", "value": {"summary": "cut off"}}\n')
-        _wait_until(lambda: _files(server) > before)  # it is being taken in
-    _wait_until(lambda: _files(server) == before)
+        wait_until(lambda: stored(server._folder) > before)  # it is being taken in
+    wait_until(lambda: stored(server._folder) == before)
     assert ask(server.url, "GET", "/api/models/me/target").status == 200
     history = ask(server.url, "GET", "/api/models/me/target/commits/main").json()
     assert [commit["title"] for commit in history] == ["initial commit"]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPConnection
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from hubs import TOKEN, ask, ndjson
+from hubs import TOKEN, ask, ndjson, stored, wait_until
 
 from perdure.hub.accounts import Accounts, token_digest
 from perdure.hub.db import open_database
@@ -33,21 +31,10 @@ def repo(server: HubServer) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_is_kept(server: HubServer) -> Iterator[None]:
-    before = _files(server)
+    before = stored(server._folder)
     yield
-    _wait_until(lambda: _files(server) == before)  # a request that broke off is noticed a moment later
+    wait_until(lambda: stored(server._folder) == before)  # a request that broke off is noticed a moment later
     assert ask(server.url, "POST", "/me/target.git/info/lfs/objects/verify", {"oid": OID, "size": 1}).status == 404
-
-
-def _files(server: HubServer) -> set[Path]:
-    return {path for path in server._folder.rglob("*") if "hub.sqlite3" not in path.name}
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def _link(server: HubServer, size: int = len(DATA)) -> str:
@@ -57,13 +44,14 @@ def _link(server: HubServer, size: int = len(DATA)) -> str:
 
 
 def _chunked(server: HubServer, path: str, chunks: Iterator[bytes], method: str = "POST") -> int:
-    """A body that does not say how long it is; the answer's status, or 413 when the server had enough of it."""
+    """A body that does not say how long it is; the answer's status, or 413 when a server that goes on had enough."""
     connection = HTTPConnection(urlsplit(server.url).netloc, timeout=60)
     try:
         headers = {"Transfer-Encoding": "chunked", "Authorization": f"Bearer {TOKEN}"}
         connection.request(method, path, chunks, headers, encode_chunked=True)
         return connection.getresponse().status
     except (BrokenPipeError, ConnectionResetError):
+        assert ask(server.url, "GET", "/api/models/me/target").status == 200
         return 413
     finally:
         connection.close()
@@ -71,11 +59,11 @@ def _chunked(server: HubServer, path: str, chunks: Iterator[bytes], method: str 
 
 def test_an_upload_that_breaks_off(server: HubServer) -> None:
     address = urlsplit(server.url)
-    before = _files(server)
+    before = stored(server._folder)
     with socket.create_connection((address.hostname, address.port), timeout=30) as raw:
         head = f"PUT {_link(server)} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(DATA)}\r\n\r\n"
         raw.sendall(head.encode() + DATA[:100_000])
-        _wait_until(lambda: _files(server) > before)
+        wait_until(lambda: stored(server._folder) > before)
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,12 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from hubs import TOKEN, Client, ask, ndjson, serving
+from hubs import TOKEN, Client, ask, ndjson, serving, wait_until
 
 from perdure.errors import InvalidInput
 from perdure.hub.server import HubServer
@@ -193,8 +192,7 @@ def test_a_request_under_way_may_finish_when_the_server_is_told_to_stop(tmp_path
             _until_staged(tmp_path / "hub")
             process.terminate()
             assert process.stderr is not None
-            while "Stopping" not in process.stderr.readline():
-                assert process.poll() is None
+            assert any("Stopping" in line for line in process.stderr)
             raw.sendall(body[10:])
             assert b'"success":true' in raw.makefile("rb").read()
         assert process.wait(timeout=30) == 0
@@ -203,10 +201,7 @@ def test_a_request_under_way_may_finish_when_the_server_is_told_to_stop(tmp_path
 
 
 def _until_staged(store: Path) -> None:
-    deadline = time.monotonic() + 30
-    while not list((store / "staging").iterdir()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: bool(list((store / "staging").iterdir())))
 
 
 @pytest.mark.parametrize("xet", [True, False])
@@ -260,9 +255,10 @@ def test_every_commit_acknowledged_before_a_kill_is_there_after_it(tmp_path: Pat
         with ThreadPoolExecutor(4) as pool:
             for worker in range(4):
                 pool.submit(push, worker)
-            while len(acknowledged) < 40:
-                time.sleep(0.01)
-            process.kill()
+            try:
+                wait_until(lambda: len(acknowledged) >= 40, 120)
+            finally:
+                process.kill()
     with serving(tmp_path / "hub") as (_, url):
         tree = ask(url, "GET", "/api/models/me/many/tree/main").json()
         assert set(acknowledged) <= {entry["path"] for entry in tree}

@@ -1,11 +1,13 @@
-"""Files of any size pass through the hub in little memory: its own process is watched."""
+"""Files of any size pass through the hub in little memory: its process is watched, and those of git that it starts."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -38,10 +40,45 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _peak(process: subprocess.Popen[str]) -> int:
-    match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
-    assert match is not None
-    return int(match[1]) * 1024
+def _peak(pid: int) -> int:
+    """The most memory a process ever had; nothing for one that has ended."""
+    try:
+        match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0
+    return int(match[1]) * 1024 if match else 0
+
+
+class Watch(threading.Thread):
+    """Looks again and again at the processes below one, and remembers the most memory that any of them ever had."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self._done = threading.Event()
+        self.most: dict[str, int] = {}
+
+    def run(self) -> None:
+        while not self._done.wait(0.005):
+            for child in self._below(self._pid):
+                with suppress(OSError):
+                    command = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+                    self.most[command] = max(self.most.get(command, 0), _peak(child))
+
+    def _below(self, pid: int) -> Iterator[int]:
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(OSError):
+                for child in map(int, task.read_text().split()):
+                    yield child
+                    yield from self._below(child)
+
+    def __enter__(self) -> Watch:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self.join()
 
 
 def _digest_of(url: str, path: str) -> str:
@@ -65,7 +102,7 @@ def test_up_and_down_in_bounded_memory(served: Served, big: Path, tmp_path: Path
         "api.upload_file(path_or_fileobj=args[1], path_in_repo='model.safetensors', repo_id=args[0])", repo, big
     )
     assert _digest_of(url, f"/{repo}/resolve/main/model.safetensors") == digest
-    assert _peak(process) < _MOST
+    assert _peak(process.pid) < _MOST
 
 
 @needs_git
@@ -78,10 +115,14 @@ def test_clones_and_pushes_in_bounded_memory(served: Served, tmp_path: Path) -> 
         git.run("config", key, value, at="clone")
     seed = _BLOCK * 9
     git.commit("clone", **{f"f{i}": i.to_bytes(4, "little") + seed[i:-9000] for i in range(30)})  # in git: 280 MB
-    git.run("push", "-q", at="clone")
-    git.clone("me/many", into="again")
+    with Watch(process.pid) as watch:
+        git.run("push", "-q", at="clone")
+        git.clone("me/many", into="again")
+    seen = "\n".join(watch.most)
+    assert all(command in seen for command in ("index-pack", "upload-pack", "pack-objects")), seen
+    assert max(watch.most.values()) < _MOST, watch.most
     assert git.run("rev-parse", "HEAD", at="again") == git.run("rev-parse", "HEAD", at="clone")
-    assert _peak(process) < _MOST
+    assert _peak(process.pid) < _MOST
 
 
 def _sha256(path: Path) -> str:
