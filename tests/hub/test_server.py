@@ -18,6 +18,8 @@ import pytest
 from hubs import TOKEN, Client, ask, ndjson, serving, wait_until
 
 from perdure.errors import InvalidInput
+from perdure.hub.accounts import Accounts
+from perdure.hub.db import open_database
 from perdure.hub.server import HubServer
 
 
@@ -76,6 +78,19 @@ def test_a_later_start_adds_the_token_it_is_given(tmp_path: Path) -> None:
         assert ask(hub.url, "GET", "/api/whoami-v2", token=hub.token).json()["name"] == "second"
     with HubServer(tmp_path) as hub:
         assert (hub.user, hub.token) == ("me", None)
+
+
+@pytest.mark.parametrize("token", [None, "a-token-that-would-be-added"])
+def test_it_is_not_started_for_somebody_who_is_no_administrator(tmp_path: Path, token: str | None) -> None:
+    with HubServer(tmp_path, user="me", token=TOKEN):
+        db = open_database(tmp_path)
+        Accounts(db).add_user_with_token("ben", "token-of-ben", admin=False, label="test")
+        db.close()
+    with pytest.raises(InvalidInput, match="no administrator"):
+        HubServer(tmp_path, user="Ben", token=token).start()
+    with HubServer(tmp_path) as hub:
+        answers = [ask(hub.url, "GET", "/api/whoami-v2", token=word).status for word in ("token-of-ben", token or "-")]
+        assert answers == [200, 401]
 
 
 @pytest.mark.parametrize(

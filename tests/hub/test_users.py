@@ -258,3 +258,14 @@ def test_a_store_that_is_locked_is_said_and_nothing_is_changed(
     assert busy.exit_code != 0
     assert "database is locked" in busy.stderr
     assert [user["user"] for user in hub("user", "list")] == ["me"]
+
+
+def test_the_whole_of_a_token_decides_and_not_its_id(tmp_path: Path) -> None:
+    digest = token_digest(TOKEN)
+    with HubServer(tmp_path, user="me", token=TOKEN) as hub:
+        assert ask(hub.url, "GET", "/api/whoami-v2").status == 200
+        db = open_database(tmp_path)
+        with db.write() as rows:
+            rows.execute("UPDATE tokens SET digest = ?", (digest[:-1] + bytes([digest[-1] ^ 1]),))
+        db.close()
+        assert ask(hub.url, "GET", "/api/whoami-v2").status == 401

@@ -56,8 +56,17 @@ def new_token() -> str:
 
 
 def token_digest(token: str) -> bytes:
-    """What is stored of a token. Tokens are long random strings, so a plain sha256 cannot be searched backwards."""
+    """What is stored of a token.
+
+    Nobody finds the token from it: ours have 256 random bits, which no list of guesses holds, so a slow hash or a salt
+    would add nothing. That is not so for a short one of somebody's own choice (`check_token`).
+    """
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def token_id(digest: bytes) -> str:
+    """The id of the token with this digest."""
+    return digest.hex()[:_ID]
 
 
 def check_token(token: str) -> str:
@@ -187,7 +196,7 @@ class Accounts:
         digest = token_digest(check_token(token))
         with self._db.write() as db:
             _insert_token(db, user.id, digest, role=role, label=label, expires=expires)
-        return next(token for token in self.tokens(user) if token.id == digest.hex()[:_ID])
+        return next(token for token in self.tokens(user) if token.id == token_id(digest))
 
     def tokens(self, user: User | None = None) -> list[Token]:
         """The tokens of a user, or of everybody; oldest first."""
@@ -212,22 +221,17 @@ class Accounts:
             db.execute("DELETE FROM tokens WHERE substr(lower(hex(digest)), 1, ?) = ?", (_ID, id))
         return found[0]
 
-    def digest(self, id: str) -> bytes | None:
-        """What is stored of the token with that id; None when there is none (any more)."""
-        rows = self._db.rows("SELECT digest FROM tokens WHERE substr(lower(hex(digest)), 1, ?) = ?", _ID, id)
-        return bytes(rows[0][0]) if len(rows) == 1 else None
-
-    def by_digest(self, digest: bytes) -> tuple[bytes, Token, User] | None:
-        """The stored digest, the token and its user; None for an unknown or an expired one."""
-        rows = self._db.rows(f"{_TOKEN} WHERE digest = ?", digest)
-        if not rows:
-            return None
-        stored, token = rows[0][0], _token(rows[0])
-        assert isinstance(stored, bytes)
-        user = self.user(token.user)
-        if user is None or (token.expires is not None and token.expires <= time.time()):
-            return None
-        return stored, token, user
+    def with_id(self, id: str) -> list[tuple[bytes, Token, User]]:
+        """The stored digest, the token and its user, for each valid token with that id: one, as good as always."""
+        start = bytes.fromhex(id)
+        rows = self._db.rows(f"{_TOKEN} WHERE digest BETWEEN ? AND ?", start, start + b"\xff" * (32 - len(start)))
+        found: list[tuple[bytes, Token, User]] = []
+        for row in rows:
+            token = _token(row)
+            user = self.user(token.user)
+            if user is not None and (token.expires is None or token.expires > time.time()):
+                found.append((bytes(row[0]), token, user))
+        return found
 
 
 def require_free(db: sqlite3.Connection, name: str) -> None:
@@ -273,5 +277,5 @@ def _token(row: tuple[object, ...]) -> Token:
     assert isinstance(created, float)
     assert expires is None or isinstance(expires, float)
     return Token(
-        id=digest.hex()[:_ID], user=str(user), role=str(role), label=str(label), created=created, expires=expires
+        id=token_id(digest), user=str(user), role=str(role), label=str(label), created=created, expires=expires
     )

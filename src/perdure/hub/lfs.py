@@ -46,7 +46,7 @@ def _answer(call: Call, operation: str, item: object) -> dict[str, Any]:
     elif operation == "download":
         answer |= _download(call, oid, size)
     elif not call.hub.holds_for(call.user, call.repo, oid):
-        signature = call.signed(_PURPOSE, limits.UPLOAD_LINK_SECONDS, oid=oid, size=size)
+        signature = call.signed(_PURPOSE, limits.LINK_SECONDS, oid=oid, size=size)
         answer["actions"] = {
             "upload": {"href": f"{call.base}/lfs/objects/{oid}?signature={signature}"},
             "verify": {"href": f"{call.repo_url()}.git/info/lfs/objects/verify"},
@@ -57,7 +57,7 @@ def _answer(call: Call, operation: str, item: object) -> dict[str, Any]:
 def _download(call: Call, oid: str, size: int) -> dict[str, Any]:
     if not call.hub.holds(call.repo, oid):
         return {"error": {"code": 404, "message": "This repository has no such object."}}
-    signature = call.signed(_DOWNLOAD, limits.UPLOAD_LINK_SECONDS, oid=oid)
+    signature = call.signed(_DOWNLOAD, limits.LINK_SECONDS, oid=oid)
     return {"actions": {"download": {"href": f"{call.base}/lfs/objects/{oid}?signature={signature}"}}}
 
 

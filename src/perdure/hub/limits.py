@@ -133,7 +133,9 @@ WAITING: Final = 64
 BUSY_SECONDS: Final = 5
 """When a client that was refused for want of room should come back."""
 
-UPLOAD_LINK_SECONDS: Final = 6 * 3600
+LINK_SECONDS: Final = 6 * 3600
 XET_TOKEN_SECONDS: Final = 3600
+"""How long a link to upload or download, and a token for Xet uploads, may be used."""
+
 XET_SHARD_SECONDS: Final = 7 * 24 * 3600
 """How long a client may go by what it was told is stored."""

@@ -66,8 +66,8 @@ class HubServer:
         token: Their token, or None when it was made by an earlier start (only its digest is stored).
 
     Raises:
-        InvalidInput: The name or token cannot be used, the store is in use or is some other folder with files in
-            it, the address cannot be listened on, or the certificate cannot be used.
+        InvalidInput: The name or token cannot be used, the user is no administrator, the store is in use or is some
+            other folder with files in it, the address cannot be listened on, or the certificate cannot be used.
 
     Example:
         ```python
@@ -262,11 +262,16 @@ def _account(db: Database, name: str | None, token: str | None) -> Account:
     """Find or make the administrator, and give them the token that was asked for."""
     accounts = Accounts(db)
     existing = accounts.user(name) if name else accounts.first_admin()
+    if existing is not None and not existing.admin:
+        raise InvalidInput(
+            f"{existing.name!r} is a user of this hub, and no administrator; it was not started, and nothing changed.",
+            hint="Leave the name out to start it as its administrator. For tokens: perdure hub token create NAME",
+        )
     if existing is not None and token is None:
         return Account(user=existing.name, token=None)
     token = token or new_token()
     if existing is None:
         existing, _ = accounts.add_user_with_token(name or "admin", token, admin=True, label="perdure serve")
     else:
-        accounts.add_token(existing, token, role="admin" if existing.admin else "write", label="perdure serve")
+        accounts.add_token(existing, token, role="admin", label="perdure serve")
     return Account(user=existing.name, token=token)
