@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from counting import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import perdure
-from conftest import Run
 from perdure.format.header import read_header
 
 FLIPS = int(os.environ.get("PERDURE_FLIPS", "400"))
