@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from perdure.model.read import WeightsReader, open_weights
     from perdure.model.save import save_model
     from perdure.model.saved import SavedModel
+    from perdure.publishing.job import Job
+    from perdure.publishing.outbox import Outbox
     from perdure.publishing.publish import publish
     from perdure.publishing.receipt import Receipt
     from perdure.state.state import State
@@ -58,6 +60,8 @@ _NAMES = {
     "perdure.model.read": ("WeightsReader", "open_weights"),
     "perdure.model.save": ("save_model",),
     "perdure.model.saved": ("SavedModel",),
+    "perdure.publishing.job": ("Job",),
+    "perdure.publishing.outbox": ("Outbox",),
     "perdure.publishing.publish": ("publish",),
     "perdure.publishing.receipt": ("Receipt",),
     "perdure.state.state": ("State",),
@@ -75,9 +79,11 @@ __all__ = [
     "Finished",
     "HubError",
     "InvalidInput",
+    "Job",
     "Keep",
     "MissingDependency",
     "NotFound",
+    "Outbox",
     "PerdureError",
     "Problem",
     "Receipt",

@@ -159,9 +159,17 @@ class Conflict(HubError):
 
 
 class Unavailable(HubError):
-    """The Hub is away, overloaded or out of reach; the same call may succeed later."""
+    """The Hub is away, overloaded or out of reach; the same call may succeed later.
+
+    Args:
+        retry_after: Seconds for which the Hub asked to be left alone; 0 where it did not say.
+    """
 
     kind = "unavailable"
+
+    def __init__(self, message: str, *, retry_after: float = 0.0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class MissingDependency(PerdureError, ImportError):

@@ -16,7 +16,7 @@ from perdure.errors import InvalidInput
 from perdure.folder import stage
 from perdure.format.header import Header, lay_out
 from perdure.format.manifest import Manifest
-from perdure.format.names import is_read_by_loaders
+from perdure.format.names import TRAINING_STATE, is_read_by_loaders
 from perdure.io.direct import Extent
 from perdure.model.tensors import check_storable, dtype_name
 from perdure.model.weights import unwrap
@@ -24,7 +24,7 @@ from perdure.state.capture import Part, capture, capture_module, parameter_names
 from perdure.state.staging import Staging
 from perdure.state.state import State
 
-FOLDER = "training_state"
+FOLDER = TRAINING_STATE
 KIND = "checkpoint"
 WRITER_BUDGET = 16 * 2**20  # bytes of slabs
 

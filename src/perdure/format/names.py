@@ -8,6 +8,7 @@ MANIFEST = "perdure.json"
 CARD = "README.md"
 TEMPLATES = "additional_chat_templates"
 STAGING_PREFIX = ".perdure-"
+TRAINING_STATE = "training_state"
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -76,6 +77,15 @@ def is_training_state(name: str) -> bool:
     (True, False)
     """
     return _TRAINING_STATE.fullmatch(name) is not None
+
+
+def is_in_training_state(path: str) -> bool:
+    """Whether a checkpoint keeps at this path what only the run that wrote it needs.
+
+    >>> is_in_training_state("training_state/optimizer.safetensors"), is_in_training_state("model.safetensors")
+    (True, False)
+    """
+    return path.startswith(f"{TRAINING_STATE}/")
 
 
 def is_read_by_loaders(name: str) -> bool:

@@ -6,9 +6,10 @@ for a hub that accepts a connection and then says nothing.
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PURPOSE = "Publishing to a Hub"
 _SHORTEST_TOKEN = 8  # anything shorter is no secret, and would be cut out of ordinary words
 _CONNECT_SECONDS = 10.0
+_LONGEST_RETRY_AFTER = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ class Border:
         if status in (409, 412):
             return Conflict(f"Could not {doing}: somebody else was first. {said}")
         if status in (408, 425, 429) or status >= 500:
-            return Unavailable(f"Could not {doing} now. {said}")
+            return Unavailable(f"Could not {doing} now. {said}", retry_after=_retry_after(error.response.headers))
         return Rejected(f"Could not {doing}. {said}")
 
     def _without_token(self, text: str) -> str:
@@ -105,6 +107,17 @@ class Border:
     def _is_token_in(self, error: BaseException) -> bool:
         shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         return self._without_token(shown) != shown
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds for which a Hub asks to be left alone, by either of the two headers that say so.
+
+    >>> _retry_after({"retry-after": "30"}), _retry_after({"ratelimit": '"api";r=0;t=55'}), _retry_after({})
+    (30.0, 55.0, 0.0)
+    """
+    said = re.fullmatch(r"\s*(\d{1,9})\s*", headers.get("retry-after", ""))
+    spent = re.search(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})", headers.get("ratelimit", ""))
+    return max((min(float(found[1]), _LONGEST_RETRY_AFTER) for found in (said, spent) if found), default=0.0)
 
 
 def how_to_authenticate(endpoint: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from perdure.errors import Conflict, Corrupt, HubError, Rejected, Unauthorized, Unavailable, UnsupportedFormat
@@ -10,6 +10,7 @@ from perdure.folder.paths import resolve
 from perdure.format.manifest import MAX_SIZE, decode
 from perdure.format.names import MANIFEST
 from perdure.io.locks import pinned
+from perdure.publishing import once
 from perdure.publishing.plan import Plan, make_plan
 from perdure.publishing.prepare import prepare
 from perdure.publishing.receipt import Receipt
@@ -82,31 +83,63 @@ def publish_to(
     message: str | None = None,
     token: str | None = None,
     verify: bool = True,
+    push_id: str | None = None,
+    expected_head: str | None = None,
+    tried_on: str | None = None,
+    on_base: Callable[[str], object] | None = None,
 ) -> Receipt:
-    """`publish`, for callers that have a checked target already and tell in their own words how to push later."""
+    """`publish`, for callers that have a checked target already and tell in their own words how to push later.
+
+    Args:
+        push_id: The same at every try of a push: where an earlier one made its commit, that is the outcome.
+        expected_head: The commit at which the branch must be; `Conflict` otherwise, with nothing sent.
+        tried_on: What `on_base` was told at the first try; None if there was none.
+        on_base: Called before anything is committed with the commit to commit on; "" for an empty repository.
+    """
     remote = Remote(target.endpoint, token)
     selection = prepare(folder, verify=verify)
     again = target.push_command(folder, private=private, message=message)
     with pinned(folder):  # a checkpoint must not be rotated away, nor replaced, while it is sent
-        return _push(remote, target, selection, private=private, message=message, again=again)
+        return _push(
+            remote, target, selection, private=private, message=message, again=again,
+            push_id=push_id, expected_head=expected_head, tried_on=tried_on, on_base=on_base,
+        )  # fmt: skip
 
 
 def _push(
-    remote: Remote, target: Target, selection: Selection, *, private: bool | None, message: str | None, again: str
+    remote: Remote,
+    target: Target,
+    selection: Selection,
+    *,
+    private: bool | None,
+    message: str | None,
+    again: str,
+    push_id: str | None,
+    expected_head: str | None,
+    tried_on: str | None,
+    on_base: Callable[[str], object] | None,
 ) -> Receipt:
     name = target.repo if "/" in target.repo else f"{remote.user()}/{target.repo}"
     found, created = _find_or_create(remote, name, private=private)
     head = found.branches.get(target.revision)
-    base = head or found.branches.get(MAIN)
+    made = once.find(remote, found.name, target.revision, push_id, since=tried_on) if head is not None else None
+    if made is None:
+        once.require_head(found.name, target.revision, head, expected_head)
+    base = made.parent if made is not None else head or found.branches.get(MAIN)
     plan = _compare(remote, found.name, base, selection)
-    _refuse_to_move_tag(found, target, base if plan.empty else None)
+    _refuse_to_move_tag(found, target, made.commit if made is not None else base if plan.empty else None)
     _refuse_name_beside(target.revision, found.branches, "branch")
     _refuse_name_beside(target.tag, found.tags, "tag")
+    if on_base is not None:
+        on_base(base or "")
     if head is None and base is not None:
         remote.create_branch(found.name, target.revision, start=base)
-    commit = base
-    if commit is None or not plan.empty:
-        commit = _commit(remote, found.name, target.revision, plan, selection, message=message, parent=base)
+    commit = made.commit if made is not None else base
+    if made is None and (commit is None or not plan.empty):
+        commit = _commit(
+            remote, found.name, target.revision, plan, selection, message=message, parent=base, push_id=push_id
+        )
+    assert commit is not None
     if target.tag is not None and target.tag not in found.tags:
         _tag(remote, found.name, target.tag, commit, again=again)
     page = f"{target.endpoint}/{found.name}"
@@ -210,15 +243,22 @@ def _commit(
     *,
     message: str | None,
     parent: str | None,
+    push_id: str | None,
 ) -> str:
-    commit = remote.commit(
-        name,
-        revision,
-        add={path: selection.files[path] for path in plan.send},
-        delete=plan.delete,
-        message=message or "Publish a model with perdure",
-        parent=parent,
-    )
+    try:
+        commit = remote.commit(
+            name,
+            revision,
+            add={path: selection.files[path] for path in plan.send},
+            delete=plan.delete,
+            message=once.signed(message or "Publish a model with perdure", push_id),
+            parent=parent,
+        )
+    except Conflict:
+        made = once.find(remote, name, revision, push_id, since=parent or "")
+        if made is None:  # otherwise the Hub was still at it when an earlier try was given up
+            raise
+        return made.commit
     missing = sorted(selection.files.keys() - remote.tree(name, commit).keys())
     if missing:  # the client leaves out, without a word, what a .gitignore on the Hub names
         raise Rejected(

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from urllib.parse import quote
 
 from perdure._optional import require
 from perdure.errors import Unauthorized
@@ -17,6 +19,7 @@ from perdure.publishing.border import PURPOSE, Border, Bounds, how_to_authentica
 
 _XET_ATTEMPTS = "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"
 _TOKEN = re.compile(r"[!-~]+")  # printable ASCII without spaces: what a header can carry as it is
+_MOST_COMMITS = 1000
 _UPLOAD = Bounds(answer=90, total=math.inf)  # a Hub works up to a minute on a large commit
 
 
@@ -44,6 +47,14 @@ class RemoteFile:
     size: int
     sha256: str | None
     blob_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteCommit:
+    """A commit of a branch, and its message below the first line."""
+
+    commit: str
+    message: str
 
 
 class Remote:
@@ -122,6 +133,15 @@ class Remote:
             response = get_session().get(url, headers=utils.build_hf_headers(token=self._token))
             utils.hf_raise_for_status(response)
             return bytes(response.content)
+
+    def commits(self, repo: str, branch: str) -> Iterator[RemoteCommit]:
+        """The newest commits of a branch, newest first, and not more than anybody makes during one push."""
+        utils = require("huggingface_hub.utils", PURPOSE)
+        url = f"{self.endpoint}/api/models/{repo}/commits/{quote(branch, safe='')}"
+        with self._border.crossing(f"list the commits of {repo}"):
+            pages = utils.paginate(url, params={}, headers=utils.build_hf_headers(token=self._token))
+            for entry in islice(pages, _MOST_COMMITS):
+                yield RemoteCommit(commit=str(entry["id"]), message=str(entry["message"]))
 
     def create_repo(self, repo: str, *, private: bool) -> None:
         """Create a repository; `Conflict` if there is one of that name."""

@@ -1,0 +1,116 @@
+"""A push as it is written down before it is tried, and what has become of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from perdure.publishing.receipt import Receipt
+from perdure.publishing.target import Target
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What is to be pushed where; written once and never changed. It holds no token.
+
+    Attributes:
+        folder: The folder as it was named; its files are pinned beside the job.
+        nbytes: Bytes of what is pinned.
+        after: A command line that follows the push.
+    """
+
+    folder: str
+    nbytes: int
+    repo: str
+    revision: str
+    tag: str | None
+    private: bool | None
+    message: str | None
+    endpoint: str
+    start: str | None
+    training_state: bool
+    after: str | None
+    metrics: Mapping[str, float]
+    step: int | None
+
+    @property
+    def target(self) -> Target:
+        """Where it goes, checked."""
+        return Target(repo=self.repo, revision=self.revision, tag=self.tag, endpoint=self.endpoint)
+
+    def encode(self) -> str:
+        """As text, for the database."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A push in an outbox.
+
+    Args:
+        id: Its name; also in its commit's description, by which a repeated push finds the commit it made already.
+        state: `queued` (it waits for its turn, or for the Hub), `running`, `done`, `failed` (for good, unless it is
+            retried) or `cancelled`.
+        folder: The folder as it was named; what is pushed is what it held when the job was added.
+        repo, revision, tag, endpoint: Where to.
+        step, metrics: Of which moment of training.
+        nbytes: Bytes of the files that the job holds on to, until it is done or cancelled.
+        created: When it was added, in seconds since 1970.
+        tries: How often it was tried.
+        error: Why the last try came to nothing, or what went wrong after the push; None if nothing did.
+        hint: What to type about it.
+        next_try: When it is tried again at the latest, in seconds since 1970; None where nobody knows.
+        receipt: What the push did, once it has.
+    """
+
+    id: str
+    state: State
+    folder: Path
+    repo: str
+    revision: str
+    tag: str | None
+    endpoint: str
+    step: int | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    nbytes: int
+    created: float
+    tries: int
+    error: str | None
+    hint: str
+    next_try: float | None
+    receipt: Receipt | None
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is still to be pushed."""
+        return self.state in ("queued", "running")
+
+    def as_document(self) -> dict[str, Any]:
+        """The same for `json.dumps`."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+def decode_ask(text: str) -> Ask:
+    """The opposite of `Ask.encode`."""
+    return Ask(**json.loads(text))
+
+
+def encode_receipt(receipt: Receipt) -> str:
+    """A receipt as text."""
+    return json.dumps(asdict(receipt))
+
+
+def decode_receipt(text: str) -> Receipt:
+    """The opposite of `encode_receipt`."""
+    known = {one.name for one in fields(Receipt)}
+    found: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in json.loads(text).items()
+        if name in known
+    }
+    return Receipt(**found)

@@ -1,0 +1,62 @@
+"""Exactly one commit per push: each carries its push's id, by which a push that is repeated finds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perdure.errors import Conflict
+from perdure.publishing.remote import Remote
+
+_TRAILER = "Perdure-Push"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """The commit that an earlier try of a push made, and the one that it was made on."""
+
+    commit: str
+    parent: str | None
+
+
+def signed(message: str, push_id: str | None) -> str:
+    """A commit's message that says which push made it.
+
+    >>> signed("Step 20", "0a1b")
+    'Step 20\\n\\nPerdure-Push: 0a1b'
+    """
+    return message if push_id is None else f"{message}\n\n{_TRAILER}: {push_id}"
+
+
+def find(remote: Remote, repo: str, branch: str, push_id: str | None, *, since: str | None) -> Made | None:
+    """What an earlier try of a push committed to a branch, whatever was committed on top of it meanwhile.
+
+    Args:
+        since: The commit that the first try was made for, as `on_base` was told; None if there was no try.
+    """
+    if push_id is None or since is None:
+        return None
+    line = f"{_TRAILER}: {push_id}"
+    made = None
+    for commit in remote.commits(repo, branch):
+        if made is not None:
+            return Made(commit=made, parent=commit.commit)
+        if commit.commit == since:
+            return None
+        if line in commit.message.splitlines():
+            made = commit.commit
+    return None if made is None else Made(commit=made, parent=None)
+
+
+def require_head(repo: str, branch: str, head: str | None, expected: str | None) -> None:
+    """Refuse to push over what somebody else committed.
+
+    Raises:
+        Conflict: The branch is not at the commit at which it was expected.
+    """
+    if expected is None or head == expected:
+        return
+    now = f"is at {head[:12]}" if head is not None else "is gone"
+    raise Conflict(
+        f"{branch} of {repo} {now}, and {expected[:12]} was expected: somebody else was there. Nothing was sent.",
+        hint="Look at what they did before you push on top of it.",
+    )

@@ -1,0 +1,207 @@
+"""The outbox of a run: pushes are written down before they are tried, and done while training goes on."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from perdure.errors import InvalidInput
+from perdure.folder.paths import resolve
+from perdure.io.durable import make_folders
+from perdure.io.locks import pinned
+from perdure.publishing.job import Ask, Job
+from perdure.publishing.outbox_pin import pin
+from perdure.publishing.outbox_process import WorkerProcess
+from perdure.publishing.outbox_store import Store, new_id
+from perdure.publishing.receipt import Receipt
+from perdure.publishing.target import MAIN, Target, endpoint_in_force
+
+_log = logging.getLogger("perdure")
+_FOLDER = Path(".perdure/outbox")
+_LOOK_SECONDS = 0.5  # between two looks at what another process may have done
+
+
+class Outbox:
+    """Pushes of a run that are never lost: each is on disk before it is tried, and tried until it is done.
+
+    The jobs lie in the run's folder. What a job refers to is held, by hard links, until it is done: rotation, a later
+    save into the same folder and `rm -r` cannot take it away, and free no disk until then. One worker at a time, a
+    process of its own with the lowest priority, pushes one job after the other; it waits longer and longer for a Hub
+    that is away, and never sends anything twice: whatever is killed when, each job ends in exactly one commit, or as
+    `failed` with the reason.
+
+    Args:
+        run: The run's folder; made when the first job is added.
+        token: For the Hub; by default `HF_TOKEN`, or what `hf auth login` stored. It is never written anywhere.
+
+    ```python
+    box = perdure.Outbox("runs/a")
+    box.add("runs/a/checkpoint-200", "me/my-model", revision="step-200")
+    box.start()  # in the background, while training goes on
+    ...
+    box.drain(timeout=600)
+    box.stop()
+    ```
+    """
+
+    def __init__(self, run: str | os.PathLike[str], *, token: str | None = None) -> None:
+        self.run = resolve(Path(run))
+        self._store = Store(self.run / _FOLDER)
+        self._after: dict[str, Callable[[Receipt], object]] = {}
+        self._started = False
+        self._reporting = threading.RLock()
+        self._told: dict[str, str] = {job.id: job.state for job in self._store.jobs()}
+        self._worker = WorkerProcess(self._store.folder, token, self._report)
+
+    def add(
+        self,
+        folder: str | os.PathLike[str],
+        repo: str,
+        *,
+        revision: str = MAIN,
+        tag: str | None = None,
+        private: bool | None = None,
+        message: str | None = None,
+        endpoint: str | None = None,
+        start: str | None = None,
+        training_state: bool = False,
+        after: str | Callable[[Receipt], object] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        step: int | None = None,
+    ) -> Job:
+        """Write a push down. When this returns it outlives whatever happens to this process and to `folder`.
+
+        Nothing is asked of the Hub. Jobs of one branch are pushed in the order in which they were added; where somebody
+        else committed to it in between, the job ends as `failed` and nothing of theirs is overwritten.
+
+        Args:
+            folder: What `save_model` or a checkpointer wrote, or another model folder.
+            repo, revision, tag, private, message, endpoint: As for `publish`.
+            start: Where a branch that is new begins: at the head of `main`, or for "first" at the repository's first
+                commit.
+            training_state: Also send what only resuming needs: the optimizer, the place in the data.
+            after: What follows the push once it has succeeded: a command line; or a callable, which is called with the
+                `Receipt` in this process, and not at all if this process ends before.
+            metrics, step: Of which moment of training it is; for whoever looks at the job, and for `after`.
+
+        Raises:
+            InvalidInput, NotFound: The folder or a name is wrong.
+            Corrupt: A save into the folder stopped half way.
+            SaveFailed: The disk refused. Nothing was queued.
+        """
+        if start not in (None, "first"):
+            raise InvalidInput(f"start={start!r} is neither None nor 'first'. Nothing was queued.")
+        target = Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint_in_force(endpoint))
+        source, job = resolve(Path(folder)), new_id()
+        place = self._store.pin(job)
+        make_folders(place.parent)
+        with pinned(place.parent):  # files without a job are leftovers to everybody else
+            nbytes = pin(source, place, training_state=training_state)
+            ask = Ask(
+                folder=str(source), nbytes=nbytes, repo=target.repo, revision=target.revision, tag=target.tag,
+                private=private, message=message, endpoint=target.endpoint, start=start, training_state=training_state,
+                after=after if isinstance(after, str) else None, metrics=dict(metrics or {}), step=step,
+            )  # fmt: skip
+            if callable(after):
+                self._after[job] = after
+            added = self._store.add(job, ask)
+        if self._started:
+            self._worker.wake()
+        return added
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs that were ever added, oldest first."""
+        return tuple(self._store.jobs())
+
+    def start(self) -> None:
+        """Push in the background from now on. While nothing is queued nothing runs."""
+        self._started = True
+        if self._store.pending():
+            self._worker.wake()
+
+    def stop(self, timeout: float = 0.0) -> None:
+        """Push no more in the background.
+
+        Args:
+            timeout: Seconds for the push under way. One that is not done by then is broken off, stays queued, and is
+                pushed by the next worker.
+        """
+        self._started = False
+        self._worker.stop(timeout)
+
+    def drain(self, timeout: float | None = None) -> tuple[Job, ...]:
+        """Wait until every job is done, or failed for good.
+
+        Args:
+            timeout: Seconds, at the most; as long as it takes by default.
+
+        Returns:
+            The jobs that are left: none if all were tried to the end.
+        """
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        if self._store.pending():
+            self._worker.wake()
+        while self._store.pending() and (rest := until - time.monotonic()) > 0:
+            self._worker.keep_alive()
+            self._worker.wait(min(rest, _LOOK_SECONDS))
+        if not self._started:
+            self._worker.stop(0)
+        self._report()
+        return tuple(job for job in self._store.jobs() if job.pending)
+
+    def retry(self, job: str) -> Job:
+        """Queue a job that failed once more, on top of whatever the branch holds by now.
+
+        Args:
+            job: Its id, or as much of its beginning as is needed.
+
+        Raises:
+            NotFound, InvalidInput: There is no such job, or it did not fail.
+        """
+        found = self._store.job(job)
+        self._store.retry(found.id)
+        if self._started:
+            self._worker.wake()
+        return self._store.job(found.id)
+
+    def cancel(self, job: str) -> Job:
+        """Give up a job that waits or failed, and let go of its files.
+
+        Args:
+            job: Its id, or as much of its beginning as is needed.
+
+        Raises:
+            NotFound, InvalidInput: There is no such job, or it is being pushed or was pushed already.
+        """
+        found = self._store.job(job)
+        self._store.cancel(found.id)
+        shutil.rmtree(self._store.pin(found.id), ignore_errors=True)
+        return self._store.job(found.id)
+
+    def _report(self) -> None:
+        """Tell of what has changed, and do what this process wants to follow a push."""
+        with self._reporting:
+            for job in self._store.jobs():
+                state = "waits" if job.state == "queued" and job.error else str(job.state)
+                if self._told.get(job.id) != state:
+                    self._told[job.id] = state
+                    self._tell(job)
+                if job.state == "done" and job.receipt is not None and (call := self._after.pop(job.id, None)):
+                    call(job.receipt)
+
+    def _tell(self, job: Job) -> None:
+        what = f"{job.folder} to {job.repo} ({job.revision})"
+        if job.state == "done" and job.receipt is not None:
+            _log.info("Published %s: %s", what, job.receipt.commit_url)
+            if job.error:
+                _log.warning("What follows the push of %s went wrong: %s", what, job.error)
+        elif job.state == "failed":
+            _log.warning("Publishing %s failed: %s\n  %s", what, job.error, job.hint)
+        elif job.error:
+            _log.warning("Publishing %s waits in the outbox of %s: %s", what, self.run, job.error)

@@ -1,0 +1,142 @@
+"""The worker of an outbox as a process of its own, as the training process sees it.
+
+A process, not a thread: a thread of low priority would hold the interpreter's lock while it waits for a processor,
+and training with it; and a process can be ended at any moment, which the outbox must survive anyhow.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from perdure.errors import SaveFailed
+
+LOG = "worker.log"
+_MOST_DEATHS = 5  # in a row, without a sign of work
+_log = logging.getLogger("perdure")
+# The modules are found where this process found them, and nothing in the current folder can take their place.
+_BOOT = "import sys; sys.path[:] = sys.argv[2:]; from perdure.publishing.outbox_worker import main; main(sys.argv[1])"
+
+
+class WorkerProcess:
+    """At most one process that works on the outbox in `folder`; it ends when this process does.
+
+    Args:
+        folder: The outbox.
+        token: Told to it through its standard input, which nobody else can read.
+        changed: Called on a thread of its own whenever it has changed a job.
+    """
+
+    def __init__(self, folder: Path, token: str | None, changed: Callable[[], None]) -> None:
+        self._folder = folder
+        self._token = token
+        self._changed = changed
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._owner = os.getpid()
+        self._deaths = 0
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+
+    def wake(self) -> None:
+        """Have it look for jobs now, whatever it waits for; start it where it does not run.
+
+        Raises:
+            SaveFailed: It ends as soon as it is started, or cannot be started.
+        """
+        with self._lock:
+            if not self._running() or not self._say(b"\n"):
+                self._start()
+
+    def keep_alive(self) -> None:
+        """Start it again where it died."""
+        with self._lock:
+            if not self._running():
+                self._start()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it has changed something, or for `seconds`."""
+        self._news.wait(seconds)
+        self._news.clear()
+
+    def stop(self, timeout: float) -> None:
+        """Let it end what it is at, but for no longer than `timeout` seconds."""
+        with self._lock:
+            process, reader = self._process, self._reader
+            self._process = self._reader = None
+        if process is None or os.getpid() != self._owner:
+            return
+        atexit.unregister(self._at_exit)
+        with suppress(OSError):
+            assert process.stdin is not None
+            process.stdin.close()  # which tells it to end
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()  # what it was at is queued again by the next one
+            process.wait()
+        if reader is not None and reader is not threading.current_thread():
+            reader.join()
+
+    def _running(self) -> bool:
+        return self._process is not None and self._owner == os.getpid() and self._process.poll() is None
+
+    def _say(self, words: bytes) -> bool:
+        assert self._process is not None and self._process.stdin is not None
+        try:
+            self._process.stdin.write(words)
+            self._process.stdin.flush()
+        except OSError:  # it died just now
+            return False
+        return True
+
+    def _start(self) -> None:
+        if self._deaths >= _MOST_DEATHS:
+            raise SaveFailed(
+                f"The worker of the outbox {self._folder} ends whenever it is started. Nothing was lost.",
+                hint=f"What it said last is in {self._folder / LOG}",
+            )
+        if self._owner != os.getpid():  # a fork: the parent's process is not ours
+            self._owner, self._process = os.getpid(), None
+        self._deaths += 1
+        command = [sys.executable, "-c", _BOOT, str(self._folder), *(path or str(Path.cwd()) for path in sys.path)]
+        try:
+            with (self._folder / LOG).open("wb") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C is for training: it may want to end well
+                )
+        except OSError as error:
+            raise SaveFailed(
+                f"The worker of the outbox {self._folder} could not be started: {error}. Nothing was lost."
+            ) from error
+        self._say(json.dumps({"token": self._token}).encode() + b"\n")
+        self._reader = threading.Thread(target=self._read, args=(self._process,), name="perdure-outbox", daemon=True)
+        self._reader.start()
+        atexit.register(self._at_exit)
+
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        for _ in process.stdout:
+            self._deaths = 0
+            try:
+                self._changed()
+            except Exception:  # it is told, and must not end the telling
+                _log.exception("Something in what follows a push failed.")
+            self._news.set()
+        process.stdout.close()
+        self._news.set()
+
+    def _at_exit(self) -> None:
+        self.stop(0)

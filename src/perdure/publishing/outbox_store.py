@@ -1,0 +1,263 @@
+"""The outbox on disk: one SQLite file of jobs, each change of which is durable before anything else happens.
+
+A connection lives for one transaction: any thread and any process may change the outbox, and none of them carries an
+open database over a fork.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from perdure.errors import Corrupt, HubError, InvalidInput, NotFound, PerdureError, SaveFailed, UnsupportedFormat
+from perdure.publishing.job import Ask, Job, State, decode_ask, decode_receipt, encode_receipt
+from perdure.publishing.receipt import Receipt
+
+DATABASE = "outbox.db"
+_BUSY_SECONDS = 30.0
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE jobs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    branch TEXT NOT NULL,           -- endpoint, repository and revision: jobs of one branch are pushed in their order
+    endpoint TEXT NOT NULL,
+    state TEXT NOT NULL,
+    ask TEXT NOT NULL,              -- JSON
+    created REAL NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    next_try REAL,
+    error TEXT,
+    hint TEXT NOT NULL DEFAULT '',
+    base TEXT,                      -- the commit that the first try was made for
+    guarded INTEGER NOT NULL,       -- whether the branch must be where this outbox left it
+    receipt TEXT,                   -- JSON, once the commit is made
+    pushed REAL
+)
+"""
+_COLUMNS = "id, state, ask, created, tries, error, hint, next_try, receipt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A job that a worker has taken on.
+
+    Attributes:
+        base: The commit that the first try was made for; None if none came so far.
+        expected_head: Where this outbox left the branch; None where it never pushed to it.
+        receipt: Of the push, where only what follows it is left to do.
+    """
+
+    job: Job
+    ask: Ask
+    base: str | None
+    expected_head: str | None
+    receipt: Receipt | None
+
+
+class Store:
+    """The jobs of one outbox. Safe to use from any thread and process.
+
+    Every method but `jobs` raises `SaveFailed` where the disk refuses; all raise `Corrupt` for a damaged database and
+    `UnsupportedFormat` for one of a newer perdure.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def exists(self) -> bool:
+        """Whether a job was ever added."""
+        return (self.folder / DATABASE).is_file()
+
+    def pin(self, job: str) -> Path:
+        """The folder in which the files of a job are held."""
+        return self.folder / "jobs" / job
+
+    def add(self, job: str, ask: Ask) -> Job:
+        """Write a job down; it is durable when this returns."""
+        branch = " ".join((ask.endpoint, ask.repo, ask.revision))
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO jobs (id, branch, endpoint, state, ask, created, guarded) "
+                "VALUES (?, ?, ?, 'queued', ?, ?, 1)",
+                (job, branch, ask.endpoint, ask.encode(), time.time()),
+            )
+        return self.job(job)
+
+    def jobs(self) -> list[Job]:
+        """All jobs, in the order in which they were added."""
+        if not self.exists:
+            return []
+        with self._transaction() as db:
+            return [_job(row) for row in db.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY seq")]
+
+    def job(self, job: str) -> Job:
+        """One job, by its id or the beginning of it.
+
+        Raises:
+            NotFound: There is none.
+            InvalidInput: Several begin so.
+        """
+        found = [one for one in self.jobs() if one.id.startswith(job)] if job else []
+        if not found:
+            raise NotFound(f"There is no job {job} in {self.folder}.", hint="`perdure outbox` lists them.")
+        if len(found) > 1:
+            raise InvalidInput(f"Several jobs in {self.folder} begin with {job}.", hint="Write more of the id.")
+        return found[0]
+
+    def pending(self) -> bool:
+        """Whether something is left to do."""
+        if not self.exists:
+            return False
+        with self._transaction() as db:
+            return db.execute("SELECT 1 FROM jobs WHERE state IN ('queued', 'running')").fetchone() is not None
+
+    # ── what the worker does; it has the outbox's lock ──
+
+    def requeue(self) -> None:
+        """Take back what a worker was at when it died."""
+        with self._transaction() as db:
+            db.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
+
+    def claim(self, *, paused: Collection[str] = ()) -> Claim | None:
+        """Take on the next job whose turn it is; None if there is none.
+
+        Jobs of a branch keep their order. Of different branches the one that was tried least is first: one that fails
+        whenever it is tried does not hold up the others.
+
+        Args:
+            paused: Endpoints that are left alone for the moment.
+        """
+        marks = ", ".join("?" * len(paused))
+        with self._transaction() as db:
+            next_one = db.execute(
+                f"SELECT seq FROM jobs AS one WHERE state = 'queued' AND endpoint NOT IN ({marks}) "
+                "AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE "
+                "other.branch = one.branch AND other.seq < one.seq AND other.state = 'queued') "
+                "ORDER BY tries, seq LIMIT 1",
+                tuple(paused),
+            ).fetchone()
+            if next_one is None:
+                return None
+            db.execute("UPDATE jobs SET state = 'running', tries = tries + 1 WHERE seq = ?", next_one)
+            row = db.execute(
+                f"SELECT {_COLUMNS}, base, guarded, (SELECT receipt FROM jobs AS other WHERE other.branch = one.branch "
+                "AND receipt IS NOT NULL ORDER BY pushed DESC LIMIT 1) FROM jobs AS one WHERE seq = ?",
+                next_one,
+            ).fetchone()
+        job, (base, guarded, last) = _job(row[:-3]), row[-3:]
+        head = decode_receipt(last).commit if last is not None and guarded else None
+        return Claim(job=job, ask=decode_ask(row[2]), base=base, expected_head=head, receipt=job.receipt)
+
+    def set_base(self, job: str, base: str) -> None:
+        """Record the head that a push is about to be made for; the first one stays."""
+        with self._transaction() as db:
+            db.execute("UPDATE jobs SET base = coalesce(base, ?) WHERE id = ?", (base, job))
+
+    def pushed(self, job: str, receipt: Receipt) -> None:
+        """Record that the commit is made; what follows it is still to be done."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE jobs SET receipt = ?, pushed = ? WHERE id = ?", (encode_receipt(receipt), time.time(), job)
+            )
+
+    def done(self, job: str, problem: str | None = None) -> None:
+        """Record that all is done, but for a `problem` in what followed the push."""
+        self._end(job, "done", problem, "")
+
+    def failed(self, job: str, error: str, hint: str) -> None:
+        """Record that it is of no use to try again."""
+        self._end(job, "failed", error, hint)
+
+    def again(self, job: str, error: HubError, next_try: float) -> None:
+        """Record that it is to be tried again."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE jobs SET state = 'queued', error = ?, hint = ?, next_try = ? WHERE id = ?",
+                (error.message, error.hint, next_try, job),
+            )
+
+    # ── what a person does ──
+
+    def retry(self, job: str) -> None:
+        """Queue a job that failed or was cancelled; it no longer minds what somebody else pushed meanwhile."""
+        self._change(job, ("failed",), "state = 'queued', error = NULL, hint = '', next_try = NULL, guarded = 0")
+
+    def cancel(self, job: str) -> None:
+        """Give up a job that is not being pushed."""
+        self._change(job, ("queued", "failed"), "state = 'cancelled', next_try = NULL")
+
+    def _change(self, job: str, states: tuple[State, ...], change: str) -> None:
+        marks = ", ".join("?" * len(states))
+        with self._transaction() as db:
+            done = db.execute(f"UPDATE jobs SET {change} WHERE id = ? AND state IN ({marks})", (job, *states))
+            if done.rowcount:
+                return
+        raise InvalidInput(f"The job {job} is {self.job(job).state}; nothing was changed.")
+
+    def _end(self, job: str, state: State, error: str | None, hint: str) -> None:
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE jobs SET state = ?, error = ?, hint = ?, next_try = NULL WHERE id = ?",
+                (state, error, hint, job),
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        path = self.folder / DATABASE
+        try:
+            db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            try:
+                db.execute("PRAGMA synchronous = FULL")
+                db.execute("BEGIN IMMEDIATE")
+                self._require_schema(db, path)
+                yield db
+                db.execute("COMMIT")
+            finally:
+                db.close()  # what was not committed is undone
+        except PerdureError:
+            raise
+        except sqlite3.OperationalError as error:
+            raise SaveFailed(
+                f"The outbox {path} could not be used: {error}. Nothing was changed.",
+                hint="Free some space, or give yourself write permission there; then do it again.",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise Corrupt(
+                f"The outbox {path} is damaged: {error}. The files of its jobs lie in {self.folder / 'jobs'}.",
+                path=path,
+                hint="Push them by hand with `perdure push`, and delete the outbox.",
+            ) from error
+
+    def _require_schema(self, db: sqlite3.Connection, path: Path) -> None:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > _VERSION:
+            raise UnsupportedFormat(
+                f"A newer perdure wrote {path} (version {version}); nothing was changed.",
+                hint="Upgrade with: pip install --upgrade perdure",
+            )
+        if version == 0:
+            db.execute(_SCHEMA)
+            db.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def new_id() -> str:
+    """An id that no other job of any outbox has."""
+    return uuid.uuid4().hex
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    identity, state, text, created, tries, error, hint, next_try, receipt = row
+    ask = decode_ask(text)
+    return Job(
+        id=identity, state=state, folder=Path(ask.folder), repo=ask.repo, revision=ask.revision, tag=ask.tag,
+        endpoint=ask.endpoint, step=ask.step, metrics=ask.metrics, nbytes=ask.nbytes, created=created, tries=tries,
+        error=error, hint=hint, next_try=next_try, receipt=decode_receipt(receipt) if receipt else None,
+    )  # fmt: skip

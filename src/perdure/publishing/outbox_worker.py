@@ -1,0 +1,205 @@
+"""The worker of an outbox: one job after the other, until each is done; waits where the Hub is away."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from perdure.errors import Conflict, PerdureError, Unavailable
+from perdure.io.locks import Lock, hold, release
+from perdure.publishing.outbox_store import Claim, Store
+from perdure.publishing.publish import publish_to
+
+_LONGEST_SECONDS = 300.0
+_LOCKED_SECONDS = 1.0  # between two looks whether the other worker is done
+
+
+def backoff(failures: int) -> float:
+    """Seconds until the next try after so many failures in a row: 1, 2, 4 … 300, less a random part of each.
+
+    The random part keeps the runs of a cluster from coming back all at once.
+    """
+    return min(2.0 ** min(failures - 1, 30), _LONGEST_SECONDS) * random.uniform(0.5, 1.0)
+
+
+@dataclass(slots=True)
+class _Away:
+    """A Hub that did not answer as it should.
+
+    Attributes:
+        failures: How often in a row.
+        until: When it is asked again; on the clock of `time.monotonic`.
+        asked_until: Until when it asked to be left alone.
+    """
+
+    failures: int = 0
+    until: float = 0.0
+    asked_until: float = 0.0
+
+
+class Worker:
+    """Does the jobs of one outbox. One at a time, whichever process it is in: it has the outbox's lock meanwhile.
+
+    Args:
+        store: The outbox.
+        token: Of the Hub; by default what the environment has at each try.
+        changed: Called whenever a job was changed.
+        wait: Seconds to leave a Hub alone after so many failures in a row.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        token: str | None = None,
+        changed: Callable[[], object] = lambda: None,
+        wait: Callable[[int], float] = backoff,
+    ) -> None:
+        self._store = store
+        self._token = token
+        self._changed = changed
+        self._wait = wait
+        self._away: dict[str, _Away] = {}
+        self._bell = threading.Condition()
+        self._rung = False
+        self._stopping = False
+
+    def wake(self) -> None:
+        """Look for jobs at once, also for those of a Hub that was away."""
+        with self._bell:
+            self._rung = True
+            self._bell.notify()
+
+    def stop(self) -> None:
+        """Begin no further push."""
+        with self._bell:
+            self._stopping = True
+            self._bell.notify()
+
+    def run(self) -> None:
+        """Work until `stop`; without a job, sleep."""
+        while not self._stopping:
+            self._sleep(self._work())
+
+    def _work(self) -> float | None:
+        """Do what is due; returns the seconds until there may be more, None where there is nothing."""
+        if not self._store.pending():
+            return None
+        with self._locked() as lock:
+            if lock is Lock.BUSY:
+                return _LOCKED_SECONDS
+            self._store.requeue()
+            self._sweep()
+            while not self._stopping:
+                paused = {endpoint for endpoint, away in self._away.items() if away.until > time.monotonic()}
+                claim = self._store.claim(paused=paused)
+                if claim is None:
+                    break
+                self._try(claim)
+                self._changed()
+            if not self._store.pending():
+                return None
+        left = [away.until - time.monotonic() for away in self._away.values()]
+        return min((seconds for seconds in left if seconds > 0), default=_LOCKED_SECONDS)
+
+    def _sleep(self, seconds: float | None) -> None:
+        with self._bell:
+            self._bell.wait_for(lambda: self._rung or self._stopping, seconds)
+            if self._rung:
+                self._rung = False
+                for away in self._away.values():
+                    away.until = away.asked_until
+
+    def _try(self, claim: Claim) -> None:
+        job = claim.job
+        away = self._away.setdefault(job.endpoint, _Away())
+        try:
+            if claim.receipt is None:
+                self._push(claim)
+        except Unavailable as error:
+            away.failures += 1
+            away.asked_until = time.monotonic() + error.retry_after
+            away.until = max(time.monotonic() + self._wait(away.failures), away.asked_until)
+            self._store.again(job.id, error, time.time() + away.until - time.monotonic())
+            return
+        except Conflict as error:
+            hint = f"To push on top of it all the same: perdure outbox retry {job.id[:8]}"
+            self._store.failed(job.id, error.message, "\n".join(filter(None, [error.hint, hint])))
+        except PerdureError as error:
+            hint = f"Then: perdure outbox retry {job.id[:8]}"
+            self._store.failed(job.id, error.message, "\n".join(filter(None, [error.hint, hint])))
+        except Exception as error:  # whatever it was, the next job must have its turn
+            self._store.failed(job.id, f"{type(error).__name__}: {error}", f"perdure outbox retry {job.id[:8]}")
+        else:
+            self._store.done(job.id)
+            shutil.rmtree(self._store.pin(job.id), ignore_errors=True)
+        away.failures = 0
+
+    def _push(self, claim: Claim) -> None:
+        ask, job = claim.ask, claim.job.id
+        receipt = publish_to(
+            ask.target,
+            self._store.pin(job),
+            private=ask.private,
+            message=ask.message,
+            token=self._token,
+            push_id=job,
+            expected_head=claim.expected_head,
+            tried_on=claim.base,
+            on_base=lambda base: self._store.set_base(job, base),
+        )
+        self._store.pushed(job, receipt)
+
+    def _sweep(self) -> None:
+        """Remove the files of jobs that need them no more, and of those that were never written down."""
+        place = self._store.pin("")
+        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if hold(descriptor) is Lock.BUSY:  # somebody is adding a job
+                return
+            needed = {job.id for job in self._store.jobs() if job.pending or job.state == "failed"}
+            for pinned in place.iterdir():
+                if pinned.name not in needed:
+                    shutil.rmtree(pinned, ignore_errors=True)
+        finally:
+            release(descriptor)
+
+    @contextmanager
+    def _locked(self) -> Iterator[Lock]:
+        descriptor = os.open(self._store.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield hold(descriptor)
+        finally:
+            release(descriptor)
+
+
+def main(folder: str) -> None:
+    """Work for the process at the other end of standard input: its first line says as whom; its end ends the work."""
+    with suppress(OSError):
+        os.nice(19)
+    orders = sys.stdin.buffer
+    token = json.loads(orders.readline() or b"{}").get("token")
+    worker = Worker(Store(Path(folder)), token=token, changed=_tell)
+
+    def obey() -> None:
+        while orders.readline():
+            worker.wake()
+        worker.stop()
+
+    threading.Thread(target=obey, name="perdure-outbox-orders", daemon=True).start()
+    worker.run()
+
+
+def _tell() -> None:
+    with suppress(OSError):  # whoever wanted to know is gone
+        sys.stdout.write("\n")
+        sys.stdout.flush()

@@ -1,0 +1,56 @@
+"""The worker, a process of its own, pushes to the embedded hub over a real socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perdure import Outbox
+from perdure.publishing.receipt import Receipt
+from publishing import Hub, save_folder, weights
+
+
+@pytest.fixture
+def box(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outbox:
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(hub.home))
+    return Outbox(tmp_path / "run", token=hub.token)
+
+
+def saved_at(step: int, folder: Path) -> Path:
+    return save_folder(folder / f"checkpoint-{step}", {"model.safetensors": weights(step), "config.json": b"{}"})
+
+
+def test_each_job_is_one_commit_and_its_files_are_let_go(hub: Hub, box: Outbox, tmp_path: Path) -> None:
+    receipts: list[Receipt] = []
+    steps = (10, 20, 30)
+    for step in steps:
+        box.add(saved_at(step, tmp_path), "me/steps", endpoint=hub.url, tag=f"s{step}", after=receipts.append)
+    assert box.drain(timeout=60) == ()
+
+    jobs = box.jobs()
+    assert [job.state for job in jobs] == ["done"] * 3 and [job.tries for job in jobs] == [1] * 3
+    assert [receipt.commit for receipt in receipts] == [job.receipt.commit for job in jobs if job.receipt]
+    assert [receipt.commit for receipt in reversed(receipts)] == hub.commits("me/steps")[:-1]
+    for step in steps:
+        assert hub.read("me/steps", "model.safetensors", f"s{step}") == weights(step)
+    assert list((box.run / ".perdure/outbox/jobs").iterdir()) == []
+
+
+def test_somebody_elses_commit_is_not_overwritten_until_that_is_wanted(hub: Hub, box: Outbox, tmp_path: Path) -> None:
+    box.start()
+    box.add(saved_at(10, tmp_path), "me/shared", endpoint=hub.url)
+    assert box.drain(timeout=60) == ()
+    theirs = hub.commit_file("me/shared", "config.json", b'{"of": "somebody else"}')
+    job = box.add(saved_at(20, tmp_path), "me/shared", endpoint=hub.url)
+    assert box.drain(timeout=60) == ()
+
+    failed = box.jobs()[1]
+    assert failed.state == "failed" and failed.error is not None and theirs[:12] in failed.error
+    assert f"perdure outbox retry {job.id[:8]}" in failed.hint and hub.commits("me/shared")[0] == theirs
+    box.retry(job.id)
+    assert box.drain(timeout=60) == () and box.jobs()[1].state == "done"
+    assert hub.read("me/shared", "model.safetensors") == weights(20) and theirs in hub.commits("me/shared")
+    box.stop()
