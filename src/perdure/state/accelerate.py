@@ -18,16 +18,25 @@ _ASKED = re.compile(r"\0--num[_-]processes[\0=](\d+)\0")
 
 
 class _Steps:
-    """Where an Accelerator stands within an accumulation of gradients."""
+    """Where an Accelerator stands within an accumulation of gradients, and, in the middle of one, those it has."""
 
     def __init__(self, accelerator: Any) -> None:
         self._accelerator = accelerator
 
-    def state_dict(self) -> dict[str, int]:
-        return {"step": self._accelerator.step}
+    def state_dict(self) -> dict[str, Any]:
+        pending = {} if self._accelerator.sync_gradients else self._parameters()
+        gradients = {name: one.grad for name, one in pending.items() if one.grad is not None}
+        return {"step": self._accelerator.step, "gradients": gradients}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._accelerator.step = state["step"]
+        if gradients := state.get("gradients"):
+            for name, one in self._parameters().items():
+                one.grad = gradients[name].to(one.device) if name in gradients else None
+
+    def _parameters(self) -> dict[str, Any]:
+        models = enumerate(self._accelerator._models)
+        return {f"{number}.{name}": one for number, model in models for name, one in model.named_parameters()}
 
 
 def components_of(accelerator: Any) -> dict[str, Any]:
