@@ -61,7 +61,7 @@ def key_of(path: str, name: str) -> str:
 
 
 def files_of(model: Any, tokenizer: Any) -> ModelFiles:
-    """What `save_model` would write of `model`; nothing is written yet.
+    """What `save_model` would write of `model`, without what is no tensor; nothing is written yet.
 
     Raises:
         InvalidInput: The model cannot be saved as it is.
@@ -71,11 +71,11 @@ def files_of(model: Any, tokenizer: Any) -> ModelFiles:
     if kind == "adapter":
         found = _adapters(model)
     elif kind == "model":
-        found = _weights("model", weights.transformers_weights(model), {}, [])
+        found = _weights("model", weights.transformers_weights(model, only_tensors=True), {}, [])
     else:
         config, warnings = module_config(getattr(model, "config", None))
         small = {} if config is None else {CONFIG: config}
-        found = _weights("module", weights.module_weights(model, untie=True), small, warnings)
+        found = _weights("module", weights.module_weights(model, untie=True, only_tensors=True), small, warnings)
     finish = found.finish
 
     def finish_all(staged: Stage) -> list[str]:

@@ -26,6 +26,7 @@ from perdure.model.weights import unwrap
 from perdure.state.apply import apply, differences, targets
 from perdure.state.base import base_differences, base_in
 from perdure.state.capture import parameter_names
+from perdure.state.extra import extra_differences, put_extra
 from perdure.state.memory import locate, regions_of
 from perdure.state.state import RNG, State
 from perdure.state.tree import Tensors, decode, tensor_devices
@@ -142,6 +143,7 @@ class _Reader:
         self._names = parameter_names(state, unwrap)
         self._ready: dict[str, _Component] = {}
         self._active: list[str] = []
+        self._extra: list[tuple[str, torch.nn.Module, Any, Tensors]] = []
 
     def plan(self) -> list[str]:
         """Decide what is read into where; returns what does not fit."""
@@ -168,6 +170,8 @@ class _Reader:
 
     def apply(self) -> None:
         """Have every component take what was read; the generators are last, since others may draw."""
+        for name, module, document, tensors in self._extra:
+            put_extra(name, module, document, tensors)
         if self._active:
             activate(unwrap(self._state.components["model"]), self._active)
         for name, one in self._ready.items():
@@ -198,7 +202,12 @@ class _Reader:
         self, name: str, module: torch.nn.Module, document: Any, headers: Mapping[str, Header]
     ) -> list[str]:
         regions = regions_of(module)
-        unused = set(document["unused"])
+        extra = document.get("extra", {})
+        own = {path: _extra_targets(extra, header) for path, header in headers.items() if path.startswith(f"{FOLDER}/")}
+        tensors = {key: target for targets_ in own.values() for key, (target, _) in targets_.items()}
+        if set(tensor_devices(extra)) != set(tensors):
+            raise ValueError("its tensors are not those of the file beside it")
+        unused = {*document["unused"], *(key_of(path, key) for path, targets_ in own.items() for key in targets_)}
         keys = {
             key_of(path, tensor): (path, tensor, shape)
             for path, header in headers.items()
@@ -219,7 +228,10 @@ class _Reader:
             found += base_differences(module, regions, base)
             found += (missing := active_differences(module, document["active"]))
             self._active = [] if missing else document["active"]
-        into: dict[str, Targets] = {path: {} for path in headers}
+        found += extra_differences(module, extra)
+        if extra:
+            self._extra.append((name, module, extra, tensors))
+        into: dict[str, Targets] = {path: own.get(path, {}) for path in headers}
         for key, target in located.items():
             path, tensor, _ = keys[key]
             into[path][tensor] = target
@@ -233,6 +245,13 @@ class _Reader:
 
     def _header(self, path: str) -> Header:
         return read_verified_header(self._folder, self.manifest, path)
+
+
+def _extra_targets(document: Any, header: Header) -> Targets:
+    wanted = tensor_devices(document)
+    return {
+        key: (torch.empty(shape, dtype=dtype), 0) for key, (dtype, shape) in _shapes(header).items() if key in wanted
+    }
 
 
 def _shapes(header: Header) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:

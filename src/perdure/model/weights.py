@@ -57,8 +57,11 @@ def is_transformers_model(model: Any) -> bool:
     )
 
 
-def transformers_weights(model: Any) -> Weights:
+def transformers_weights(model: Any, *, only_tensors: bool = False) -> Weights:
     """The tensors of a transformers model: ties removed, weight conversions reversed to the published names.
+
+    Args:
+        only_tensors: Leave out what else its state dict holds, instead of refusing it.
 
     Raises:
         InvalidInput: The model has no data, is sharded, or is quantized in a way that cannot be saved.
@@ -78,21 +81,24 @@ def transformers_weights(model: Any) -> Weights:
     for ignored in model._keys_to_ignore_on_save or ():
         state.pop(ignored, None)
     state = {name: value for name, value in state.items() if not isinstance(value, str)}  # bitsandbytes' notes
+    state = _tensors(state) if only_tensors else state
     check_storable(state)
     state = remove_tied_weights_from_state_dict(state, model)
     state = revert_weight_conversion(model, state)
     return Weights(tensors=state, metadata={**metadata, "format": "pt"}, total_parameters=model.num_parameters())
 
 
-def module_weights(module: torch.nn.Module, *, untie: bool) -> Weights:
+def module_weights(module: torch.nn.Module, *, untie: bool, only_tensors: bool = False) -> Weights:
     """The tensors of a plain module.
 
     Args:
         untie: Leave out all names but one of each shared tensor. The file's metadata then maps each name left out to
             the one written for it, so `safetensors.torch.load_model` reloads it tied. Tensors that share memory only
             in part are written each in full, and that is told.
+        only_tensors: Leave out what else its state dict holds, instead of refusing it.
     """
     state: dict[str, torch.Tensor] = dict(module.state_dict())
+    state = _tensors(state) if only_tensors else state
     check_storable(state)
     metadata, warnings = {"format": "pt"}, []
     for group in _groups(state, view_of).values() if untie else ():
@@ -105,6 +111,12 @@ def module_weights(module: torch.nn.Module, *, untie: bool) -> Weights:
             warnings.append(f"{', '.join(group)} share memory in part; each was written in full, reloading parts them")
     total = sum(parameter.numel() for parameter in module.parameters())
     return Weights(tensors=state, metadata=metadata, total_parameters=total, warnings=warnings)
+
+
+def _tensors(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    import torch
+
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def _groups(

@@ -15,6 +15,7 @@ import torch
 
 from perdure.state import optimizer as optimizers
 from perdure.state.base import base_of, changed, fingerprints
+from perdure.state.extra import encode_extra
 from perdure.state.loader import is_ordinary, track
 from perdure.state.memory import as_document, regions_of, settle
 from perdure.state.state import State
@@ -103,6 +104,10 @@ def capture_module(
         warnings = _drift(document["base"], fingerprints(frozen))
     live = {region.names[0]: region.tensor for region in left if not region.buffer}
     copied = {region.names[0]: region.tensor for region in left if region.buffer}
+    extra, tensors = encode_extra(name, module)
+    if extra is not None:
+        document["extra"] = extra
+        copied.update(tensors)
     return Part(
         name=name, type=type(module).__name__, document=document, live=live, copied=_copies(copied), warnings=warnings
     )

@@ -44,7 +44,7 @@ def regions_of(module: torch.nn.Module) -> list[Region]:
     buffers = module.named_buffers(remove_duplicate=False)
     for buffer, named in ((False, parameters), (True, buffers)):
         for name, tensor in named:
-            region = found.setdefault(_view(tensor), Region(tensor.detach(), [], False, buffer))
+            region = found.setdefault(view_of(tensor), Region(tensor.detach(), [], False, buffer))
             region.names.append(name)
             region.trained |= tensor.requires_grad
             region.buffer &= buffer
@@ -56,13 +56,13 @@ def settle(regions: list[Region], saved: Mapping[str, torch.Tensor]) -> list[Reg
 
     Of those returned, no place is noted: they are to be saved whole.
     """
-    whole = {_view(region.tensor): region for region in regions}
+    whole = {view_of(region.tensor): region for region in regions}
     dense = [region for region in regions if region.tensor.is_contiguous()]
     by_storage: dict[tuple[object, ...], list[Region]] = {}
     for region in dense:
         by_storage.setdefault(_storage(region.tensor), []).append(region)
     for name, tensor in saved.items():
-        exact = whole.get(_view(tensor))
+        exact = whole.get(view_of(tensor))
         if exact is not None:
             if not exact.covered:  # of one that was written under several names, the first is enough
                 exact.put(name, None, exact.nbytes)
@@ -146,7 +146,8 @@ def _shown(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
     return f"{str(dtype).removeprefix('torch.')}{list(shape)}"
 
 
-def _view(tensor: torch.Tensor) -> tuple[object, ...]:
+def view_of(tensor: torch.Tensor) -> tuple[object, ...]:
+    """What tells whether two tensors are the same memory, seen alike."""
     if tensor.numel() == 0:  # has no memory to share
         return (id(tensor),)
     return tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
