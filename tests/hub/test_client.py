@@ -13,10 +13,10 @@ from safetensors.numpy import save_file
 from perdure.hub.server import HubServer
 
 
-@pytest.fixture(params=["xet", "lfs", "generation-1"])
+@pytest.fixture(params=["xet", "lfs", "generation-1", "generation-1-lfs"])
 def either(request: pytest.FixtureRequest, client: Client) -> Client:
-    client.xet = request.param != "lfs"
-    if request.param == "generation-1":
+    client.xet = not request.param.endswith("lfs")
+    if request.param.startswith("generation-1"):
         client.python = CLIENTS / "python-1" / "bin" / "python"
         if not client.python.exists():
             pytest.skip("waits for huggingface_hub 1.x: scripts/install-clients")

@@ -118,3 +118,34 @@ def test_nobody_learns_of_what_they_may_not_read(server: HubServer, tmp_path: Pa
         path = access["casUrl"].removeprefix(server.url) + f"/v1/chunks/default-merkledb/{chunk}"
         assert ask(server.url, "GET", path, token=access["accessToken"]).status == status
         assert ask(server.url, "GET", path).status in {401, 403}
+
+
+def test_bytes_that_come_by_lfs_and_by_xet_are_one_file(server: HubServer, tmp_path: Path) -> None:
+    hub, they = server._hub, "token-of-somebody-who-uses-lfs"
+    assert hub is not None
+    accounts = Accounts(hub.db)
+    accounts.add_token(accounts.add_user("they"), they, role="write", label="test")
+    clients = {
+        "me/by-xet": Client(server.url, TOKEN, tmp_path / "xet"),
+        "they/by-lfs": Client(server.url, they, tmp_path / "lfs", xet=False),
+    }
+    for repo, client in clients.items():
+        assert (
+            ask(server.url, "POST", "/api/repos/create", {"name": repo, "private": True}, token=client.token).status
+            == 200
+        )
+    upload = "api.upload_file(path_or_fileobj=args[1], path_in_repo=Path(args[1]).name, repo_id=args[0])"
+    for order in (("me/by-xet", "they/by-lfs"), ("they/by-lfs", "me/by-xet")):
+        file = tmp_path / f"{order[0].partition('/')[0]}-first.bin"
+        file.write_bytes(os.urandom(300_000))
+        for repo in order:  # neither may know that the other has it, so both send all of it
+            with metered(server) as meter:
+                Client(meter.url, clients[repo].token, clients[repo].home, xet=clients[repo].xet).run(
+                    upload, repo, file
+                )
+                assert meter.sent > 300_000
+        oid = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert [path.read_bytes() for path in (server._folder / "blobs").rglob(oid)] == [file.read_bytes()]
+        for repo, client in clients.items():
+            got = ask(server.url, "GET", f"/{repo}/resolve/main/{file.name}", token=client.token)
+            assert (got.status, got.body) == (200, file.read_bytes())

@@ -140,6 +140,21 @@ def test_a_file_is_not_silently_replaced_by_a_folder_or_the_other_way_round(serv
     assert ask(server.url, "POST", url, ndjson(("deletedFolder", {"path": "d"}), put("d"))).status == 200
 
 
+def test_names_that_differ_in_case_alone_are_kept_apart(server: HubServer) -> None:
+    assert ask(server.url, "POST", "/api/repos/create", {"name": "Case"}).status == 200
+    assert ask(server.url, "POST", "/api/repos/create", {"name": "case"}).status == 409
+    files = {"a.txt": "lower", "A.txt": "upper", "d/x": "lower", "D/x": "upper"}
+    operations = [("file", {"path": path, "content": content}) for path, content in files.items()]
+    assert ask(server.url, "POST", "/api/models/me/case/commit/main", ndjson(*operations)).status == 200
+    assert ask(server.url, "POST", "/api/models/me/case/branch/Main", {"startingPoint": "main"}).status == 200
+    gone = ndjson(("deletedFile", {"path": "A.txt"}))
+    assert ask(server.url, "POST", "/api/models/me/case/commit/Main", gone).status == 200
+    for path, content in files.items():
+        assert ask(server.url, "GET", f"/me/case/resolve/main/{path}").body == content.encode()
+    assert ask(server.url, "GET", "/me/case/resolve/Main/A.txt").status == 404
+    assert ask(server.url, "GET", "/me/case/resolve/Main/a.txt").body == b"lower"
+
+
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"x"', b"\xff", b"[" * 100_000, b'{"name": "\\ud800"}'])
 @pytest.mark.parametrize(
     ("method", "path"),

@@ -96,6 +96,14 @@ def test_links_that_nobody_made_or_that_ended(server: HubServer) -> None:
         assert answer.status == 403, answer.body
     gone = signer.sign("lfs-upload", 60, **{**claims, "repo": "0" * 32})
     assert ask(server.url, "PUT", f"/lfs/objects/{OID}?signature={gone}", DATA, token=None).status == 404
+    fetch = {"oid": OID, "repo": repo.id, "token": claims["token"]}
+    expired = signer.sign("lfs-download", -1, **fetch)
+    foreign = type(signer)(b"another key" * 3).sign("lfs-download", 60, **fetch)
+    for_uploads, for_another = signer.sign("lfs-upload", 60, **claims), signer.sign("lfs-download", 60, **fetch)
+    for signature in (expired, foreign, for_uploads, f"{for_another.split('.')[0]}.", "", "a" * 5000):
+        answer = ask(server.url, "GET", f"/lfs/objects/{OID}?signature={signature}", token=None)
+        assert answer.status == 403, answer.body
+    assert ask(server.url, "GET", f"/lfs/objects/{'1' * 64}?signature={for_another}", token=None).status == 403
     ended = signer.sign("xet-write", -1, repo=repo.id)
     cas = ask(server.url, "GET", "/api/models/me/target/xet-write-token/main").json()["casUrl"]
     path = cas.removeprefix(server.url)

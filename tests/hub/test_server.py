@@ -143,6 +143,14 @@ def test_listening_to_the_network_without_tls_warns(tmp_path: Path) -> None:
         assert "without TLS" in process.communicate(timeout=30)[1]
 
 
+def test_only_this_machine_is_listened_to_unless_told(tmp_path: Path) -> None:
+    with serving(tmp_path / "hub") as (_, url):
+        address = urlsplit(url)
+        assert address.hostname == "127.0.0.1"
+        with pytest.raises(OSError):  # another address of this machine, which 0.0.0.0 would have been, too
+            socket.create_connection(("127.0.0.2", address.port), timeout=10)
+
+
 def test_a_folder_of_other_files_is_not_mixed_with_the_hubs(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(InvalidInput, match="is no hub's folder") as caught:
