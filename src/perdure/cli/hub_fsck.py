@@ -31,7 +31,7 @@ def command(folder: Path, as_json: bool) -> None:
     """
     from perdure.hub.fsck import check_store
 
-    with opened(folder) as db:
+    with opened(folder, read_only=True) as db:
         report = check_store(folder, db)
     if as_json:
         click.echo(json.dumps({"ok": not report.damage, **asdict(report)}))

@@ -39,13 +39,13 @@ def command(folder: Path, grace: float, dry_run: bool, as_json: bool) -> None:
     """
     from perdure.hub.gc import collect
 
-    with opened(folder) as db:
+    with opened(folder, read_only=dry_run) as db:
         collected = collect(folder, db, grace=grace * 3600, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, **asdict(collected)}))
         return
     verb = "Would remove" if dry_run else "Removed"
     click.echo(
-        f"{verb} {len(collected.blobs)} large files and {len(collected.xorbs)} xorbs ({human_bytes(collected.size)}), "
-        f"{collected.objects} git objects and {len(collected.repositories)} folders of no repository."
+        f"{verb} {len(collected.blobs)} large files, {len(collected.xorbs)} xorbs, {collected.objects} git objects and "
+        f"{len(collected.repositories)} folders of no repository: {human_bytes(collected.size)}."
     )

@@ -37,11 +37,11 @@ def store_option(command: _Command) -> _Command:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Database]:
+def opened(folder: Path, *, read_only: bool = False) -> Iterator[Database]:
     """The store's database, for the length of the block."""
     from perdure.hub.db import open_database
 
-    db = open_database(folder)
+    db = open_database(folder, read_only=read_only)
     try:
         yield db
     except sqlite3.OperationalError as error:

@@ -49,26 +49,32 @@ class Database:
 
     Args:
         path: The file; made with its schema when it is not there.
+        read_only: Change nothing, and no file beside it. Of an older store a copy in memory is brought up to date.
 
     Raises:
         UnsupportedFormat: A newer perdure wrote it.
     """
 
-    def __init__(self, path: Path) -> None:
-        # it holds the key that signs upload links: for the owner's eyes, whatever the umask
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
+        self._db = _reader(path) if read_only else _writer(path)
+        version = self.rows("PRAGMA user_version")[0][0]
+        if version > len(MIGRATIONS):
+            self.close()
+            raise UnsupportedFormat(
+                f"{path.parent} was written by a newer perdure (store version {version}); nothing was changed.",
+                hint="Upgrade with: pip install -U 'perdure[hub]'",
+            )
+        if version < len(MIGRATIONS):
+            if read_only:
+                self._db = _copy(self._db)
+            self._migrate()
+        if read_only:
+            self._db.execute("PRAGMA query_only = ON")
+
+    def _migrate(self) -> None:
         with self.write() as db:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(MIGRATIONS):
-                raise UnsupportedFormat(
-                    f"{path.parent} was written by a newer perdure (store version {version}); nothing was changed.",
-                    hint="Upgrade with: pip install -U 'perdure[hub]'",
-                )
+            version = db.execute("PRAGMA user_version").fetchone()[0]  # another process may have been faster
             for migration in MIGRATIONS[version:]:
                 for statement in migration.split(";"):
                     db.execute(statement)
@@ -196,9 +202,11 @@ class Database:
             db.execute("INSERT OR IGNORE INTO holdings VALUES (?, ?)", (oid, repo.id))
 
     def release(self, oids: Iterable[str]) -> None:
-        """Forget who was given the bytes of files that are to go."""
+        """Forget who was given the bytes of files that are to go, and what they were made of."""
+        gone = [(oid,) for oid in oids]
         with self.write() as db:
-            db.executemany("DELETE FROM holdings WHERE oid = ?", [(oid,) for oid in oids])
+            for table in ("holdings", "xorb_uses"):
+                db.executemany(f"DELETE FROM {table} WHERE oid = ?", gone)
 
     def problems(self) -> list[str]:
         """What is wrong with the file itself, and rows that refer to rows which are not there."""
@@ -220,7 +228,38 @@ class Database:
         ]
 
 
-def open_database(folder: Path) -> Database:
+def _writer(path: Path) -> sqlite3.Connection:
+    # it holds the key that signs upload links: for the owner's eyes, whatever the umask
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    db = _connect(path.absolute().as_uri())
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = ON")
+    return db
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    if path.with_name(f"{path.name}-wal").exists():
+        mode = "mode=ro"  # a server runs, or was killed: what it wrote last is for the next one to put in its place
+    elif os.access(path.parent, os.W_OK):
+        mode = "mode=rw"  # the files that readers need beside it go again when it is closed, which a mode=ro leaves
+    else:
+        mode = "immutable=1"
+    return _connect(f"{path.absolute().as_uri()}?{mode}")
+
+
+def _copy(db: sqlite3.Connection) -> sqlite3.Connection:
+    copy = _connect("file::memory:")
+    db.backup(copy)
+    db.close()
+    return copy
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    return sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+
+
+def open_database(folder: Path, *, read_only: bool = False) -> Database:
     """The database of an existing store, whether a server runs on it or not; close it after use.
 
     Raises:
@@ -232,7 +271,7 @@ def open_database(folder: Path) -> Database:
             f"{folder} is no hub's folder.", hint=f"Name it with --dir; perdure serve --dir {folder} makes a new one."
         )
     try:
-        return Database(folder / DATABASE)
+        return Database(folder / DATABASE, read_only=read_only)
     except (OSError, sqlite3.Error) as error:
         raise InvalidInput(f"The hub's database in {folder} cannot be opened: {error}.") from error
 

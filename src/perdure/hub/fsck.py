@@ -124,7 +124,7 @@ def _check_git(report: Report, git: GitRepo) -> Iterator[str]:
     try:
         names = sorted(set(git.store))
     except Exception as error:
-        yield f"its objects cannot be listed: {error!r}"
+        yield f"its objects cannot be listed: {_words(error)}"
         return
     for oid in names:
         report.objects += 1
@@ -138,7 +138,7 @@ def _why_damaged(git: GitRepo, oid: ObjectID) -> str | None:
         kind, data = git.store.get_raw(oid)
         return None if ShaFile.from_raw_string(kind, data).id == oid else "has other bytes than its name says"
     except Exception as error:
-        return f"cannot be read: {error!r}"
+        return f"cannot be read: {_words(error)}"
 
 
 def _check_pulls(git: GitRepo, discussions: Discussions, repo: Repo) -> Iterator[str]:
@@ -162,4 +162,11 @@ def _check_pointers(git: GitRepo, blobs: ContentStore, db: Database, repo: Repo)
             elif all(holder.id != repo.id for holder in db.holders(lfs.oid)):
                 yield f"it is not recorded that it holds the large file with the sha256 {lfs.oid}"
     except Exception as error:
-        yield f"its history cannot be read to the end: {error!r}"
+        yield f"its history cannot be read to the end: {_words(error)}"
+
+
+def _words(error: Exception) -> str:
+    """What an error says, on one line; of a missing key dulwich says its bytes alone."""
+    said = error.args[0] if len(error.args) == 1 else str(error)
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    return " ".join(text.split()) or type(error).__name__

@@ -59,8 +59,8 @@ def collect(folder: Path, db: Database, *, grace: float, dry_run: bool = False) 
     with _alone(folder):
         collected, before = Collected(), time.time() - grace
         needed = _collect_repositories(collected, folder, db, before, dry_run=dry_run)
-        gone = _collect_blobs(collected, ContentStore(folder / "blobs"), db, needed, before, dry_run=dry_run)
-        _collect_xorbs(collected, ContentStore(folder / "xorbs"), db, gone, before, dry_run=dry_run)
+        kept = _collect_blobs(collected, ContentStore(folder / "blobs"), db, needed, before, dry_run=dry_run)
+        _collect_xorbs(collected, ContentStore(folder / "xorbs"), db, kept, before, dry_run=dry_run)
     return collected
 
 
@@ -73,12 +73,14 @@ def _collect_repositories(
     for path in sorted((folder / "repos").glob("*.git")):
         if path.stem not in known:  # a kill between making or removing it and its row
             collected.repositories.append(path.stem)
+            collected.size += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
             if not dry_run:
                 shutil.rmtree(path)
             continue
         kept = _collect_repository(repos, path, before, dry_run=True)
         needed |= kept.large_files
         collected.objects += kept.dropped
+        collected.size += kept.dropped_bytes
     if not dry_run:  # now that every repository is known to be whole
         for name in sorted(known):
             if (folder / "repos" / f"{name}.git").exists():
@@ -100,23 +102,24 @@ def _collect_repository(repos: GitRepos, path: Path, before: float, *, dry_run: 
 def _collect_blobs(
     collected: Collected, blobs: ContentStore, db: Database, needed: set[str], before: float, *, dry_run: bool
 ) -> set[str]:
-    """The files that go."""
-    gone = {name for name in blobs.names() if name not in needed and _older(blobs, name, before)}
+    """The files that stay."""
+    stored = set(blobs.names())
+    gone = {name for name in stored if name not in needed and _older(blobs, name, before)}
     collected.blobs = sorted(gone)
     collected.size += sum(blobs.size(name) or 0 for name in gone)
     if not dry_run:
         db.release(gone)  # the rows first: a kill in between leaves files that the next run removes
         for name in collected.blobs:
             blobs.path(name).unlink(missing_ok=True)
-    return gone
+    return stored - gone
 
 
 def _collect_xorbs(
-    collected: Collected, xorbs: ContentStore, db: Database, gone: set[str], before: float, *, dry_run: bool
+    collected: Collected, xorbs: ContentStore, db: Database, kept: set[str], before: float, *, dry_run: bool
 ) -> None:
     dedup = Deduplication(db)
-    uses = dedup.uses()
-    collected.xorbs = [name for name in xorbs.names() if uses.get(name, set()) <= gone and _older(xorbs, name, before)]
+    used = {xorb for xorb, files in dedup.uses().items() if files & kept}
+    collected.xorbs = [name for name in xorbs.names() if name not in used and _older(xorbs, name, before)]
     collected.size += sum(xorbs.size(name) or 0 for name in collected.xorbs)
     if dry_run or not collected.xorbs:
         return

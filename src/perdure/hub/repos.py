@@ -15,7 +15,7 @@ from dulwich.repo import Repo as DulwichRepo
 
 from perdure.hub.git import MAIN, GitRepo, written
 from perdure.hub.http import repo_not_found
-from perdure.io.durable import fsync_folder, fsync_tree, make_folders
+from perdure.io.durable import fsync_folder, fsync_tree
 
 # Sizes and pointers of blobs by their id, which never change: listing a folder then reads none of its files.
 _FACTS: Final = 200_000
@@ -25,7 +25,6 @@ class GitRepos:
     """The folder of all repositories, each named by its row's id."""
 
     def __init__(self, folder: Path, staging: Path) -> None:
-        make_folders(folder)
         self._folder = folder
         self._staging = staging
         self._locks: dict[str, threading.RLock] = {}

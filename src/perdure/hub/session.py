@@ -38,9 +38,8 @@ class Sessions:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._sessions: dict[
-            bytes, _Session
-        ] = {}  # by the cookie's digest: how long a look-up takes says nothing of it
+        # by digest: how long it takes to find a cookie says nothing of it
+        self._sessions: dict[bytes, _Session] = {}
 
     def start(self, token: str) -> str:
         """A new cookie's value for the holder of `token`; the oldest sign-in goes when there are too many."""
