@@ -27,7 +27,7 @@ def box(tmp_path: Path) -> Outbox:
 
 
 def store_of(box: Outbox) -> Store:
-    return Store(box.run / ".perdure/outbox")
+    return Store(box.run)
 
 
 def checkpoint(folder: Path, seed: int = 0) -> Path:
@@ -83,6 +83,14 @@ def test_training_state_is_held_only_where_it_is_sent(box: Outbox, tmp_path: Pat
     assert {path.name for path in without.iterdir()} == {"model.safetensors", "config.json", "perdure.json"}
     complete = store_of(box).pin(box.add(folder, "me/a", endpoint=HUB, training_state=True).id)
     assert verify(complete).ok and (complete / "training_state/optimizer.safetensors").stat().st_nlink == 2
+
+
+def test_an_outbox_in_a_models_folder_is_no_part_of_the_model(saved: Path) -> None:
+    box = Outbox(saved)
+    box.add(saved, "me/a")
+    assert verify(saved).extra == ()
+    save_folder(saved)
+    assert verify(saved).ok and len(box.jobs()) == 1
 
 
 def test_where_there_are_no_links_or_no_manifest_files_are_copied(

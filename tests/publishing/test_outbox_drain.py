@@ -49,7 +49,7 @@ def test_somebody_elses_commit_is_not_overwritten_until_that_is_wanted(hub: Hub,
 
     failed = box.jobs()[1]
     assert failed.state == "failed" and failed.error is not None and theirs[:12] in failed.error
-    assert f"perdure outbox retry {job.id[:8]}" in failed.hint and hub.commits("me/shared")[0] == theirs
+    assert f"perdure outbox retry {job.id[:8]} {box.run}" in failed.hint and hub.commits("me/shared")[0] == theirs
     box.retry(job.id)
     assert box.drain(timeout=60) == () and box.jobs()[1].state == "done"
     assert hub.read("me/shared", "model.safetensors") == weights(20) and theirs in hub.commits("me/shared")

@@ -15,7 +15,7 @@ from perdure.folder import recover as complete_interrupted
 from perdure.folder.paths import files_of, resolve
 from perdure.format.header import read_header
 from perdure.format.manifest import FileEntry, read_manifest, tensors_entry
-from perdure.format.names import MANIFEST, is_read_by_loaders
+from perdure.format.names import MANIFEST, OUTBOX, is_read_by_loaders
 from perdure.io import direct
 from perdure.io.digest import as_text
 from perdure.io.locks import folder_locked
@@ -146,7 +146,8 @@ def _verify(folder: Path, progress: Progress) -> Verification:
     problems: list[Problem] = []
     for path, entry in manifest.files.items():
         problems += _compare(folder, path, entry, progress)
-    unknown = sorted(path for path in files_of(folder) if path not in manifest.files and path != MANIFEST)
+    others = (path for path in files_of(folder) if path not in manifest.files and path != MANIFEST)
+    unknown = sorted(path for path in others if not path.startswith(f"{OUTBOX}/"))  # files of jobs, as they once were
     problems += [
         Problem("extra", path, detail="a loader may read it, and no save wrote it: move it away")
         for path in unknown

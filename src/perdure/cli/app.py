@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "Turn a model folder into a clean one, as safetensors.",
     "hub": "Users, tokens and organisations of an embedded hub.",
     "ls": "List the checkpoints of a run.",
+    "outbox": "Pushes of a run that wait for the Hub: list, drain, retry, cancel.",
     "push": "Publish a saved model as one commit, private unless told otherwise.",
     "serve": "Run the embedded hub.",
     "verify": "Compare a saved folder with its manifest, byte for byte.",

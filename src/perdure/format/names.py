@@ -9,6 +9,7 @@ CARD = "README.md"
 TEMPLATES = "additional_chat_templates"
 STAGING_PREFIX = ".perdure-"
 TRAINING_STATE = "training_state"
+OUTBOX = ".perdure/outbox"
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

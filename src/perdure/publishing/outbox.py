@@ -23,7 +23,6 @@ from perdure.publishing.receipt import Receipt
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
 _log = logging.getLogger("perdure")
-_FOLDER = Path(".perdure/outbox")
 _LOOK_SECONDS = 0.5  # between two looks at what another process may have done
 
 
@@ -52,12 +51,12 @@ class Outbox:
 
     def __init__(self, run: str | os.PathLike[str], *, token: str | None = None) -> None:
         self.run = resolve(Path(run))
-        self._store = Store(self.run / _FOLDER)
+        self._store = Store(self.run)
         self._after: dict[str, Callable[[Receipt], object]] = {}
         self._started = False
         self._reporting = threading.RLock()
         self._told: dict[str, str] = {job.id: job.state for job in self._store.jobs()}
-        self._worker = WorkerProcess(self._store.folder, token, self._report)
+        self._worker = WorkerProcess(self.run, self._store.folder, token, self._report)
 
     def add(
         self,

@@ -27,15 +27,17 @@ _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from perdure.publishing.outbox_
 
 
 class WorkerProcess:
-    """At most one process that works on the outbox in `folder`; it ends when this process does.
+    """At most one process that works on a run's outbox; it ends when this process does.
 
     Args:
-        folder: The outbox.
+        run: The run.
+        folder: Its outbox.
         token: Told to it through its standard input, which nobody else can read.
         changed: Called on a thread of its own whenever it has changed a job.
     """
 
-    def __init__(self, folder: Path, token: str | None, changed: Callable[[], None]) -> None:
+    def __init__(self, run: Path, folder: Path, token: str | None, changed: Callable[[], None]) -> None:
+        self._run = run
         self._folder = folder
         self._token = token
         self._changed = changed
@@ -107,7 +109,7 @@ class WorkerProcess:
         if self._owner != os.getpid():  # a fork: the parent's process is not ours
             self._owner, self._process = os.getpid(), None
         self._deaths += 1
-        command = [sys.executable, "-c", _BOOT, str(self._folder), *(path or str(Path.cwd()) for path in sys.path)]
+        command = [sys.executable, "-c", _BOOT, str(self._run), *(path or str(Path.cwd()) for path in sys.path)]
         try:
             with (self._folder / LOG).open("wb") as log:
                 self._process = subprocess.Popen(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure.errors import Corrupt, HubError, InvalidInput, NotFound, PerdureError, SaveFailed, UnsupportedFormat
+from perdure.format.names import OUTBOX
 from perdure.publishing.job import Ask, Job, State, decode_ask, decode_receipt, encode_receipt
 from perdure.publishing.receipt import Receipt
 
@@ -62,14 +63,15 @@ class Claim:
 
 
 class Store:
-    """The jobs of one outbox. Safe to use from any thread and process.
+    """The jobs of one run's outbox. Safe to use from any thread and process.
 
     Every method but `jobs` raises `SaveFailed` where the disk refuses; all raise `Corrupt` for a damaged database and
     `UnsupportedFormat` for one of a newer perdure.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.folder = run / OUTBOX
 
     @property
     def exists(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
 import sys
 import threading
@@ -131,18 +132,19 @@ class Worker:
             away.until = max(time.monotonic() + self._wait(away.failures), away.asked_until)
             self._store.again(job.id, error, time.time() + away.until - time.monotonic())
             return
-        except Conflict as error:
-            hint = f"To push on top of it all the same: perdure outbox retry {job.id[:8]}"
-            self._store.failed(job.id, error.message, "\n".join(filter(None, [error.hint, hint])))
         except PerdureError as error:
-            hint = f"Then: perdure outbox retry {job.id[:8]}"
-            self._store.failed(job.id, error.message, "\n".join(filter(None, [error.hint, hint])))
+            self._store.failed(job.id, error.message, self._hint(job.id, error))
         except Exception as error:  # whatever it was, the next job must have its turn
-            self._store.failed(job.id, f"{type(error).__name__}: {error}", f"perdure outbox retry {job.id[:8]}")
+            self._store.failed(job.id, f"{type(error).__name__}: {error}", self._hint(job.id))
         else:
             self._store.done(job.id)
             shutil.rmtree(self._store.pin(job.id), ignore_errors=True)
         away.failures = 0
+
+    def _hint(self, job: str, error: PerdureError | None = None) -> str:
+        again = shlex.join(["perdure", "outbox", "retry", job[:8], str(self._store.run)])
+        then = "To push on top of that all the same" if isinstance(error, Conflict) else "Then"
+        return "\n".join(filter(None, [error.hint if error is not None else "", f"{then}: {again}"]))
 
     def _push(self, claim: Claim) -> None:
         ask, job = claim.ask, claim.job.id
@@ -182,13 +184,13 @@ class Worker:
             release(descriptor)
 
 
-def main(folder: str) -> None:
+def main(run: str) -> None:
     """Work for the process at the other end of standard input: its first line says as whom; its end ends the work."""
     with suppress(OSError):
         os.nice(19)
     orders = sys.stdin.buffer
     token = json.loads(orders.readline() or b"{}").get("token")
-    worker = Worker(Store(Path(folder)), token=token, changed=_tell)
+    worker = Worker(Store(Path(run)), token=token, changed=_tell)
 
     def obey() -> None:
         while orders.readline():

@@ -1,0 +1,122 @@
+"""`perdure outbox`: the pushes of a run that are still to be done, and what came of the others."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from perdure import Job, Outbox
+from perdure.cli.common import human_bytes, json_option
+
+_EXAMPLES = """\b
+Examples:
+  perdure outbox runs/a                          what waits, what is done, what failed and why
+  perdure outbox drain runs/a --timeout 600      push what waits
+  perdure outbox retry 3f2a9c1d runs/a           push a job that failed once more
+  perdure outbox cancel 3f2a9c1d runs/a          give it up, and free its disk
+"""
+
+
+class _ListsByDefault(click.Group):
+    """A group that takes what is none of its commands for the run that is to be listed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+def _run_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.argument("run", type=click.Path(path_type=Path), default=".")(command)
+
+
+@click.group(cls=_ListsByDefault, epilog=_EXAMPLES)
+def command() -> None:
+    """Look after the pushes of a run that were queued, in the background or because the Hub was away.
+
+    A job holds on to its files until it is done or cancelled. RUN is the run's folder, by default the current one.
+    """
+
+
+@command.command("list")
+@_run_argument
+@json_option
+def list_jobs(run: Path, as_json: bool) -> None:
+    """List the jobs in a RUN's outbox: state, tries, error. `perdure outbox RUN` is short for it."""
+    _show(Outbox(run).jobs(), run, as_json=as_json)
+
+
+@command.command()
+@_run_argument
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), help="Seconds to try, at the most. [default: until all is done]"
+)
+@click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored]")
+@json_option
+def drain(run: Path, timeout: float | None, token: str | None, as_json: bool) -> None:
+    """Push what waits in a RUN's outbox.
+
+    Exits with 3 if jobs are left when the time is over, and with 1 if one failed for good.
+    """
+    box = Outbox(run, token=token)
+    waiting = {job.id for job in box.jobs() if job.pending}
+    left = box.drain(timeout)
+    tried = [job for job in box.jobs() if job.id in waiting]
+    _show(tried, run, as_json=as_json)
+    if left:
+        click.echo(f"{len(left)} of {len(tried)} jobs are left; the next drain, or the next run, goes on.", err=True)
+    sys.exit(3 if left else 1 if any(job.state == "failed" for job in tried) else 0)
+
+
+@command.command()
+@click.argument("job")
+@_run_argument
+def retry(job: str, run: Path) -> None:
+    """Queue a JOB that failed once more; `perdure outbox drain` pushes it.
+
+    It goes on top of whatever its branch holds by now.
+    """
+    queued = Outbox(run).retry(job)
+    click.echo(f"Queued {queued.id[:8]}: {queued.folder} to {queued.repo} ({queued.revision})")
+
+
+@command.command()
+@click.argument("job")
+@_run_argument
+def cancel(job: str, run: Path) -> None:
+    """Give up a JOB that waits or failed, and let go of its files."""
+    gone = Outbox(run).cancel(job)
+    click.echo(f"Cancelled {gone.id[:8]}: {gone.folder} to {gone.repo} ({gone.revision})")
+
+
+def _show(jobs: Sequence[Job], run: Path, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([job.as_document() for job in jobs], indent=2))
+        return
+    if not jobs:
+        click.echo(f"Nothing waits in the outbox of {run}.", err=True)
+        return
+    rows = [("JOB", "STATE", "TRIES", "SIZE", "STEP", "TO", "FROM"), *map(_row, jobs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        click.echo("  ".join((*cells, row[6])))
+    for job in jobs:
+        if job.error:
+            again = f" Next try: {time.strftime('%H:%M:%S', time.localtime(job.next_try))}." if job.next_try else ""
+            click.echo("\n  ".join([f"{job.id[:8]}: {job.error}{again}", *job.hint.splitlines()]), err=True)
+    held = sum(job.nbytes for job in jobs if job.pending or job.state == "failed")
+    if held:
+        click.echo(f"{human_bytes(held)} are held for these, also where the folders they came from are gone.", err=True)
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    step = "" if job.step is None else str(job.step)
+    where = f"{job.repo}@{job.revision}"
+    return job.id[:8], job.state, str(job.tries), human_bytes(job.nbytes), step, where, str(job.folder)
