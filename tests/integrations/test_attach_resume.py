@@ -206,6 +206,25 @@ def test_other_data_and_other_parameters(run: Callable[[str], Path], trainer: Ca
         made.train(resume_from_checkpoint=True)
 
 
+def test_rows_for_more_tokens(
+    run: Callable[[str], Path], trainer: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    run("ours")
+    told = (
+        r"optimizer cannot take its state of lm_head\.weight, which had the shape \[(\d+), 16\] and has \[(\d+), 16\]"
+    )
+    for strict in (True, False):
+        made = trainer(strict=strict)
+        made.model.resize_token_embeddings(made.model.config.vocab_size + 8)
+        if strict:
+            with pytest.raises(perdure.StateMismatch, match=told):
+                made.train(resume_from_checkpoint=True)
+    with caplog.at_level(logging.WARNING, "perdure"):
+        made.train(resume_from_checkpoint=True)
+    assert re.search(told, caplog.text)
+    assert made.state.global_step == 4
+
+
 @pytest.mark.parametrize("part", ["optimizer", "scheduler", "rng", "loader"])
 def test_a_part_that_is_missing(part: str, run: Callable[[str], Path], trainer: Callable[..., Any]) -> None:
     folder = run("ours") / "checkpoint-3"

@@ -54,6 +54,17 @@ def differences(name: str, component: Any, type_: str, document: Any, names: Map
     return []
 
 
+def losses(name: str, component: Any, document: Any, names: Mapping[int, str]) -> list[str]:
+    """What of a saved component without `differences` the live one cannot take, and goes on without; in words."""
+    inner = optimizers.bare(component)
+    if not isinstance(inner, torch.optim.Optimizer):
+        return []
+    return [
+        f"{name} cannot take its state of {parameter}, which had the shape {then} and has {now}"
+        for parameter, (then, now) in optimizers.reshaped(inner, document, names).items()
+    ]
+
+
 def _group_differences(name: str, saved: list[list[str]], here: list[list[str]]) -> list[str]:
     if len(saved) != len(here):
         return [f"{name} had {len(saved)} parameter groups, and has {len(here)}"]

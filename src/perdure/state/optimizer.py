@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+_SHAPES = "parameter_shapes"  # what torch's own state_dict does not tell
+
 
 def bare(optimizer: Any) -> Any:
     """The optimizer inside accelerate's wrapper."""
@@ -18,7 +20,7 @@ def bare(optimizer: Any) -> Any:
 
 
 def state_dict(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Any]:
-    """`optimizer.state_dict()` with names in place of numbers; the tensors in it are the live ones.
+    """`optimizer.state_dict()` with names in place of numbers, and shapes; the tensors in it are the live ones.
 
     Args:
         names: `id` of a parameter → its name; one that has none there keeps its number.
@@ -30,19 +32,41 @@ def state_dict(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> di
         "param_groups": [
             {**group, "params": [named[number] for number in group["params"]]} for group in state["param_groups"]
         ],
+        _SHAPES: _shapes(optimizer, names),
     }
 
 
 def load_state_dict(optimizer: torch.optim.Optimizer, state: dict[str, Any], names: Mapping[int, str]) -> None:
-    """Load what `state_dict` returned; its tensors become the optimizer's own."""
+    """Load what `state_dict` returned, but for `reshaped` parameters; its tensors become the optimizer's own."""
+    left_out = reshaped(optimizer, state, names)
+    state = {key: value for key, value in state.items() if key != _SHAPES}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     numbers = {name: number for number, name in enumerate(parameter_names(optimizer, names))}
-    numbered = {numbers.get(key, key): value for key, value in state["state"].items()}
+    numbered = {numbers.get(key, key): value for key, value in state["state"].items() if key not in left_out}
     groups = [{**group, "params": [numbers[name] for name in group["params"]]} for group in state["param_groups"]]
     optimizer.load_state_dict({**state, "state": numbered, "param_groups": groups})
     for number, values in numbered.items():
         if isinstance(number, int) and isinstance(values, dict):
             _undo_casts(optimizer.state[parameters[number]], values)
+
+
+def reshaped(
+    optimizer: torch.optim.Optimizer, state: Mapping[str, Any], names: Mapping[int, str]
+) -> dict[str, tuple[list[int], list[int]]]:
+    """Name → shape then and now, of each parameter that has another one than when `state` was taken.
+
+    torch compares no shapes: the step after would write moments of the old one beyond the parameter's memory.
+    """
+    then, now = state.get(_SHAPES, {}), _shapes(optimizer, names)
+    return {name: (then[name], now[name]) for name in now if name in then and then[name] != now[name]}
+
+
+def _shapes(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, list[int]]:
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    return {
+        name: list(parameter.shape)
+        for name, parameter in zip(parameter_names(optimizer, names), parameters, strict=True)
+    }
 
 
 def _undo_casts(live: dict[str, Any], saved: dict[str, Any]) -> None:
