@@ -30,9 +30,10 @@ import trl
 from datasets import Dataset
 from peft import LoraConfig
 from tiny_models import make_model, make_tokenizer
-from transformers import LlamaForSequenceClassification, TrainerCallback
+from transformers import EarlyStoppingCallback, LlamaForSequenceClassification, TrainerCallback
 
 import perdure
+from perdure.format.manifest import read_manifest
 
 TEXT = [(f"What is {a} plus {b}?", f"{a} plus {b} is {a + b}.") for a in range(4) for b in range(3)]
 TOKENIZER = make_tokenizer([text for pair in TEXT for text in pair])
@@ -57,6 +58,28 @@ class Interrupted(TrainerCallback):
         if self._kill_at is not None and state.global_step == int(self._kill_at):
             delay = (self._kill_at % 1) * (time.monotonic() - self._began)
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+
+class KilledWhenSaved(TrainerCallback):
+    """Kills the process when the checkpoint of a step is durable, as soon after that step as it can be."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self._step:
+            saved = Path(args.output_dir) / f"checkpoint-{self._step}"
+            deadline = time.monotonic() + 20
+            while not saved.exists():
+                assert time.monotonic() < deadline, f"{saved} was not saved"
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.save_strategy == "steps":
+            self.on_step_begin(args, state, control)
+
+    on_epoch_begin = on_train_end = on_step_begin
 
 
 class Forgetful:
@@ -109,7 +132,11 @@ def make_trainer(kind: str, out: str, *, lora: bool, stream: bool, forgetful: bo
         return trl.RewardTrainer(args=trl.RewardConfig(**settings, max_length=64), **common)
     if kind == "dpo":
         return trl.DPOTrainer(args=trl.DPOConfig(**settings, max_length=64), ref_model=make_model(TOKENIZER), **common)
+    evaluates = "eval_strategy" in arguments
+    common["eval_dataset"] = data.select(range(4)) if evaluates else None
     trainer = trl.SFTTrainer(args=trl.SFTConfig(**{"max_length": 64, **settings}), **common)
+    if arguments.get("load_best_model_at_end"):
+        trainer.add_callback(EarlyStoppingCallback(1))
     if forgetful:
         trainer.data_collator = Forgetful(trainer.data_collator)
     return trainer
@@ -122,6 +149,7 @@ def train(
     *,
     stop_at: int | None = None,
     kill_at: float | None = None,
+    kill_saved: int | None = None,
     lora: bool = False,
     stream: bool = False,
     forgetful: bool = False,
@@ -133,6 +161,8 @@ def train(
     transformers.set_seed(0)
     trainer = make_trainer(kind, out, lora=lora, stream=stream, forgetful=forgetful, arguments=arguments)
     trainer.add_callback(Interrupted(stop_at, kill_at))
+    if kill_saved is not None:
+        trainer.add_callback(KilledWhenSaved(kill_saved))
     handle = perdure.attach(trainer)
     result = trainer.train(resume_from_checkpoint=True)
     if handle.stop_requested:
@@ -142,10 +172,7 @@ def train(
         "weights": digest(trainer.model.state_dict()),
         "optimizer": digest(trainer.optimizer.state_dict()["state"]),
         "generators": digest(generators),
-        "history": [
-            {k: v for k, v in entry.items() if not any(part in k for part in TIMES)}
-            for entry in trainer.state.log_history
-        ],
+        "history": history(trainer.state.log_history),
         "loss": result.training_loss,
         "reference": digest(reference.state_dict()) if (reference := getattr(trainer, "ref_model", None)) else None,
         "completions": [
@@ -153,8 +180,26 @@ def train(
             for step in sorted({entry["step"] for entry in trainer.state.log_history})  # a stop logs at its own
             if (file := Path(out, "completions", f"completions_{step:05}.parquet")).exists()
         ],
+        "scheduler": repr(trainer.lr_scheduler.state_dict()),
+        "best": [trainer.state.best_metric, Path(trainer.state.best_model_checkpoint or "").name],
+        "checkpoints": {info.path.name: content(info.path) for info in perdure.checkpoints(out)},
     }
     Path(report).write_text(json.dumps(end))
+
+
+def history(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was logged, but for how long it took."""
+    return [{k: v for k, v in entry.items() if not any(part in k for part in TIMES)} for entry in log]
+
+
+def content(checkpoint: Path) -> Any:
+    """What a checkpoint holds, but for what tells the time, or how the place in the data was come to."""
+    files = read_manifest(checkpoint).files
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    best = [state["best_metric"], Path(state["best_model_checkpoint"] or "").name]
+    names = (name for name in sorted(files) if name.endswith(".safetensors") and "loader" not in name)
+    tensors = [[name, files[name].digest] for name in names]
+    return [history(state["log_history"]), best, tensors]
 
 
 def digest(value: Any) -> str:

@@ -81,6 +81,14 @@ def runs() -> Iterator[Runs]:
 
 
 def end(out: Path) -> Any:
+    return {name: value for name, value in _report(out).items() if name != "checkpoints"}
+
+
+def checkpoints(out: Path) -> dict[str, Any]:
+    return _report(out)["checkpoints"]  # type: ignore[no-any-return]
+
+
+def _report(out: Path) -> Any:
     return json.loads(out.with_suffix(".end").read_text())
 
 
@@ -107,3 +115,35 @@ def test_interrupted_and_resumed(case: str, runs: Runs, tmp_path: Path) -> None:
     assert not stopped.with_suffix(".end").exists()
     assert runs.run(stopped, **options)
     assert end(stopped) == end(whole)
+
+
+BY_EPOCH = {
+    "max_steps": -1, "num_train_epochs": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2,
+    "save_steps": 1, "eval_strategy": "epoch", "logging_strategy": "epoch",
+    "lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {"patience": 0, "threshold": 0.9},
+}  # fmt: skip
+BEST = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "num_train_epochs": 3}
+ENDS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {  # after which steps to interrupt it
+    "steps": ((1, 2, 3, 4), BY_EPOCH),
+    "steps, the last one within an epoch": ((3,), {**BY_EPOCH, "max_steps": 3}),
+    "steps, of a stream": ((3, 5), {**BY_EPOCH, "stream": True, "max_steps": 5}),
+    "epochs, the best, stopped early": ((2, 4), {**BY_EPOCH, **BEST, "save_strategy": "epoch"}),
+    "the best": ((2, 4), {**BY_EPOCH, "save_strategy": "best", "metric_for_best_model": "eval_loss"}),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_interrupted_where_an_epoch_ends(case: str, runs: Runs, tmp_path: Path) -> None:
+    """An epoch's end, too, is neither lost nor done twice: logs, evaluation, scheduler, the best, its checkpoint."""
+    steps, options = ENDS[case]
+    whole = tmp_path / "whole"
+    assert runs.run(whole, **options)
+    saved = {info.step for info in perdure.checkpoints(whole)}
+    for step in steps:
+        for how in ["stop_at", *(["kill_saved"] if step in saved else [])]:
+            out = tmp_path / f"{how}-{step}"
+            assert runs.run(out, **options, **{how: step}) == (how == "stop_at")
+            assert not out.with_suffix(".end").exists()
+            assert runs.run(out, **options)
+            assert end(out) == end(whole), (how, step)
+            assert {name: checkpoints(out)[name] for name in checkpoints(whole)} == checkpoints(whole), (how, step)

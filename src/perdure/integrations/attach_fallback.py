@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from perdure.checkpoint.records import RestoreRecord
 from perdure.checkpoint.resume import Fallback, Unusable, damage_is_unusable
 from perdure.checkpoint.snapshot import FOLDER
 from perdure.distributed.group import Group
-from perdure.errors import InvalidInput, StateMismatch
+from perdure.errors import Corrupt, InvalidInput, StateMismatch
 from perdure.folder.paths import resolve
 from perdure.format.manifest import read_manifest
 from perdure.integrations import attach_resume
+from perdure.integrations.attach_epochs import Position
 from perdure.integrations.attach_resume import Choice
 from perdure.state.state import State
+
+_PROGRESS = f"{FOLDER}/progress.json"
 
 
 class Resumption:
@@ -72,20 +76,25 @@ class Resumption:
                 handle.remove()  # `begin` makes another, and noise would come twice
             raise
 
-    def position(self, path: Path) -> tuple[int, int]:
-        """Epochs done and batches taken of the next, of a checkpoint that perdure wrote.
+    def position(self, path: Path) -> Position | None:
+        """What a checkpoint that perdure wrote says of the epoch under way; None of one that says nothing.
 
         Raises:
             Unusable: It is damaged.
         """
 
-        def read() -> tuple[int, int]:
-            saved = read_document(path, read_manifest(path), f"{FOLDER}/progress.json")["state"]
-            return int(saved["epoch"]), int(saved["batches"])
+        def read() -> Position | None:
+            manifest = read_manifest(path)
+            if _PROGRESS not in manifest.files:
+                return None
+            try:
+                saved = read_document(path, manifest, _PROGRESS)["state"]
+                return Position(**{field.name: int(saved[field.name]) for field in fields(Position)})
+            except (KeyError, TypeError, ValueError) as error:
+                raise Corrupt(f"{path / _PROGRESS} does not tell a position: {error!r}.", path=path) from error
 
         with damage_is_unusable():
-            epochs, batches = self._group.agree(read)[self._group.rank]
-        return epochs, batches
+            return self._group.agree(read)[self._group.rank]
 
     def restore(self, choice: Choice, state: State) -> RestoreRecord:
         """Put the checkpoint into the trainer's parts.

@@ -9,8 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from transformers.trainer_utils import has_length
-
 from perdure.checkpoint.checkpointer import Checkpointer
 from perdure.checkpoint.model import note_base
 from perdure.checkpoint.policy import Schedule
@@ -19,6 +17,7 @@ from perdure.checks.verify import verify
 from perdure.format.names import MANIFEST
 from perdure.integrations import attach_resume
 from perdure.integrations import attach_trainer_state as trainer_state
+from perdure.integrations.attach_epochs import going_on
 from perdure.integrations.attach_fallback import Resumption
 from perdure.integrations.attach_rotation import Rotation
 from perdure.integrations.attach_state import Arguments, Progress, synced_reference
@@ -36,6 +35,9 @@ class Run:
 
     Args:
         folder: Where the trainer puts its checkpoints.
+
+    Attributes:
+        owes_end: The epoch that comes has no step left, and its end is still to come.
     """
 
     def __init__(self, attachment: Attachment, folder: str) -> None:
@@ -45,7 +47,7 @@ class Run:
         self._schedule = Schedule(attachment.save) if attachment.save else None
         self._progress = Progress(self._trainer)
         self._generators: dict[str, Any] | None = None
-        self._takes_up = False
+        self.owes_end = self._takes_up = False
         self._iterator: Iterator[Any] | None = None
         self._latest: int | None = None
         self._owed: deque[Any] = deque()  # states at saves whose on_save is still to come
@@ -94,11 +96,14 @@ class Run:
         return self._resumption.choice
 
     def position(self, epochs: int, batches: int) -> tuple[int, int]:
-        """Epochs done and batches taken of the next: the trainer's own count, but for a stream."""
-        trainer, choice = self._trainer, self._choice
-        if choice is None or not choice.is_ours or trainer.args.ignore_data_skip or has_length(trainer.train_dataset):
+        """Epochs done and batches taken of the next, given the trainer's own count."""
+        choice = self._choice
+        saved = self._resumption.position(choice.path) if choice is not None and choice.is_ours else None
+        if saved is None:
+            self.owes_end = False
             return epochs, batches
-        return self._resumption.position(choice.path)
+        epochs, batches, self.owes_end = going_on(self._trainer, saved, epochs, batches)
+        return epochs, batches
 
     def begin(self, loader: Any) -> None:
         """All parts of the run are made: gather them, and restore them from the chosen checkpoint."""
@@ -113,6 +118,7 @@ class Run:
         self._saved = State(model=trainer.model) if trainer.args.save_only_model else self._state
         if self._choice is not None and self._choice.is_ours:
             self._attachment.restored = self._resumption.restore(self._choice, self._state)
+            self._latest = trainer.state.global_step
             self._generators = rng.state()  # the trainer draws before it comes to where the run was interrupted
         if self._schedule is not None:
             self._schedule.saved(trainer.state.global_step, trainer.state.epoch)
@@ -126,7 +132,8 @@ class Run:
             place = track(self._loader)
             place.runs_on = False  # the trainer begins epochs
             # Not between two epochs, nor where the trainer comes to another count since its arguments were changed.
-            self._takes_up = self._progress.restored_at == (epoch, batches) and place.pending is not None
+            is_here = self._progress.restored_at == (epoch, batches) and not self.owes_end
+            self._takes_up = is_here and place.pending is not None
             if not self._takes_up:
                 place.forgo()
 
@@ -172,16 +179,21 @@ class Run:
 
     # Saving.
 
-    def before_boundary(self) -> bool:
-        """A step, or an epoch, is done; whether the trainer is to log, save and evaluate."""
+    def before_boundary(self, norm: Any, learning_rate: float | None) -> tuple[Any, float | None] | None:
+        """A step, or an epoch, is done; with what the trainer is to log, save and evaluate, or None if it is not to.
+
+        Args:
+            norm: Of the last step's gradient; with a learning rate of None, no step was done by this process.
+        """
         state, control = self._trainer.state, self._trainer.control
         if self._attachment.stop_requested:
-            return False
+            return None
+        self._progress.boundary(norm, learning_rate)
         if self._schedule is not None:
             is_last = state.global_step >= state.max_steps
             due = self._any_rank(is_last or self._schedule.due(state.global_step, state.epoch))
             control.should_save = due and state.global_step != self._latest
-        return True
+        return self._progress.last
 
     def after_boundary(self, model: Any, trial: Any) -> None:
         """The trainer has logged, saved and evaluated: tell of what is durable by now, and stop if a signal says so."""
@@ -242,6 +254,7 @@ class Run:
 
     def finish(self) -> None:
         """Training is over: wait for the last save, and tell of it."""
+        self._progress.take_up_loop()
         self._ckpt.wait()
         self._deliver()
 

@@ -57,15 +57,21 @@ class Progress:
         epoch: The epoch under way.
         batches: How many of its batches were taken.
         seconds_before: How long the run has trained before this process went on with it.
+        ended: The end of that epoch (its logs, its evaluation) is done, or being done.
+        stopped: It ended since training did.
+        last: Norm of the gradient and learning rate of the last step, which the end of an epoch logs.
         restored_at: The epoch and its batches that were restored.
     """
 
     def __init__(self, trainer: Any) -> None:
         self.epoch = 0
         self.batches = 0
+        self.ended = self.stopped = False
+        self.last: tuple[Any, float | None] = None, None
         self.seconds_before = 0.0
         self.restored_at: tuple[int, int] | None = None
-        self._began = time.time()
+        self._began: float | None = None
+        self._steps = 0
         self._trainer = trainer
         self._loop: dict[str, Any] | None = None
 
@@ -75,7 +81,10 @@ class Progress:
         return {
             "epoch": self.epoch,
             "batches": self.batches,
-            "seconds": self.seconds_before + time.time() - self._began,
+            "ended": self.ended,
+            "stopped": self.stopped,
+            "last": self.last,
+            "seconds": self.seconds_before + time.time() - (self._began or time.time()),
             "loop": {
                 "loss": trainer._tr_loss,
                 "loss_logged": trainer._total_loss_scalar,
@@ -93,6 +102,7 @@ class Progress:
         trainer = self._trainer
         self._loop = dict(state["loop"])
         self.restored_at = int(state["epoch"]), int(state["batches"])
+        self.last = state["last"]
         self.seconds_before = float(state["seconds"])
         for name, value in state["counters"].items():
             if name in _COUNTERS and hasattr(trainer, name):
@@ -106,11 +116,20 @@ class Progress:
         if state["shown"] is not None and hasattr(trainer, "_logs"):
             _show(state["shown"], trainer._logs)
 
+    def boundary(self, norm: Any, learning_rate: float | None) -> None:
+        """A step is done; or, the second time after the same step, the epoch."""
+        steps, self._steps = self._steps, self._trainer.state.global_step
+        self.ended = steps == self._steps
+        self.stopped = self.ended and self._trainer.control.should_training_stop
+        if learning_rate is not None:
+            self.last = norm, learning_rate
+
     def take_up_loop(self) -> None:
-        """Have the loop's sums go on from what was restored; when training is about to begin."""
-        self._began = time.time()
+        """Have the loop's sums go on from what was restored; when training is about to begin, or to end."""
+        self._began = self._began or time.time()
         if (loop := self._loop) is not None:
             trainer, self._loop = self._trainer, None
+            self._steps = trainer.state.global_step
             trainer._tr_loss = loop["loss"].to(trainer.args.device)
             trainer._total_loss_scalar = loop["loss_logged"]
             trainer._globalstep_last_logged = loop["last_logged"]

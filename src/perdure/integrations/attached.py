@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 
+from perdure.integrations.attach_epochs import is_over
 from perdure.integrations.attach_run import Run
 from perdure.integrations.attach_trainer_state import restore_callbacks
 
@@ -17,6 +18,7 @@ class AttachedTrainer(Trainer):  # type: ignore[misc]
     """Stands between transformers' `Trainer` and what inherits from it."""
 
     _perdure: Attachment
+    control: Any
 
     @property
     def _run(self) -> Run:
@@ -40,16 +42,30 @@ class AttachedTrainer(Trainer):  # type: ignore[misc]
 
     def _run_epoch(self, **kwargs: Any) -> None:
         self._run.begin_epoch(kwargs["epoch"], kwargs["epochs_trained"], kwargs["steps_trained_in_current_epoch"])
-        super()._run_epoch(**kwargs)
+        if self._run.owes_end:
+            self._run.owes_end = False
+            self._end_epoch(**kwargs)
+        else:
+            super()._run_epoch(**kwargs)
+
+    def _end_epoch(self, **kwargs: Any) -> None:
+        """What comes in `_run_epoch` after the last step."""
+        self._run.take_up_generators()
+        self.control.should_training_stop = is_over(self)
+        self.control = self.callback_handler.on_epoch_end(self.args, self.state, self.control)
+        names = ("model", "trial", "epoch", "ignore_keys_for_eval", "start_time")
+        self._maybe_log_save_evaluate(self._tr_loss, None, *(kwargs[name] for name in names))
 
     def get_batch_samples(self, epoch_iterator: Any, *args: Any, **kwargs: Any) -> Any:
         found = super().get_batch_samples(self._run.source(epoch_iterator), *args, **kwargs)
         self._run.count(len(found[0]))
         return found
 
-    def _maybe_log_save_evaluate(self, loss: Any, norm: Any, model: Any, trial: Any, *args: Any, **kw: Any) -> None:
-        if self._run.before_boundary():
-            super()._maybe_log_save_evaluate(loss, norm, model, trial, *args, **kw)
+    def _maybe_log_save_evaluate(
+        self, loss: Any, norm: Any, model: Any, trial: Any, *args: Any, learning_rate: float | None = None
+    ) -> None:
+        if (last := self._run.before_boundary(norm, learning_rate)) is not None:
+            super()._maybe_log_save_evaluate(loss, last[0], model, trial, *args, learning_rate=last[1])
             self._run.after_boundary(model, trial)
 
     def _finalize_training(self, trial: Any, num_train_samples: Any, start_time: float) -> Any:
