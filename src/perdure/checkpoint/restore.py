@@ -23,7 +23,7 @@ from perdure.io.digest import as_text, digest_bytes
 from perdure.io.locks import pinned
 from perdure.model.tensors import torch_dtype
 from perdure.model.weights import unwrap
-from perdure.state.apply import apply, differences, losses, targets
+from perdure.state.apply import apply, differences, left_out, targets
 from perdure.state.base import base_differences, base_in
 from perdure.state.capture import parameter_names
 from perdure.state.extra import extra_differences, put_extra
@@ -196,7 +196,7 @@ class _Reader:
             self._files[file] = header, {key: (into[key], 0) for key in header.tensors}
         decode(document, lambda key, device: into[key])  # whatever is wrong with it, before anything is changed
         self._ready[name] = _Component(component, document, into)
-        return losses(name, component, document, self._names)
+        return left_out(name, component, document, self._names)
 
     def _plan_module(
         self, name: str, module: torch.nn.Module, document: Any, headers: Mapping[str, Header]

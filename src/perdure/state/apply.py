@@ -54,7 +54,7 @@ def differences(name: str, component: Any, type_: str, document: Any, names: Map
     return []
 
 
-def losses(name: str, component: Any, document: Any, names: Mapping[int, str]) -> list[str]:
+def left_out(name: str, component: Any, document: Any, names: Mapping[int, str]) -> list[str]:
     """What of a saved component without `differences` the live one cannot take, and goes on without; in words."""
     inner = optimizers.bare(component)
     if not isinstance(inner, torch.optim.Optimizer):
