@@ -89,8 +89,8 @@ class Resumption:
                 return None
             try:
                 saved = read_document(path, manifest, _PROGRESS)["state"]
-                return Position(**{field.name: int(saved[field.name]) for field in fields(Position)})
-            except (KeyError, TypeError, ValueError) as error:
+                return Position(**{field.name: saved[field.name] for field in fields(Position)})
+            except (KeyError, TypeError) as error:
                 raise Corrupt(f"{path / _PROGRESS} does not tell a position: {error!r}.", path=path) from error
 
         with damage_is_unusable():
