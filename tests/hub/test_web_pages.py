@@ -12,6 +12,7 @@ from hubs import TOKEN, ask
 from pages import commit, create, fill, look, sign_in
 
 from perdure.hub.server import HubServer
+from perdure.hub.web import compare, history, talk
 
 
 @pytest.fixture(scope="module")
@@ -256,3 +257,24 @@ def test_static_files_may_be_kept(url: str) -> None:
     again = ask(url, "GET", address, token=None, If_None_Match=answer.headers["etag"])
     assert (again.status, again.body) == (304, b"")
     assert look(url, "/-/static/..%2Fpage.py").status == 404
+
+
+def test_what_a_page_leaves_out_is_said(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, bound in (
+        (talk, "_EVENTS", 1), (talk, "_COMMITS", 1), (history, "_DEPTH", 2), (history, "_PAGE", 1),
+        (compare, "_CHARTS", 1), (compare, "_SERIES", 1),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, bound)
+    create(url, "long")
+    opened = {"title": "a change", "description": "first words", "pullRequest": True}
+    assert ask(url, "POST", "/api/models/me/long/discussions", opened).status == 200
+    for i in range(3):
+        commit(url, "me/long", {f"{i}.txt": b"x"}, revision="refs/pr/1")
+        commit(url, "me/long", {f"{i}.md": b"x"})
+        assert ask(url, "POST", "/api/models/me/long/discussions/1/comment", {"comment": "more"}).status == 200
+    text = page(url, "/me/long/discussions/1").text
+    assert "3 later comments and changes are not shown" in text
+    assert "3 commits for main" in text and "2 later commits are not shown" in text
+    assert "not shown" not in page(url, "/me/long/commits/main").text
+    assert "Pages show the newest 2 commits" in page(url, "/me/long/commits/main?p=1").text
+    assert "have no line in a chart" in page(url, "/me/maths/checkpoints").text

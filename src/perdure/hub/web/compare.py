@@ -53,6 +53,8 @@ def checkpoints(call: Call) -> Response:
             charts=charts,
             tags_run=TAGS,
             left_out=len(names) - len(rows),
+            metrics_left_out=max(0, len(columns) - _CHARTS),
+            runs_left_out=max(0, len({row.run for row in rows} - {TAGS}) - _SERIES),
         )
 
 

@@ -77,7 +77,7 @@ def commits(call: Call) -> Response:
             commits=[(commit_facts(commit), commit.commit_time) for commit in found[:_PAGE]],
             number=number,
             more=len(found) > _PAGE,
-            depth=_DEPTH,
+            depth=_DEPTH if len(found) == _PAGE and (number + 1) * _PAGE >= _DEPTH else None,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -42,14 +41,14 @@ def discussions(call: Call) -> Response:
 def discussion(call: Call) -> Response:
     """What was said in one, and what a pull request changes."""
     found = pulls.find(call)
-    events = call.hub.discussions.events(call.repo, found.num)[:_EVENTS]
+    events = call.hub.discussions.events(call.repo, found.num)
     commits: list[tuple[dict[str, Any], int]] = []
     changes: list[Change] = []
     more, tip = False, ""
     with call.git() as git:
         if found.is_pull:
             proposed = pulls.proposed_by(git, found)
-            commits = [(commit_facts(c), c.commit_time) for c in islice(merging.commits(git, proposed), _COMMITS)]
+            commits = [(commit_facts(c), c.commit_time) for c in merging.commits(git, proposed)]
             changes, more = changes_between(git, proposed.fork.tree if proposed.fork else None, proposed.head.tree)
             tip = proposed.head.id.decode()
         return view.render(
@@ -59,8 +58,10 @@ def discussion(call: Call) -> Response:
             tab="discussions",
             revision=MAIN,
             discussion=found,
-            events=[(event, _said(call, event)) for event in events],
-            commits=commits,
+            events=[(event, _said(call, event)) for event in events[:_EVENTS]],
+            left_out=max(0, len(events) - _EVENTS),
+            commits=commits[:_COMMITS],
+            proposed=len(commits),
             changes=changes,
             more=more,
             tip=tip,
