@@ -139,6 +139,7 @@ def test_moments_that_no_calendar_has() -> None:
 def test_metrics_are_read_from_what_a_revision_holds(
     tmp_path: Path, files: dict[str, object], metrics: dict[str, float], step: int | None
 ) -> None:
+    (tmp_path / "repos").mkdir()
     repos = GitRepos(tmp_path / "repos", tmp_path)
     repos.create("r", {name: json.dumps(value).encode() for name, value in files.items()}, "me")
     with repos.open("r") as git:
