@@ -14,6 +14,7 @@ from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, PeftModelForCa
 from tiny_models import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, Trainer, TrainingArguments
 
+from perdure import Outbox
 from perdure.checks.verify import verify
 from perdure.errors import InvalidInput, SaveFailed
 from perdure.integrations.finish import finish
@@ -260,8 +261,9 @@ def test_a_hub_that_is_away_costs_only_the_push(sft, model, caplog):
     assert done.receipt is None and verify(done.path).ok
     assert done.push_error is not None and done.problems == (done.push_error,)
     assert str(done) == f"saved {done.path} · not published (push_error says how to do it later)"
-    command = f"perdure push {done.path} me/model --tag v1 --endpoint http://127.0.0.1:9"
-    assert str(done.path) in done.push_error and command in done.push_error
+    assert "\n" not in done.push_error and f"perdure outbox drain {done.path}" in done.push_error
+    (job,) = Outbox(done.path).jobs()
+    assert (job.state, job.repo, job.tag, job.endpoint) == ("queued", "me/model", "v1", "http://127.0.0.1:9")
     assert done.push_error in caplog.text and "hf_secret" not in caplog.text
     assert "hf_secret" not in repr(done)
 

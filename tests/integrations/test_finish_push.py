@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from huggingface_hub import HfApi
 from transformers import AutoModelForCausalLM
 
+from perdure import Outbox
 from perdure.checks.verify import verify
 from perdure.hub.server import HubServer
 from perdure.integrations.finish import finish
@@ -92,6 +96,28 @@ def test_a_token_with_a_line_break_is_that_token(sft, model, hub, caplog):
     done = finish(trainer, repo="me/line-break", endpoint=hub.url)
     assert done.problems == () and done.receipt is not None
     assert TOKEN not in caplog.text + repr(done)
+
+
+def test_a_hub_that_comes_back_in_time_is_waited_for(sft, model, tmp_path):
+    trainer = sft(model, train=False)
+    box = Outbox(trainer.args.output_dir)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    late = HubServer(tmp_path / "late", port=port, user="me", token=TOKEN)
+
+    def come_back() -> None:
+        while not any(job.error for job in box.jobs()):
+            time.sleep(0.1)
+        late.start()
+
+    back = threading.Thread(target=come_back, daemon=True)
+    back.start()
+    done = finish(trainer, repo="me/late", token=TOKEN, endpoint=f"http://127.0.0.1:{port}", wait=60)
+    back.join(timeout=10)
+    late.stop()
+    assert done.problems == () and done.receipt is not None and done.receipt.repo == "me/late"
+    assert [job.state for job in box.jobs()] == ["done"]
 
 
 def test_a_tag_that_is_taken_costs_only_the_push(sft, model, hub):

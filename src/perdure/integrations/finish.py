@@ -81,6 +81,7 @@ def finish(
     token: str | None = None,
     endpoint: str | None = None,
     max_shard_size: int | str = "5GB",
+    wait: float = 0.0,
 ) -> Finished:
     """Finish a training run: align EOS, save, describe, evaluate, publish.
 
@@ -95,7 +96,8 @@ def finish(
     4. Metrics (`all_results.json`, `train_results.json`, `eval_results.json`) and the card with its results are put
        on disk.
     5. The folder is published once, if wanted. A Hub that is away or refuses costs nothing but the push: that is
-       logged with the command that does it later, and the run ends well.
+       logged with the command that does it later, and the run ends well. Where it is away, the push stays in the
+       folder's outbox.
 
     In a distributed run every process must call it. The main process writes, the others wait and fail if it fails;
     they do not wait for the push. Calling it twice leaves what one call leaves.
@@ -116,6 +118,7 @@ def finish(
         token: By default `hub_token`, or what the environment has.
         endpoint: The Hub's address; by default `HF_ENDPOINT`, or huggingface.co.
         max_shard_size: The largest weights file.
+        wait: Seconds to wait for a Hub that is away, before the push is left to `perdure outbox drain`.
 
     Raises:
         InvalidInput: This is no trainer, or its model is sharded over processes or has no data. Nothing was written.
@@ -151,7 +154,8 @@ def finish(
         ranks.on_main(group, lambda: ending.complete(metrics))
     receipt, push_error = None, None
     if pushing is not None and trainer.is_world_process_zero():
-        receipt, push_error = push(pushing, folder, method=gather.method_name(trainer), steps=trainer.state.global_step)
+        method, steps = gather.method_name(trainer), trainer.state.global_step
+        receipt, push_error = push(pushing, folder, method=method, steps=steps, wait=wait)
     card = folder / CARD
     done = Finished(
         path=folder,

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from perdure.errors import InvalidInput, PerdureError
+from perdure.errors import InvalidInput, PerdureError, SaveFailed
 from perdure.format.hub_id import is_hub_id
+from perdure.publishing.job import Job
+from perdure.publishing.outbox import Outbox
 from perdure.publishing.publish import publish_to
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
@@ -88,8 +90,13 @@ def _target(repo: str, *, revision: str, tag: str | None, endpoint: str) -> Targ
         return error
 
 
-def push(wanted: Push, folder: Path, *, method: str | None, steps: int) -> tuple[Receipt | None, str | None]:
+def push(
+    wanted: Push, folder: Path, *, method: str | None, steps: int, wait: float
+) -> tuple[Receipt | None, str | None]:
     """Publish a saved folder.
+
+    Args:
+        wait: Seconds to wait for a Hub that is away.
 
     Returns:
         The receipt and None, or None and a message: why it failed, what lies where, and how to push later.
@@ -98,17 +105,52 @@ def push(wanted: Push, folder: Path, *, method: str | None, steps: int) -> tuple
     try:
         if isinstance(wanted.target, InvalidInput):
             raise wanted.target
-        receipt = publish_to(wanted.target, folder, private=wanted.private, message=message, token=wanted.token)
+        queued = _queue(wanted, wanted.target, folder, message)
+        if queued is None:
+            receipt = publish_to(wanted.target, folder, private=wanted.private, message=message, token=wanted.token)
+            return receipt, None
+        failure = _outcome(wanted, *queued, folder, wait)
+        if not isinstance(failure, str):
+            return failure, None
     except Exception as error:  # a finished run must not end in a traceback for the network's sake
-        failure = _explain(error, wanted, folder)
+        reason = error.message if isinstance(error, PerdureError) else f"{type(error).__name__}: {error}"
+        failure = _failure(wanted, folder, reason, error.hint if isinstance(error, PerdureError) else "")
         _log.warning("%s", failure, exc_info=None if isinstance(error, PerdureError) else error)
         return None, failure
-    return receipt, None
+    _log.warning("%s", failure)
+    return None, failure
 
 
-def _explain(error: Exception, wanted: Push, folder: Path) -> str:
-    reason = error.message if isinstance(error, PerdureError) else f"{type(error).__name__}: {error}"
-    hint = error.hint if isinstance(error, PerdureError) else ""
+def _queue(wanted: Push, target: Target, folder: Path, message: str) -> tuple[Outbox, Job] | None:
+    """Write the push down before it is tried; None where the disk has no room for that."""
+    try:
+        box = Outbox(folder, token=wanted.token)
+        job = box.add(
+            folder, target.repo, revision=target.revision, tag=target.tag, private=wanted.private, message=message,
+            endpoint=target.endpoint, overwrite=True,
+        )  # fmt: skip
+    except SaveFailed:
+        return None
+    return box, job
+
+
+def _outcome(wanted: Push, box: Outbox, job: Job, folder: Path, wait: float) -> Receipt | str:
+    job = box.attempt(job.id)
+    if job.pending and wait > 0:
+        box.drain(wait)
+        job = next(one for one in box.jobs() if one.id == job.id)
+    if job.receipt is not None:
+        return job.receipt
+    if job.pending:
+        return (
+            f"The model is saved in {folder}, and its publishing to {wanted.repo} waits in the outbox: {job.error} "
+            f"Push it with: {shlex.join(['perdure', 'outbox', 'drain', str(folder)])}"
+        )
+    box.cancel(job.id)  # for good: what is to be done by hand must not stay in the queue as well
+    return _failure(wanted, folder, job.error or "", job.hint.rpartition("\n")[0])
+
+
+def _failure(wanted: Push, folder: Path, reason: str, hint: str) -> str:
     lines = [
         f"The model is saved in {folder}, but publishing it to {wanted.repo} failed:",
         f"  {reason}",

@@ -19,6 +19,7 @@ from perdure.publishing.job import Ask, Job
 from perdure.publishing.outbox_pin import pin
 from perdure.publishing.outbox_process import WorkerProcess
 from perdure.publishing.outbox_store import Store, new_id
+from perdure.publishing.outbox_worker import Worker
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
@@ -52,6 +53,7 @@ class Outbox:
     def __init__(self, run: str | os.PathLike[str], *, token: str | None = None) -> None:
         self.run = resolve(Path(run))
         self._store = Store(self.run)
+        self._token = token
         self._after: dict[str, Callable[[Receipt], object]] = {}
         self._started = False
         self._reporting = threading.RLock()
@@ -73,6 +75,7 @@ class Outbox:
         after: str | Callable[[Receipt], object] | None = None,
         metrics: Mapping[str, float] | None = None,
         step: int | None = None,
+        overwrite: bool = False,
     ) -> Job:
         """Write a push down. When this returns it outlives whatever happens to this process and to `folder`.
 
@@ -88,6 +91,7 @@ class Outbox:
             after: What follows the push once it has succeeded: a command line; or a callable, which is called with the
                 `Receipt` in this process, and not at all if this process ends before.
             metrics, step: Of which moment of training it is; for whoever looks at the job, and for `after`.
+            overwrite: Push also where somebody else committed to the branch after this outbox did.
 
         Raises:
             InvalidInput, NotFound: The folder or a name is wrong.
@@ -109,7 +113,7 @@ class Outbox:
             )  # fmt: skip
             if callable(after):
                 self._after[job] = after
-            added = self._store.add(job, ask)
+            added = self._store.add(job, ask, guarded=not overwrite)
         if self._started:
             self._worker.wake()
         return added
@@ -153,6 +157,27 @@ class Outbox:
             self._worker.stop(0)
         self._report()
         return tuple(job for job in self._store.jobs() if job.pending)
+
+    def attempt(self, job: str) -> Job:
+        """Push a job now, in this process, after those that come before it; on a terminal its progress is shown.
+
+        Where another worker is at it, that one is waited for.
+
+        Args:
+            job: Its id.
+
+        Returns:
+            The job after one more try; still queued where the Hub is away.
+        """
+        tries = self._store.job(job).tries
+        here = Worker(self._store, token=self._token)
+        while not here.work():
+            found = self._store.job(job)
+            if not found.pending or (found.state == "queued" and found.tries > tries):
+                break
+            self._worker.wait(_LOOK_SECONDS)
+        self._report()
+        return self._store.job(job)
 
     def retry(self, job: str) -> Job:
         """Queue a job that failed once more, on top of whatever the branch holds by now.

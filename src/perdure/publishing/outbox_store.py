@@ -82,14 +82,18 @@ class Store:
         """The folder in which the files of a job are held."""
         return self.folder / "jobs" / job
 
-    def add(self, job: str, ask: Ask) -> Job:
-        """Write a job down; it is durable when this returns."""
+    def add(self, job: str, ask: Ask, *, guarded: bool = True) -> Job:
+        """Write a job down; it is durable when this returns.
+
+        Args:
+            guarded: Whether the branch must be where this outbox left it.
+        """
         branch = " ".join((ask.endpoint, ask.repo, ask.revision))
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO jobs (id, branch, endpoint, state, ask, created, guarded) "
-                "VALUES (?, ?, ?, 'queued', ?, ?, 1)",
-                (job, branch, ask.endpoint, ask.encode(), time.time()),
+                "VALUES (?, ?, ?, 'queued', ?, ?, ?)",
+                (job, branch, ask.endpoint, ask.encode(), time.time(), guarded),
             )
         return self.job(job)
 

@@ -89,15 +89,20 @@ class Worker:
     def run(self) -> None:
         """Work until `stop`; without a job, sleep."""
         while not self._stopping:
-            self._sleep(self._work())
+            worked = self.work()
+            self._sleep(self._rest() if worked else _LOCKED_SECONDS)
 
-    def _work(self) -> float | None:
-        """Do what is due; returns the seconds until there may be more, None where there is nothing."""
+    def work(self) -> bool:
+        """Do what is due, until all is done or the Hubs that are left are away.
+
+        Returns:
+            False, with nothing done, where another worker is at it.
+        """
         if not self._store.pending():
-            return None
+            return True
         with self._locked() as lock:
             if lock is Lock.BUSY:
-                return _LOCKED_SECONDS
+                return False
             self._store.requeue()
             self._sweep()
             while not self._stopping:
@@ -107,10 +112,14 @@ class Worker:
                     break
                 self._try(claim)
                 self._changed()
-            if not self._store.pending():
-                return None
+        return True
+
+    def _rest(self) -> float | None:
+        """Seconds until a Hub that was away is asked again; None where nothing is left to do."""
+        if not self._store.pending():
+            return None
         left = [away.until - time.monotonic() for away in self._away.values()]
-        return min((seconds for seconds in left if seconds > 0), default=_LOCKED_SECONDS)
+        return min((seconds for seconds in left if seconds > 0), default=0.0)
 
     def _sleep(self, seconds: float | None) -> None:
         with self._bell:
