@@ -101,11 +101,26 @@ def test_a_busy_writer_is_waited_for_or_the_save_is_skipped(
     assert steps(tmp_path) == [1, 3]
 
 
-def test_the_same_step_is_saved_once(new_run: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_same_step_is_saved_again_only_by_force(
+    new_run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = new_run()
     with perdure.Checkpointer(tmp_path, save=perdure.Every(steps=2)) as ckpt:
         assert ckpt.save(2, run.state)
-        assert not ckpt.save(2, run.state, force=True)
+        assert not ckpt.save(2, run.state)
+        assert ckpt.save(2, run.state, metrics={"acc": 1}, force=True)
+        ckpt.wait()
+        assert [one.metrics for one in perdure.checkpoints(tmp_path)] == [{"acc": 1}]
+        with monkeypatch.context() as patch:
+            patch.setattr(direct, "write", lambda *args, **options: 1 / 0)
+            ckpt.save(2, run.state, metrics={"acc": 2}, force=True)
+            with pytest.raises(perdure.SaveFailed):
+                ckpt.wait()
+        assert perdure.verify(tmp_path / "checkpoint-2").ok, "the old one goes no sooner than the new one is whole"
+        assert ckpt.restore(run.state) == 2
+        assert not ckpt.save(2, run.state)
+        assert ckpt.save(2, run.state, force=True)
+    assert [one.metrics for one in perdure.checkpoints(tmp_path)] == [{}]
 
 
 def test_an_error_reaches_the_next_call_once_and_training_can_go_on(
@@ -143,7 +158,7 @@ def test_no_call_swallows_an_error(
         ckpt.save(1, run.state)
         save = ckpt._guard.save
         assert save is not None
-        save._thread.join(timeout=30)
+        save.join()
         assert not save.running
         with pytest.raises(perdure.SaveFailed, match="ZeroDivisionError") as caught:
             {"save": lambda: ckpt.save(2, run.state), "close": ckpt.close, "restore": lambda: ckpt.restore(run.state)}[

@@ -64,7 +64,10 @@ def no_leaks() -> Iterator[None]:
     """Whatever went wrong, no descriptor is left open and no thread at work."""
     before = open_files()
     yield
-    assert not [thread for thread in threading.enumerate() if thread.name == "perdure-io"]
+    for thread in threading.enumerate():
+        if thread.name == "perdure-io":  # done with its work, if not gone yet
+            thread.join(10)
+            assert not thread.is_alive()
     assert open_files() <= before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import weakref
@@ -15,8 +16,9 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from perdure.checkpoint.progress import progress
 from perdure.checkpoint.records import SaveRecord
 from perdure.checkpoint.snapshot import WRITER_BUDGET, Snapshot, write
-from perdure.errors import SaveFailed
+from perdure.errors import InvalidInput, SaveFailed
 from perdure.format.manifest import Manifest
+from perdure.io.workers import Done
 from perdure.state.staging import Spill
 from perdure.state.state import State
 
@@ -56,17 +58,18 @@ class Save:
         self._spill = spill
         self._then = then
         self._in_background = False
-        self._thread = threading.Thread(target=self._run, name=f"perdure-save-{snapshot.moment.step}")
+        self._done = Done()
+        self._begun = threading.Lock()  # taken by who does the work
 
     def start(self) -> None:
         """Begin to write; training goes on."""
         self._in_background = True
         self.stalled = now() - self.called
-        self._thread.start()
+        self._launch()
 
     def finish(self) -> None:
         """Write all of it while training waits."""
-        self._thread.start()
+        self._launch()
         self.join()
 
     def hold_back(self) -> None:
@@ -76,7 +79,7 @@ class Save:
     @property
     def running(self) -> bool:
         """Whether it is not done yet."""
-        return self._thread.is_alive()
+        return not self._done.wait(0)
 
     @property
     def failure(self) -> SaveFailed | None:
@@ -101,13 +104,26 @@ class Save:
         """Wait until it is done."""
         staging = self.snapshot.staging
         with progress(f"Saving {self.path.name}", self.snapshot.nbytes) as bar:
-            while self._thread.is_alive():
-                self._thread.join(0.2)
+            while not self._done.wait(0.2):
                 bar.show(staging.taken_bytes)
 
-    def _run(self) -> None:
+    def _launch(self) -> None:
+        thread = threading.Thread(target=self._run, name=f"perdure-save-{self.snapshot.moment.step}")
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads: a limit, or the interpreter is on its way out
+            self._run()
+        except BaseException as error:  # an interruption, and nobody knows whether before the thread was there or after
+            self._run(error)
+            raise
+
+    def _run(self, interruption: BaseException | None = None) -> None:
+        if not self._begun.acquire(blocking=False):
+            return
         staging = self.snapshot.staging
         try:
+            if interruption is not None:
+                raise interruption
             if self._in_background:
                 staging.make_room()
                 manifest, told = write(self.snapshot, self.path, threads=1)  # training needs the cores more than we do
@@ -121,8 +137,11 @@ class Save:
             self.error = error
             _log.error("%s", self.failure)
         finally:
-            staging.stop()
-            self._spill.clear()
+            try:
+                staging.stop()
+                self._spill.clear()
+            finally:
+                self._done.set()
 
 
 class StepGuard:
@@ -131,6 +150,7 @@ class StepGuard:
     def __init__(self) -> None:
         self.save: Save | None = None
         self.closed = False
+        self._process = os.getpid()
         self._guarded: weakref.WeakSet[Any] = weakref.WeakSet()
         # Of all optimizers, for one that is not in State may change the same parameters.
         self._handles: list[Any] = [register_optimizer_step_pre_hook(self._before)]
@@ -143,6 +163,32 @@ class StepGuard:
                 self._guarded.add(part)
                 self._handles.append(part.register_load_state_dict_pre_hook(self._before))
 
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that saves: it has its memory, but none of its threads."""
+        return os.getpid() != self._process
+
+    def check_process(self) -> None:
+        """Refuse in a process that was forked.
+
+        Raises:
+            InvalidInput: This is one.
+        """
+        if self.forked:
+            raise InvalidInput(
+                "This process was forked from the one that the Checkpointer is of; nothing was done.",
+                hint="Save and restore there.",
+            )
+
+    def check_open(self) -> None:
+        """Refuse when nothing would hold training back while a save is under way.
+
+        Raises:
+            InvalidInput: `close` was called.
+        """
+        if self.closed:
+            raise InvalidInput("The Checkpointer is closed; nothing was written.", hint="Save within its `with` block.")
+
     def close(self) -> None:
         """Watch no more."""
         for handle in self._handles:
@@ -151,7 +197,7 @@ class StepGuard:
         self.closed = True
 
     def _before(self, *args: object, **kwargs: object) -> None:
-        if (save := self.save) is not None:
+        if (save := self.save) is not None and not self.forked:
             save.hold_back()
 
 

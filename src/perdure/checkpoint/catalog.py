@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure.checkpoint.policy import Retention
-from perdure.errors import Corrupt, NotFound, PerdureError
+from perdure.errors import Corrupt, InvalidInput, NotFound, PerdureError
 from perdure.folder import is_interrupted, recover
 from perdure.format.manifest import read_manifest
 from perdure.format.names import MANIFEST, STAGING_PREFIX
@@ -105,6 +105,28 @@ def _look_at(run: Path, step: int) -> CheckpointInfo:
         step=step, path=path, state="whole", epoch=manifest.epoch, metrics=manifest.metrics,
         nbytes=manifest.nbytes, saved_at=saved_at,
     )  # fmt: skip
+
+
+def check_new(run: Path, step: int, distrusted: set[Path]) -> None:
+    """Refuse to save into a folder from whose later checkpoints the next restore would go on.
+
+    Args:
+        distrusted: Which look whole, and are not.
+
+    Raises:
+        InvalidInput: One is whole, and of this step or a later one.
+    """
+    try:
+        found = checkpoints(run)
+    except PerdureError:  # there is none, or the save will tell why it cannot be read
+        return
+    newest = max((one.step for one in found if one.state == "whole" and one.path not in distrusted), default=-1)
+    if newest >= step:
+        raise InvalidInput(
+            f"{run} holds an earlier run, up to step {newest}; this one did not restore it, and is at step {step}. "
+            "A later restore would go on from the earlier run, so nothing was written.",
+            hint="Call restore(state) before the first step to go on with it; or name another folder, or delete it.",
+        )
 
 
 def collect(run: Path) -> None:

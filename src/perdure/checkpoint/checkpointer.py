@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeVar
 
 from perdure.checkpoint import catalog, ranks
 from perdure.checkpoint.background import Save, StepGuard, now
+from perdure.checkpoint.decision import check_modules, check_state, decide, say
+from perdure.checkpoint.ledger import Ledger
 from perdure.checkpoint.model import note_base
 from perdure.checkpoint.policy import Every, Keep, Retention, Schedule, check_policies
 from perdure.checkpoint.records import RestoreRecord, SaveRecord
@@ -21,7 +23,6 @@ from perdure.distributed import group as groups
 from perdure.distributed.shared import check_shared
 from perdure.errors import InvalidInput, PerdureError, SaveFailed
 from perdure.folder.paths import resolve
-from perdure.format.manifest import Manifest
 from perdure.state.staging import Spill, Staging
 from perdure.state.state import State
 
@@ -82,18 +83,17 @@ class Checkpointer:
             raise InvalidInput(f"memory={memory} is too little.", hint=f"Allow {WRITER_BUDGET} bytes at least.")
         self.path = resolve(Path(folder))
         self.stop_requested = False
-        self.saves: list[SaveRecord] = []
         self.restored: RestoreRecord | None = None
-        self._keep: Retention = keep or Keep()
+        self._ledger = Ledger(self.path, keep or Keep())
+        self.saves: list[SaveRecord] = self._ledger.saves
         self._schedule = Schedule(save) if save else None
         self._blocking = blocking
         self._when_busy = when_busy
         self._tokenizer = tokenizer
         self._spill = Spill(memory - WRITER_BUDGET)
         self._latest: int | None = None
+        self._taken_over = False
         self._owed = False  # a save failed: the next call makes up for it
-        self._distrusted: set[Path] = set()
-        self._told: set[str] = set()
         self._group: groups.Group | None = None
         self._guard = StepGuard()
         self._signals = StopSignals()
@@ -118,37 +118,34 @@ class Checkpointer:
             metrics: What `Keep(best=…)` and people choose by.
             epoch: How many epochs are done, with fractions.
             files: Small files to put beside the model, name → content.
-            force: Save even if it is not due.
+            force: Save even if it is not due. Where this step was saved already, the new checkpoint takes the place of
+                the old one once it is whole.
 
         Returns:
             Whether a save was begun.
 
         Raises:
             SaveFailed: The one before was not done, or this one where it blocks; older checkpoints are whole.
-            InvalidInput: The state cannot be saved as it is; nothing was written.
+            InvalidInput: The state cannot be saved as it is; or at the first call the folder already holds checkpoints
+                of this step or later ones, and `restore` was not called. Nothing was written.
         """
+        self._guard.check_process()
         moments: list[Moment] = []
 
         def wish() -> dict[str, Any]:
+            check_state(state)
             moments.append(moment_of(step, epoch, metrics))
             return self._wish(moments[0], force)
 
         said, (moment,) = self._agree(wish), moments
-        steps, signals = [one["step"] for one in said], [one["signal"] for one in said if one["signal"]]
-        if len(set(steps)) > 1:
-            raise InvalidInput(f"The ranks are not at the same step: {steps}; nothing was written.")
-        asked = bool(signals) and not self.stop_requested
-        due = asked or any(one["due"] for one in said)
-        must = asked or any(one["must"] for one in said)
-        skipped = said[0]["busy"] and self._when_busy == "skip" and not must
-        begun = due and moment.step != self._latest and not skipped
-        if begun:
+        decision = decide(said, latest=self._latest, stopping=self.stop_requested, skips=self._when_busy == "skip")
+        if decision.begins:
             self._begin(moment, state, files or {})
-        if asked:
+        if decision.signal is not None:
             self.wait()
             self.stop_requested = True
-            _log.warning("%s: the checkpoint of step %d is durable; stopping.", signals[0], moment.step)
-        return begun
+            _log.warning("%s: the checkpoint of step %d is durable; stopping.", decision.signal, moment.step)
+        return decision.begins
 
     def restore(self, state: State, *, strict: bool = True) -> int:
         """Put the newest whole checkpoint's state into the live objects of `state`, in place, verified.
@@ -162,14 +159,17 @@ class Checkpointer:
             How many steps are done; 0 where there is no checkpoint.
 
         Raises:
-            StateMismatch: The newest whole checkpoint is not of this run. Nothing was changed, unless a newer one was
-                found to be damaged while it was read: the message says so.
+            StateMismatch: The newest whole checkpoint is not of this run. Nothing was changed, unless the message says
+                what: a newer one was found to be damaged while it was read, or a component refused its own state.
             Corrupt: There are checkpoints, and none can be used. What is in `state` may then be partly theirs.
         """
+        self._guard.check_process()
         self.wait()
+        self.group.agree(lambda: check_modules(check_state(state)))
         note_base(state.components.get("model"))
         hint = "To start from zero, name another folder."
         record = Fallback(self.path, self.group, distrust=self.distrust, hint=hint).restore_newest(state, strict=strict)
+        self.take_over()
         if record is None:
             return 0
         self.restored, self._latest = record, record.step
@@ -185,7 +185,14 @@ class Checkpointer:
 
     def distrust(self, path: Path) -> None:
         """Count a checkpoint as damaged from now on, so that no good one is deleted in its favour."""
-        self._distrusted.add(path)
+        self._ledger.distrusted.add(path)
+
+    def take_over(self) -> None:
+        """Save from now on, even where the folder holds checkpoints of later steps, from which `restore` did not go on.
+
+        The next `restore` takes those; to be called by who knows what is there, and restores by other means.
+        """
+        self._taken_over = True
 
     def wait(self) -> None:
         """Return when the save under way is durable.
@@ -193,6 +200,8 @@ class Checkpointer:
         Raises:
             SaveFailed: It was not done; older checkpoints are whole.
         """
+        if self._guard.forked:
+            return
         if self._guard.save is not None:
             self._guard.save.join()
         if self._group is not None:
@@ -209,9 +218,7 @@ class Checkpointer:
         finally:
             self._guard.close()
             self._signals.close()
-            if self._group is not None:
-                self._group.close()
-                self._group = None
+            self._leave_group()
 
     def __enter__(self) -> Checkpointer:
         return self
@@ -220,7 +227,7 @@ class Checkpointer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._group is not None:
-            self._group.close()
+            self._leave_group()
             self._group = groups.Group()  # whether others get here nobody knows: they are not waited for
         try:
             self.close()
@@ -238,6 +245,11 @@ class Checkpointer:
             self._group = group
         return self._group
 
+    def _leave_group(self) -> None:
+        if self._group is not None and not self._guard.forked:
+            self._group.close()
+        self._group = None
+
     def _agree(self, work: Callable[[], T]) -> list[T]:
         """`work` of every rank; the failure of a save is everybody's, and made up for by everybody's next call."""
         try:
@@ -249,15 +261,13 @@ class Checkpointer:
     def _wish(self, moment: Moment, force: bool) -> dict[str, Any]:
         """What this rank says at the end of a step."""
         self._raise_failure()
-        if self._guard.closed:  # nothing would hold training back while a save is under way
-            raise InvalidInput(
-                f"The Checkpointer of {self.path} is closed; nothing was written.", hint="Save within its `with` block."
-            )
-        scheduled = self._schedule is not None and self._schedule.due(moment.step, moment.epoch)
-        return {
-            "step": moment.step, "due": force or self._owed or scheduled, "must": force,
-            "signal": self._signals.received, "busy": self._guard.save is not None,
-        }  # fmt: skip
+        self._guard.check_open()
+        if self.group.rank == 0 and not self._taken_over:
+            catalog.check_new(self.path, moment.step, self._ledger.distrusted)
+        self.take_over()
+        due = self._owed or (self._schedule is not None and self._schedule.due(moment.step, moment.epoch))
+        busy = self._guard.save is not None
+        return say(step=moment.step, due=due, force=force, signal=self._signals.received, busy=busy)
 
     def _begin(self, moment: Moment, state: State, files: Mapping[str, bytes]) -> None:
         called, staging = now(), Staging(self._spill)
@@ -269,29 +279,16 @@ class Checkpointer:
         if self._schedule is not None:
             self._schedule.saved(moment.step, moment.epoch)
         if snapshot is not None:
+            self._ledger.begun(moment)
             self._guard.watch(state)
             path = catalog.path_of(self.path, moment.step)
-            self._guard.save = save = Save(snapshot, path, self._spill, self._committed, called=called)
+            self._guard.save = save = Save(snapshot, path, self._spill, self._ledger.committed, called=called)
             if blocks:
                 save.finish()
             else:
                 save.start()
         if blocks:
             self.wait()
-
-    def _committed(self, save: Save, manifest: Manifest, told: list[str]) -> None:
-        """On the saving thread, when a checkpoint is in place."""
-        self._distrusted.discard(save.path)
-        deleted = catalog.rotate(self.path, self._keep, save.snapshot.moment.step, self._distrusted)
-        self.saves.append(record := save.record(manifest, deleted))
-        for warning in told:
-            if warning not in self._told:
-                self._told.add(warning)
-                _log.warning("%s: %s", save.path, warning)
-        _log.info(
-            "%s: %.2f GB durable after %.2f s (%.2f GB/s); training waited %.0f ms",
-            save.path, record.nbytes / 1e9, record.seconds, record.gigabytes_per_second, record.stalled_seconds * 1e3,
-        )  # fmt: skip
 
     def _raise_failure(self) -> None:
         save = self._guard.save

@@ -101,6 +101,17 @@ class Keep:
         return [one for one in ordered if one.step not in staying and not (self.every and one.step % self.every == 0)]
 
 
+def unrated(keep: object, metrics: Mapping[str, float]) -> list[str]:
+    """What is worth telling of a checkpoint that `keep` cannot compare with others."""
+    if not isinstance(keep, Keep) or keep.best is None or keep.best in metrics:
+        return []
+    known = f"only {', '.join(sorted(metrics))}" if metrics else "no metrics"
+    return [
+        f'Keep(best="{keep.best}") cannot rate a checkpoint that is saved without it: save was told {known}; '
+        f'pass metrics={{"{keep.best}": …}}'
+    ]
+
+
 def check_numbers(policy: Every | Keep) -> None:
     """Refuse text where a number belongs, before it is compared with one."""
     for name in ("steps", "seconds", "epochs", "last", "every"):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def restore_from(
     Raises:
         Corrupt: A file is not what was saved, or cannot be read; tensors may have been read into by then.
         NotFound: It is not a checkpoint, or was never committed.
-        StateMismatch: It is not of this run; this call changed nothing.
+        StateMismatch: It is not of this run. This call changed nothing, unless the message says what.
         UnsupportedFormat: A newer perdure wrote it, or this PyTorch has no such dtype.
     """
     with ExitStack() as held:
@@ -123,6 +124,10 @@ def _going_on(saved: int) -> str:
     )
 
 
+def _enumerated(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 @dataclass(slots=True)
 class _Component:
     component: Any
@@ -169,13 +174,34 @@ class _Reader:
             read_tensors(self._folder / path, self.manifest.files[path], header, into, progress)
 
     def apply(self) -> None:
-        """Have every component take what was read; the generators are last, since others may draw."""
-        for name, module, document, tensors in self._extra:
-            put_extra(name, module, document, tensors)
-        if self._active:
-            activate(unwrap(self._state.components["model"]), self._active)
-        for name, one in self._ready.items():
-            apply(name, one.component, one.document, one.tensors, self._names)
+        """Have every component take what was read; the generators are last, since others may draw.
+
+        Raises:
+            StateMismatch: One refused; the message says what was changed by then.
+        """
+        name = ""
+        try:
+            for name, module, document, tensors in self._extra:
+                put_extra(name, module, document, tensors)
+            if self._active:
+                activate(unwrap(self._state.components["model"]), self._active)
+            for name, one in self._ready.items():
+                apply(name, one.component, one.document, one.tensors, self._names)
+        except StateMismatch as error:
+            raise StateMismatch(f"{error.message} {self._changed_before(name)}", hint=error.hint) from error
+
+    def _changed_before(self, refusing: str) -> str:
+        before = takewhile(lambda name: name != refusing, self._ready if refusing in self._ready else ())
+        read = (name for name, _ in (*self._state.modules(), *self._state.optimizers()))
+        taken = {*before, *read}.difference([refusing])
+        changed = [name for name in self._state.components if name in taken]
+        if not changed:
+            return f"Nothing else was changed; {refusing} may have taken a part of it."
+        were = "was" if len(changed) == 1 else "were"
+        return (
+            f"By then {_enumerated(changed)} {were} changed, wholly or in part, and {refusing} may be, too: "
+            "make them anew before you go on."
+        )
 
     def _plan_one(self, name: str, component: Any, path: str, type_: str, document: Any) -> list[str]:
         beside = f"{path.removesuffix('.json')}.safetensors"

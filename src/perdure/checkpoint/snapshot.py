@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from perdure.checkpoint.decision import check_modules
 from perdure.checkpoint.model import FORMAT, ModelFiles, files_of, ownership
 from perdure.errors import InvalidInput
 from perdure.folder import stage
@@ -97,6 +98,7 @@ def take(
     """
     tensors: dict[str, TensorFile] = {}
     parts: dict[str, Part] = {}
+    check_modules(state)
     names = parameter_names(state, unwrap)
     model: ModelFiles | None = None
     for name, component in state.components.items():

@@ -26,6 +26,7 @@ from perdure.hub.db import DATABASE, Database
 from perdure.hub.storelock import take_store
 from perdure.hub.tls import Tls
 from perdure.io.locks import release
+from perdure.io.workers import Done
 
 log = logging.getLogger("perdure.hub")
 
@@ -96,7 +97,7 @@ class HubServer:
         self._behind_proxy = behind_proxy
         self._wanted = (user, token)
         self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        self._finished = Done()
         self._hub: Hub | None = None
         self._lock: int | None = None
         self.account: Account | None = None
@@ -167,17 +168,20 @@ class HubServer:
             timeout_graceful_shutdown=_FINISH_SECONDS,
             backlog=_BACKLOG,
         )
-        self._server = server = uvicorn.Server(config)
+        server, finished = uvicorn.Server(config), Done()
 
         def serve() -> None:
-            with listener:
-                server.run(sockets=[listener])
+            try:
+                with listener:
+                    server.run(sockets=[listener])
+            finally:
+                finished.set()
 
-        self._thread = threading.Thread(target=serve, name="perdure-hub", daemon=True)
-        self._thread.start()
+        threading.Thread(target=serve, name="perdure-hub", daemon=True).start()
+        self._server, self._finished = server, finished
         deadline = time.monotonic() + _START_SECONDS
         while not server.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline:
+            if finished.wait(0) or time.monotonic() > deadline:
                 raise Unavailable("The hub did not start; its log says why.")
             time.sleep(0.005)
 
@@ -188,10 +192,9 @@ class HubServer:
             Whether everything had finished in time. What had not was acknowledged to nobody.
         """
         finished = True
-        if self._server is not None and self._thread is not None:
+        if self._server is not None:
             self._server.should_exit = True
-            self._thread.join(_FINISH_SECONDS + 5)
-            finished = not self._thread.is_alive()
+            finished = self._finished.wait(_FINISH_SECONDS + 5)
         if finished and self._hub is not None:
             self._hub.close()
             self._hub = None

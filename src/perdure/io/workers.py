@@ -33,18 +33,43 @@ def make_slab(nbytes: int) -> memoryview:
     return memoryview(memory)[begin : begin + nbytes]
 
 
+class Done:
+    """Tells one thread that another has finished. The wait may be interrupted, and taken up again, any number of times.
+
+    `Thread.join` does not allow it (up to Python 3.12 a thread whose `join` was interrupted passes for finished while
+    it works on), and `threading.Event` not at every instant.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._latch = threading.Lock()
+        self._latch.acquire()
+
+    def set(self) -> None:
+        """It has finished; to be said once."""
+        self._is_set = True
+        self._latch.release()
+
+    def wait(self, seconds: float = -1) -> bool:
+        """Return when it has finished, or after so many seconds; whether it has."""
+        if not self._is_set and self._latch.acquire(timeout=seconds):
+            self._latch.release()
+        return self._is_set
+
+
 def share_out(tasks: Iterable[T], work: Callable[[Iterator[T]], None], count: int) -> None:
     """Call `work` on up to `count` threads, each with an iterator that brings it tasks, in order, until none is left.
 
     The calling thread works too, so that where the system refuses more threads the work is done nevertheless.
 
     Raises:
-        BaseException: The first that `work` raised on any thread; no task is handed out after it, and none is worked
-            on when it is raised.
+        BaseException: The first that `work` raised on any thread, or that interrupted the calling one; no task is
+            handed out after it, and none is worked on when it is raised.
     """
     waiting = list(tasks)
     waiting.reverse()
     errors: list[BaseException] = []
+    at_work: list[Done] = []
 
     def hand_out() -> Iterator[T]:
         while not errors:
@@ -53,27 +78,30 @@ def share_out(tasks: Iterable[T], work: Callable[[Iterator[T]], None], count: in
             except IndexError:
                 return
 
-    def labour() -> None:
+    def help_out() -> None:
+        at_work.append(done := Done())  # and only then look for work: who comes after the end finds none
         try:
-            work(hand_out())
+            if waiting and not errors:
+                work(hand_out())
         except BaseException as error:
             errors.append(error)
+        finally:
+            done.set()
 
-    count = min(count, len(waiting))
-    helpers = [threading.Thread(target=labour, name="perdure-io", daemon=True) for _ in range(count - 1)]
     try:
         with suppress(RuntimeError):  # no more threads: a limit, or the interpreter is on its way out
-            for helper in helpers:
-                helper.start()
-        labour()
+            for _ in range(min(count, len(waiting)) - 1):
+                threading.Thread(target=help_out, name="perdure-io", daemon=True).start()
+        work(hand_out())
     except BaseException as error:
         errors.append(error)
-    for helper in helpers:
-        while helper.is_alive():
-            try:
-                helper.join()
-            except BaseException as error:  # an interruption must not leave them at work on a file that is closed
-                errors.append(error)
+    while True:
+        try:
+            for done in at_work:
+                done.wait()
+            break
+        except BaseException as error:  # an interruption must not leave them at work on a file that is closed
+            errors.append(error)
     if errors:
         try:
             raise errors[0]

@@ -58,7 +58,7 @@ def check_storable(tensors: Mapping[str, object]) -> None:
     """Refuse what a file could not hold, by name, before anything is written.
 
     Raises:
-        InvalidInput: A value is no tensor, has no data (meta device), is sharded over processes, or is sparse.
+        InvalidInput: A value is no tensor, has no data (meta device), is sharded over processes, nested, or sparse.
     """
     torch = require("torch", "Saving weights")
     without_data = []
@@ -75,9 +75,8 @@ def check_storable(tensors: Mapping[str, object]) -> None:
                 f"{name} is sharded over several processes; nothing was written.",
                 hint="Gather the full state dict first, and save that.",
             )
-        elif value.layout != torch.strided:
-            raise InvalidInput(f"{name} is sparse; nothing was written.", hint="Call .to_dense() on it before saving.")
         else:
+            check_dense(name, value)
             dtype_name(name, value)
     if without_data:
         raise InvalidInput(
@@ -85,6 +84,23 @@ def check_storable(tensors: Mapping[str, object]) -> None:
             "Nothing was written.",
             hint="Load or initialise the model for real first, without offloading weights to disk.",
         )
+
+
+def check_dense(name: str, tensor: torch.Tensor) -> None:
+    """Refuse a tensor whose values are not one run of memory.
+
+    Raises:
+        InvalidInput: It is nested or sparse.
+    """
+    import torch
+
+    if tensor.is_nested:
+        raise InvalidInput(
+            f"{name} is a nested tensor; nothing was written.",
+            hint="Call torch.nested.to_padded_tensor on it before saving, or save its parts one by one.",
+        )
+    if tensor.layout != torch.strided:
+        raise InvalidInput(f"{name} is sparse; nothing was written.", hint="Call .to_dense() on it before saving.")
 
 
 def not_finite(tensor: torch.Tensor) -> str:

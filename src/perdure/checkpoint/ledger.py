@@ -1,0 +1,53 @@
+"""What became of a run's saves: what is recorded and told of each, and which older checkpoints it lets go."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from perdure.checkpoint import catalog
+from perdure.checkpoint.background import Save
+from perdure.checkpoint.policy import Retention, unrated
+from perdure.checkpoint.records import SaveRecord
+from perdure.checkpoint.snapshot import Moment
+from perdure.format.manifest import Manifest
+
+_log = logging.getLogger("perdure")
+
+
+class Ledger:
+    """The saves of one run.
+
+    Attributes:
+        saves: A record of each that was committed.
+        distrusted: Checkpoints that look whole, and are not.
+    """
+
+    def __init__(self, run: Path, keep: Retention) -> None:
+        self.saves: list[SaveRecord] = []
+        self.distrusted: set[Path] = set()
+        self._run = run
+        self._keep = keep
+        self._told: set[str] = set()
+
+    def begun(self, moment: Moment) -> None:
+        """A save of this moment begins."""
+        self.warn_once(self._run, *unrated(self._keep, moment.metrics))
+
+    def committed(self, save: Save, manifest: Manifest, told: list[str]) -> None:
+        """A checkpoint is in place; called on the saving thread."""
+        self.distrusted.discard(save.path)
+        deleted = catalog.rotate(self._run, self._keep, save.snapshot.moment.step, self.distrusted)
+        self.saves.append(record := save.record(manifest, deleted))
+        self.warn_once(save.path, *told)
+        _log.info(
+            "%s: %.2f GB durable after %.2f s (%.2f GB/s); training waited %.0f ms",
+            save.path, record.nbytes / 1e9, record.seconds, record.gigabytes_per_second, record.stalled_seconds * 1e3,
+        )  # fmt: skip
+
+    def warn_once(self, path: Path, *warnings: str) -> None:
+        """Say what was not said of a checkpoint before."""
+        for warning in warnings:
+            if warning not in self._told:
+                self._told.add(warning)
+                _log.warning("%s: %s", path, warning)
