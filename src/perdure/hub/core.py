@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from starlette.requests import Request
 
@@ -20,6 +19,7 @@ from perdure.hub.git import GitRepo
 from perdure.hub.git_process import Commands
 from perdure.hub.http import ApiError, bad_request, gated, parse_json, repo_not_found
 from perdure.hub.locks import Locks
+from perdure.hub.paths import renamed
 from perdure.hub.ratelimit import RateLimiter
 from perdure.hub.repos import GitRepos
 from perdure.hub.session import Sessions
@@ -277,22 +277,11 @@ class Call:
             return repo
         moved = self.hub.db.moved(kind, namespace, name) if repo is None else None
         if moved is not None and auth.may_read(self.caller, moved):
-            path = _renamed(self.request.url.path, (namespace, name), moved)
+            path = renamed(self.request.url.path, (namespace, name), (moved.namespace, moved.name))
             if path is not None:
                 query = f"?{self.request.url.query}" if self.request.url.query else ""
                 raise ApiError(307, f"Moved to {moved.full_name}.", headers={"Location": path + query})
         raise repo_not_found(anonymous=self.caller is None)
-
-
-def _renamed(path: str, old: tuple[str, str], moved: Repo) -> str | None:
-    """A raw path with a repository's new name for its old one, however that is encoded; None where it has none."""
-    segments = path.split("/")
-    for i in range(len(segments) - 1):
-        name = segments[i + 1].removesuffix(".git")  # no repository's name ends so, but git-lfs's addresses do
-        if (unquote(segments[i]), unquote(name)) == old:
-            end = segments[i + 1][len(name) :]
-            return "/".join([*segments[:i], moved.namespace, moved.name + end, *segments[i + 2 :]])
-    return None
 
 
 def forbidden(caller: auth.Caller, what: str) -> ApiError:

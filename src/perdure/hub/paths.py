@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import unquote
 
 from dulwich.refs import check_ref_format
 
@@ -110,3 +111,14 @@ def check_oid(oid: str) -> str:
     if not _OID.fullmatch(oid):
         raise ApiError(422, "An object id must be a sha256 in lower-case hex.")
     return oid
+
+
+def renamed(path: str, old: tuple[str, str], new: tuple[str, str]) -> str | None:
+    """A raw path with a repository's new name for its old one, however that is encoded; None where it has none."""
+    segments = path.split("/")
+    for i in range(len(segments) - 1):
+        name = segments[i + 1].removesuffix(".git")  # no repository's name ends so, but git-lfs's addresses do
+        if (unquote(segments[i]), unquote(name)) == old:
+            end = segments[i + 1][len(name) :]
+            return "/".join([*segments[:i], new[0], new[1] + end, *segments[i + 2 :]])
+    return None
