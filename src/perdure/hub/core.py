@@ -259,11 +259,8 @@ class Call:
 
     def repos(self, kind: str = "", namespace: str = "") -> list[Repo]:
         """The repositories the caller may read, newest first; of a kind and in a namespace, where they are named."""
-        return [
-            repo
-            for repo in self.hub.db.repos(kind)
-            if namespace.lower() in {"", repo.namespace.lower()} and auth.may_read(self.caller, repo)
-        ]
+        repos, owner = self.hub.db.repos(kind), namespace.lower()
+        return [r for r in repos if owner in {"", r.namespace.lower()} and auth.may_read(self.caller, r)]
 
     def find_repo(self, kind: str, namespace: str, name: str) -> Repo:
         """A repository the caller may read.
