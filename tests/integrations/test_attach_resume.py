@@ -126,11 +126,23 @@ def test_a_path(run: Callable[[str], Path], trainer: Callable[..., Any], finishe
     made = trainer("elsewhere")
     made.train(resume_from_checkpoint=str(out / "checkpoint-2"))
     assert came_to(made, finished["ours"][1])
-    with pytest.raises(perdure.NotFound):
+    with pytest.raises(perdure.NotFound, match=r"newest that is whole: \S+'\S+/checkpoint-3'"):
         made.train(resume_from_checkpoint=str(out / "checkpoint-7"))
     flip(out / "checkpoint-3" / "model.safetensors")
-    with pytest.raises(perdure.Corrupt, match=r"cannot be used: changed: model\.safetensors"):
+    with pytest.raises(perdure.Corrupt, match=r"cannot be used: changed: model\.safetensors[\s\S]+/checkpoint-2'"):
         made.train(resume_from_checkpoint=str(out / "checkpoint-3"))
+
+
+def test_a_path_that_is_no_checkpoints(run: Callable[[str], Path], trainer: Callable[..., Any], tmp_path: Path) -> None:
+    out, alone = run("ours"), tmp_path / "elsewhere" / "checkpoint-1"
+    made = trainer("elsewhere")
+    with pytest.raises(perdure.InvalidInput, match=r"the folder of a run[\s\S]+/checkpoint-3'"):
+        made.train(resume_from_checkpoint=out)
+    with pytest.raises(perdure.InvalidInput, match="resume_from_checkpoint is empty"):
+        made.train(resume_from_checkpoint="")
+    alone.mkdir(parents=True)
+    with pytest.raises(perdure.Corrupt, match=r"it is an empty folder[\s\S]+begin at zero: trainer\.train\(\)"):
+        made.train(resume_from_checkpoint=alone)
 
 
 def test_a_checkpoint_of_the_trainers_own_is_read_with_a_warning(

@@ -105,9 +105,9 @@ class Resumption:
         """
         try:
             return self._fallback.restore(choice.path, state, strict=self._strict, nbytes=choice.nbytes)
-        except StateMismatch as error:
+        except StateMismatch as error:  # its own hint is for loops
             hint = attach_resume.STRICT_HINT
-            raise StateMismatch(error.message, differences=error.differences, hint=hint) from error
+            raise StateMismatch(error.message, differences=error.differences, hint=hint) from None
 
 
 def _group_of(ckpt: Checkpointer, *, each_node: bool) -> Group:

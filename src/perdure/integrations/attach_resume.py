@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perdure.checkpoint.catalog import CheckpointInfo
+from perdure.checkpoint.catalog import CheckpointInfo, checkpoints
 from perdure.checkpoint.reading import read_document
 from perdure.checkpoint.restore import tell_passed_over
 from perdure.checkpoint.resume import Unusable
+from perdure.checkpoint.snapshot import KIND
 from perdure.checks.verify import verify
 from perdure.distributed.group import Group
-from perdure.errors import Corrupt, NotFound, PerdureError, StateMismatch
+from perdure.errors import Corrupt, InvalidInput, NotFound, PerdureError, StateMismatch
 from perdure.folder.paths import resolve
 from perdure.format.manifest import read_manifest
 from perdure.format.names import MANIFEST
@@ -23,6 +25,7 @@ from perdure.format.names import MANIFEST
 _log = logging.getLogger("perdure")
 TRAINER_STATE = "trainer_state.json"
 STRICT_HINT = "Resume with what was saved, or take what fits with: perdure.attach(trainer, strict=False)"
+_OPTIMIZER = "optimizer.pt", "optimizer.bin"  # as the Trainer names it
 _MAX_STATE = 2**28
 
 
@@ -40,15 +43,22 @@ def named(group: Group, asked: str | os.PathLike[str]) -> Choice:
 
     Raises:
         NotFound: There is no such checkpoint.
+        InvalidInput: That is the folder of a run, or no folder's name.
         Corrupt: It is damaged.
     """
 
     def look() -> tuple[str, bool, int] | None:
         if group.rank:
             return None
+        if not os.fspath(asked):
+            hint = "The newest is True; None, or nothing, begins at zero."
+            raise InvalidInput("resume_from_checkpoint is empty; nothing was trained.", hint=hint)
         path = resolve(Path(asked))
         if not path.is_dir():
-            raise NotFound(f"There is no checkpoint in {path}.", hint="To begin at zero: trainer.train()")
+            raise NotFound(f"There is no checkpoint in {path}.", hint=_instead(path))
+        if not _is_checkpoint(path) and checkpoints(path):
+            message = f"{path} is the folder of a run, not one of its checkpoints; nothing was trained."
+            raise InvalidInput(message, hint=_instead(path / "checkpoint-N"))
         is_ours = (path / MANIFEST).exists()
         if problem := _problem(path) or (is_ours and "; ".join(map(str, verify(path).problems))):
             raise unusable(path, problem, "Nothing was changed.")
@@ -65,8 +75,25 @@ def unusable(path: Path, problem: str, outcome: str) -> Corrupt:
     return Corrupt(
         f"{path} cannot be used: {problem.rstrip('.')}. {outcome}",
         path=path,
-        hint="To go on from the newest good one: trainer.train(resume_from_checkpoint=True)",
+        hint=_instead(path),
     )
+
+
+def _is_checkpoint(path: Path) -> bool:
+    with suppress(PerdureError):
+        if read_manifest(path).kind == KIND:
+            return True
+    return any((path / name).exists() for name in _OPTIMIZER)
+
+
+def _instead(path: Path) -> str:
+    """What to type to go on from another checkpoint than the one in `path`."""
+    others = [one for one in checkpoints(path.parent) if one.path != path] if path.parent.is_dir() else []
+    if whole := [one for one in others if one.state == "whole"]:
+        return f"The newest that is whole: trainer.train(resume_from_checkpoint={str(whole[-1].path)!r})"
+    if others:
+        return "The newest that can be used: trainer.train(resume_from_checkpoint=True)"
+    return "To begin at zero: trainer.train()"
 
 
 def considered(group: Group, one: CheckpointInfo) -> Choice:
@@ -106,6 +133,8 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     file = path / TRAINER_STATE
     try:
+        if not any(path.iterdir()):
+            raise Corrupt("it is an empty folder", path=path)
         if file.stat().st_size > _MAX_STATE:
             raise Corrupt(f"{file} is too large", path=file)
         found = json.loads(file.read_bytes())
@@ -145,7 +174,7 @@ def mismatch(path: Path, found: list[str]) -> StateMismatch:
 def _lacking(trainer: Any, path: Path) -> Any:
     args, state = trainer.args, read_state(path)
     rng = "rng_state.pth" if args.world_size <= 1 else f"rng_state_{args.process_index}.pth"
-    wanted = {"optimizer": ("optimizer.pt", "optimizer.bin"), "scheduler": ("scheduler.pt",), "generators": (rng,)}
+    wanted = {"optimizer": _OPTIMIZER, "scheduler": ("scheduler.pt",), "generators": (rng,)}
     if getattr(trainer.accelerator, "scaler", None) is not None:
         wanted["scaler"] = ("scaler.pt",)
     for what, names in wanted.items():
