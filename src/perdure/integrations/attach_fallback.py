@@ -83,18 +83,19 @@ class Resumption:
             Unusable: It is damaged.
         """
 
-        def read() -> Position | None:
+        def read() -> dict[str, Any] | None:
             manifest = read_manifest(path)
             if _PROGRESS not in manifest.files:
                 return None
             try:
                 saved = read_document(path, manifest, _PROGRESS)["state"]
-                return Position(**{field.name: saved[field.name] for field in fields(Position)})
+                return {field.name: saved[field.name] for field in fields(Position)}
             except (KeyError, TypeError) as error:
                 raise Corrupt(f"{path / _PROGRESS} does not tell a position: {error!r}.", path=path) from error
 
         with damage_is_unusable():
-            return self._group.agree(read)[self._group.rank]
+            said = self._group.agree(read)[self._group.rank]
+        return Position(**said) if said is not None else None
 
     def restore(self, choice: Choice, state: State) -> RestoreRecord:
         """Put the checkpoint into the trainer's parts.
