@@ -21,14 +21,17 @@ def main() -> None:
     script, training, model = parser.parse_args_and_config()
     model.use_peft = True
     model.lora_target_modules = model.lora_target_modules or "all-linear"
-    training.model_init_kwargs = {"revision": model.model_revision, "dtype": model.dtype}
+    training.model_init_kwargs = {
+        "revision": model.model_revision,
+        "dtype": model.dtype,
+        "quantization_config": get_quantization_config(model),
+    }
     dataset = load_dataset(script.dataset_name, name=script.dataset_config)
 
     trainer = SFTTrainer(
         model=model.model_name_or_path,
         args=training,
         train_dataset=dataset[script.dataset_train_split],
-        quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
     run = perdure.attach(trainer)  # another base than the run began with is refused when it resumes
