@@ -137,6 +137,7 @@ class Outbox:
         """
         self._started = False
         self._worker.stop(timeout)
+        Worker(self._store).clear_up()
 
     def drain(self, timeout: float | None = None) -> tuple[Job, ...]:
         """Wait until every job is done, or failed for good.
@@ -154,7 +155,7 @@ class Outbox:
             self._worker.keep_alive()
             self._worker.wait(min(rest, _LOOK_SECONDS))
         if not self._started:
-            self._worker.stop(0)
+            self.stop()
         self._report()
         return tuple(job for job in self._store.jobs() if job.pending)
 

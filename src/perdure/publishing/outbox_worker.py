@@ -103,16 +103,22 @@ class Worker:
         with self._locked() as lock:
             if lock is Lock.BUSY:
                 return False
-            self._store.requeue()
-            self._sweep()
-            while not self._stopping:
-                paused = {endpoint for endpoint, away in self._away.items() if away.until > time.monotonic()}
-                claim = self._store.claim(paused=paused)
-                if claim is None:
-                    break
-                self._try(claim)
-                self._changed()
+            try:
+                self._work()
+            finally:
+                self._store.requeue()  # an interruption from the keyboard, too, leaves nothing that looks under way
         return True
+
+    def _work(self) -> None:
+        self._store.requeue()  # what a worker was at when it died
+        self._sweep()
+        while not self._stopping:
+            paused = {endpoint for endpoint, away in self._away.items() if away.until > time.monotonic()}
+            claim = self._store.claim(paused=paused)
+            if claim is None:
+                return
+            self._try(claim)
+            self._changed()
 
     def _rest(self) -> float | None:
         """Seconds until a Hub that was away is asked again; None where nothing is left to do."""
@@ -120,6 +126,13 @@ class Worker:
             return None
         left = [away.until - time.monotonic() for away in self._away.values()]
         return min((seconds for seconds in left if seconds > 0), default=0.0)
+
+    def clear_up(self) -> None:
+        """Take back what a worker was at when it was ended, unless another one is at it."""
+        if self._store.pending():
+            with self._locked() as lock:
+                if lock is not Lock.BUSY:
+                    self._store.requeue()
 
     def _sleep(self, seconds: float | None) -> None:
         with self._bell:
@@ -146,8 +159,8 @@ class Worker:
         except Exception as error:  # whatever it was, the next job must have its turn
             self._store.failed(job.id, f"{type(error).__name__}: {error}", self._hint(job.id))
         else:
+            shutil.rmtree(self._store.pin(job.id), ignore_errors=True)  # before: nobody looks at what is done again
             self._store.done(job.id)
-            shutil.rmtree(self._store.pin(job.id), ignore_errors=True)
         away.failures = 0
 
     def _hint(self, job: str, error: PerdureError | None = None) -> str:
