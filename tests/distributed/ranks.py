@@ -102,9 +102,7 @@ class Run:
             torch.nn.Linear(8, 32), torch.nn.BatchNorm1d(32), torch.nn.GELU(), torch.nn.Dropout(0.3),
             torch.nn.Linear(32, 1),
         )  # fmt: skip
-        # DDP rearranges its buckets after a process's first step, unless it looks for unused parameters; with more than
-        # two ranks another arrangement adds gradients in another order, and rounds them otherwise.
-        self.model = DistributedDataParallel(module, find_unused_parameters=SIZE > 2)
+        self.model = DistributedDataParallel(module)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-2)
         self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=TOTAL)
         self.scaler = torch.amp.GradScaler("cpu")

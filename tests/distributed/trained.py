@@ -41,7 +41,7 @@ def train(folder: Path, act: Callable[[int], None] = lambda step: None, **option
     arguments = TrainingArguments(
         output_dir=str(folder), max_steps=8, save_steps=2, save_total_limit=2, logging_steps=1, use_cpu=True,
         per_device_train_batch_size=1, gradient_accumulation_steps=2, dataloader_num_workers=1, report_to="none",
-        disable_tqdm=True, learning_rate=1e-2, seed=7, **options,
+        disable_tqdm=True, learning_rate=1e-2, seed=7, ddp_find_unused_parameters=False, **options,
     )  # fmt: skip
     assert arguments.world_size == SIZE
     assert arguments.should_save == (RANK == 0 or arguments.save_on_each_node)

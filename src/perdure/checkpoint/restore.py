@@ -26,6 +26,7 @@ from perdure.model.tensors import torch_dtype
 from perdure.model.weights import unwrap
 from perdure.state.apply import apply, differences, left_out, targets
 from perdure.state.base import base_differences, base_in
+from perdure.state.buckets import restore_order
 from perdure.state.capture import parameter_names
 from perdure.state.extra import extra_differences, put_extra
 from perdure.state.memory import locate, regions_of
@@ -148,6 +149,7 @@ class _Reader:
         self._names = parameter_names(state, unwrap)
         self._ready: dict[str, _Component] = {}
         self._active: list[str] = []
+        self._modules: list[tuple[torch.nn.Module, Any]] = []
         self._extra: list[tuple[str, torch.nn.Module, Any, Tensors]] = []
 
     def plan(self) -> list[str]:
@@ -189,6 +191,8 @@ class _Reader:
                 apply(name, one.component, one.document, one.tensors, self._names)
         except StateMismatch as error:
             raise StateMismatch(f"{error.message} {self._changed_before(name)}", hint=error.hint) from error
+        for wrapped, about in self._modules:
+            restore_order(wrapped, about)
 
     def _changed_before(self, refusing: str) -> str:
         before = takewhile(lambda name: name != refusing, self._ready if refusing in self._ready else ())
@@ -209,6 +213,7 @@ class _Reader:
         if isinstance(component, torch.nn.Module):
             if name == "model":
                 headers.update({path: self._header(path) for path in self._model_files()})
+            self._modules.append((component, document))
             return self._plan_module(name, unwrap(component), document, headers)
         found = differences(name, component, type_, document, self._names)
         devices = tensor_devices(document)

@@ -21,6 +21,7 @@ from perdure.format.names import TRAINING_STATE, is_read_by_loaders
 from perdure.io.direct import Extent
 from perdure.model.tensors import check_storable, dtype_name
 from perdure.model.weights import unwrap
+from perdure.state.buckets import order_of
 from perdure.state.capture import Part, capture, capture_module, parameter_names
 from perdure.state.staging import Staging
 from perdure.state.state import State
@@ -107,12 +108,13 @@ def take(
         elif name == "model":
             module = unwrap(component)
             model = files_of(module, tokenizer)
-            part = capture_module(name, module, model.kind, model.by_key(), model.about)
+            about = {**model.about, **order_of(component)}
+            part = capture_module(name, module, model.kind, model.by_key(), about)
             owner = ownership(module)
             for path, own in model.weights.items():
                 tensors[path] = _weights_file(own, model.metadata, staging, owner)
         else:
-            part = capture_module(name, unwrap(component), "state", {})
+            part = capture_module(name, unwrap(component), "state", {}, order_of(component))
         parts[f"{FOLDER}/{name}"] = part
         if part.live or part.copied:
             tensors[f"{FOLDER}/{name}.safetensors"] = _part_file(part, staging)

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from torch.nn.parallel import DistributedDataParallel
+
 from perdure.checkpoint.checkpointer import Checkpointer
 from perdure.checkpoint.model import note_base
 from perdure.checkpoint.policy import Schedule
@@ -111,7 +113,7 @@ class Run:
         trainer = self._trainer
         self._loader = loader
         self._state = State(
-            model=trainer.model, optimizer=trainer.optimizer, scheduler=trainer.lr_scheduler,
+            model=_with_ddp(trainer), optimizer=trainer.optimizer, scheduler=trainer.lr_scheduler,
             scaler=getattr(trainer.accelerator, "scaler", None), loader=loader,
             arguments=Arguments(trainer), progress=self._progress, ref_model=synced_reference(trainer),
         )  # fmt: skip
@@ -275,6 +277,11 @@ class Run:
             trainer._push_from_checkpoint(str(Path(self._folder) / f"checkpoint-{state.global_step}"))
         finally:
             trainer.state = live
+
+
+def _with_ddp(trainer: Any) -> Any:
+    wrapped = trainer.model_wrapped
+    return wrapped if isinstance(wrapped, DistributedDataParallel) else trainer.model
 
 
 def _saves_on_signals(callback: object) -> bool:
