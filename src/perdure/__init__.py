@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from perdure.publishing.job import Job
     from perdure.publishing.outbox import Outbox
     from perdure.publishing.publish import publish
+    from perdure.publishing.push_plan import PushPlan
     from perdure.publishing.receipt import Receipt
     from perdure.state.state import State
 
@@ -63,6 +64,7 @@ _NAMES = {
     "perdure.publishing.job": ("Job",),
     "perdure.publishing.outbox": ("Outbox",),
     "perdure.publishing.publish": ("publish",),
+    "perdure.publishing.push_plan": ("PushPlan",),
     "perdure.publishing.receipt": ("Receipt",),
     "perdure.state.state": ("State",),
 }  # fmt: skip
@@ -86,6 +88,7 @@ __all__ = [
     "Outbox",
     "PerdureError",
     "Problem",
+    "PushPlan",
     "Receipt",
     "Rejected",
     "SaveFailed",

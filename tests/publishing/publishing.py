@@ -62,6 +62,20 @@ class Hub:
     token: str
     home: Path
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a process that speaks with this hub: the client reads its settings once, at import."""
+        return {**clean_environment(), "HF_TOKEN": self.token, "HF_HOME": str(self.home), "HF_ENDPOINT": self.url}
+
+    def run(self, program: str) -> str:
+        """What a Python program that speaks with this hub prints."""
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=self.environment, capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def push(self, folder: Path, repo: str, *options: str, **environment: str) -> Pushed:
         """Run `perdure push`; keyword arguments are environment variables."""
         return push(folder, repo, "--endpoint", self.url, *options, HF_HOME=str(self.home),
@@ -110,12 +124,17 @@ class Hub:
             return str(json.loads(answer.read())["commitOid"])
 
 
+def clean_environment() -> dict[str, str]:
+    """This process's environment without settings of the client."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    return {**clean, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
+
+
 def push(folder: Path, repo: str, *options: str, **environment: str) -> Pushed:
     """Run `perdure push --json` in a process of its own: the client reads its settings once, at import."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     done = subprocess.run(
         [sys.executable, "-m", "perdure", "push", str(folder), repo, *options, "--json"],
-        env={**clean, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1", **environment},
+        env={**clean_environment(), **environment},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.stdout, done.stderr

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import click
 
-from perdure import Receipt, publish
+from perdure import PushPlan, Receipt, publish
 from perdure.cli.common import human_bytes, json_option
 
 _EXAMPLES = """\b
 Examples:
   perdure push out me/my-model
   perdure push out me/my-model --tag v1.0 --message "Trained on GSM8K"
+  perdure push out me/my-model --dry-run
+  perdure push runs/a/checkpoint-200 me/my-model --revision step-200 --training-state
   perdure push out my-model --endpoint http://localhost:8000
 """
 
@@ -32,6 +34,8 @@ Examples:
 @click.option("-m", "--message", help="The commit's message.")
 @click.option("--endpoint", help="The Hub's address. [default: HF_ENDPOINT, or https://huggingface.co]")
 @click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored]")
+@click.option("--training-state", is_flag=True, help="Of a checkpoint, also send what only resuming needs.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be sent and deleted; change nothing on the Hub.")
 @json_option
 def command(
     *,
@@ -43,6 +47,8 @@ def command(
     message: str | None,
     endpoint: str | None,
     token: str | None,
+    training_state: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Publish the model in FOLDER to the repository REPO as one commit.
@@ -51,7 +57,7 @@ def command(
     the model goes out: no checkpoints, logs or optimizer states. A damaged folder is refused, and when nothing has
     changed no commit is made.
     """
-    receipt = publish(
+    outcome = publish(
         folder,
         repo,
         revision=revision,
@@ -60,15 +66,35 @@ def command(
         message=message,
         token=token,
         endpoint=endpoint,
+        training_state=training_state,
+        dry_run=dry_run,
     )
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(receipt), indent=2))
+        click.echo(json.dumps(dataclasses.asdict(outcome), indent=2))
+    elif isinstance(outcome, PushPlan):
+        _show_plan(outcome)
     else:
-        _show(receipt)
-    if receipt.left_out:
-        click.echo(f"Not part of the model, so not published: {', '.join(receipt.left_out)}", err=True)
-    if private is False and receipt.private:
-        click.echo(f"{receipt.repo} was private already and stays so.", err=True)
+        _show(outcome)
+    if outcome.left_out:
+        click.echo(f"Not part of the model, so not published: {', '.join(outcome.left_out)}", err=True)
+    if private is False and outcome.private:
+        click.echo(f"{outcome.repo} was private already and stays so.", err=True)
+
+
+def _show_plan(plan: PushPlan) -> None:
+    where = f"{plan.repo} ({'private' if plan.private else 'public'}, {plan.revision})"
+    if plan.creates:
+        where += ", which would be created"
+    if plan.empty:
+        click.echo(f"{where} has all of this already: there would be no new commit")
+        return
+    marks = (("+", plan.add), ("~", plan.change), ("-", plan.delete), ("=", plan.keep))
+    for mark, files in marks:
+        for path, size in files.items():
+            click.echo(f"{mark} {human_bytes(size):>10}  {path}")
+    counts = (f"{len(plan.add)} added", f"{len(plan.change)} changed", f"{len(plan.delete)} deleted",
+              f"{len(plan.keep)} kept")  # fmt: skip
+    click.echo(f"{', '.join(counts)}; {human_bytes(plan.nbytes)} to send to {where}. Nothing was sent.")
 
 
 def _show(receipt: Receipt) -> None:

@@ -10,17 +10,15 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from perdure.errors import Corrupt, NotFound, PerdureError
 from perdure.folder import is_interrupted
 from perdure.folder.commit import save_failed
-from perdure.format.manifest import read_manifest
-from perdure.format.names import MANIFEST, is_in_training_state
+from perdure.format.names import MANIFEST
 from perdure.io.durable import fsync_file, fsync_folder, make_folders, write_file
 from perdure.io.locks import pinned
-from perdure.publishing.selection import Selection, select
+from perdure.publishing.selection import select, size_of
 
 _LINKED_FROM = 2**20  # bytes; what is smaller may be edited in place by a person, and costs nothing to copy
 
@@ -56,41 +54,30 @@ def _pin(folder: Path, into: Path, *, training_state: bool) -> int:
             path=folder,
             hint=f"Complete it with: {shlex.join(['perdure', 'verify', '--recover', str(folder)])}",
         )
-    selection = select(folder)
-    files = {path: file for path, file in selection.files.items() if training_state or not is_in_training_state(path)}
-    ours = MANIFEST in files
+    selection = select(folder) if training_state else select(folder).without_training_state()
+    ours = MANIFEST in selection.files
     make_folders(into)
-    nbytes = 0
-    for path, file in files.items():
-        if not file.is_file():
-            raise Corrupt(f"{file} is missing: the manifest names {path}. Nothing was queued.", path=file)
+    for path, content in selection.files.items():
         place = into / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        nbytes += _hold(file, place, link=ours)
-    if len(files) < len(selection.files):
-        _write_manifest_of(files.keys() & read_manifest(folder).files.keys(), selection, into)
+        if isinstance(content, bytes):
+            write_file(place, [content])
+        elif content.is_file():
+            _hold(content, place, link=ours)
+        else:
+            raise Corrupt(f"{content} is missing: the manifest names {path}. Nothing was queued.", path=content)
     for parent, _, _ in os.walk(into):
         fsync_folder(Path(parent))
-    return nbytes
+    return sum(map(size_of, selection.files.values()))
 
 
-def _write_manifest_of(names: set[str], selection: Selection, into: Path) -> None:
-    """The manifest of what is pinned, where that is not all of the folder."""
-    manifest = read_manifest(selection.files[MANIFEST].parent)
-    (into / MANIFEST).unlink()
-    kept = {name: entry for name, entry in manifest.files.items() if name in names}
-    write_file(into / MANIFEST, [replace(manifest, files=kept).encode()])
-
-
-def _hold(file: Path, place: Path, *, link: bool) -> int:
-    size = file.stat().st_size
-    if link and size >= _LINKED_FROM:
+def _hold(file: Path, place: Path, *, link: bool) -> None:
+    if link and file.stat().st_size >= _LINKED_FROM:
         try:
             os.link(file.resolve(), place)
         except OSError:  # another filesystem, or one without links: then it is copied
             pass
         else:
-            return size
+            return
     shutil.copyfile(file, place)
     fsync_file(place)
-    return size

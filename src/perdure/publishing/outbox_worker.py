@@ -176,6 +176,8 @@ class Worker:
             private=ask.private,
             message=ask.message,
             token=self._token,
+            start=ask.start,
+            training_state=ask.training_state,
             push_id=job,
             expected_head=claim.expected_head,
             tried_on=claim.base,

@@ -17,19 +17,24 @@ class Plan:
         change: Local files that differ from the remote ones of the same path.
         delete: Remote files of an earlier save that the folder no longer has.
         keep: Local files that the remote tree has already, byte for byte.
-        nbytes: Bytes of `add` and `change` together.
+        sizes: Path → bytes of each: the local file's, and for `delete` the remote one's.
     """
 
     add: tuple[str, ...]
     change: tuple[str, ...]
     delete: tuple[str, ...]
     keep: tuple[str, ...]
-    nbytes: int
+    sizes: Mapping[str, int]
 
     @property
     def empty(self) -> bool:
         """Whether the remote tree is already what it should be."""
         return not (self.add or self.change or self.delete)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of `add` and `change` together."""
+        return sum(self.sizes[path] for path in self.send)
 
     @property
     def send(self) -> tuple[str, ...]:
@@ -38,20 +43,20 @@ class Plan:
 
 
 def make_plan(
-    local: Mapping[str, int], remote: Collection[str], *, same: Collection[str], saved_before: Collection[str]
+    local: Mapping[str, int], remote: Mapping[str, int], *, same: Collection[str], saved_before: Collection[str]
 ) -> Plan:
     """Plan one commit.
 
     Args:
         local: Path → size in bytes of each file to publish.
-        remote: Paths of the remote tree.
+        remote: The same of the remote tree.
         same: Paths whose local and remote bytes are equal.
         saved_before: Paths that the remote manifest names: files of an earlier save, not added by a person.
 
     What a person may have written on the Hub is never deleted: only files of an earlier save are, and weights or
     index or adapter config, which would load in place of the new ones. A folder without weights replaces nothing.
 
-    >>> plan = make_plan({"model.safetensors": 5}, ["LICENSE", "model-00001-of-00002.safetensors"],
+    >>> plan = make_plan({"model.safetensors": 5}, {"LICENSE": 1, "model-00001-of-00002.safetensors": 9},
     ...                  same=(), saved_before=())
     >>> plan.add, plan.delete
     (('model.safetensors',), ('model-00001-of-00002.safetensors',))
@@ -65,10 +70,11 @@ def make_plan(
 
     changed = {path for path in local if path in remote and path not in same}
     added = {path for path in local if path not in remote}
+    stale = {path for path in remote if is_stale(path)}
     return Plan(
         add=tuple(sorted(added)),
         change=tuple(sorted(changed)),
-        delete=tuple(sorted(path for path in remote if is_stale(path))),
+        delete=tuple(sorted(stale)),
         keep=tuple(sorted(local.keys() - added - changed)),
-        nbytes=sum(local[path] for path in added | changed),
+        sizes={**local, **{path: remote[path] for path in stale}},
     )

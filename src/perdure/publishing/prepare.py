@@ -15,11 +15,12 @@ from perdure.io.digest import as_text, digest_bytes
 from perdure.publishing.selection import Selection, select
 
 
-def prepare(folder: Path, *, verify: bool) -> Selection:
+def prepare(folder: Path, *, verify: bool, training_state: bool) -> Selection:
     """What is to be sent of `folder`, which is whole.
 
     Args:
         verify: Read every file and compare it with the manifest.
+        training_state: Whether a checkpoint's training state is sent too.
 
     Raises:
         Corrupt: The folder is not what was saved.
@@ -38,9 +39,9 @@ def prepare(folder: Path, *, verify: bool) -> Selection:
     if verify:
         _require_whole(folder)
     for path, file in selection.files.items():
-        if not file.is_file():
+        if isinstance(file, Path) and not file.is_file():
             raise Corrupt(f"{file} is missing: the manifest names {path}. Nothing was sent.", path=file)
-    return selection
+    return selection if training_state else selection.without_training_state()
 
 
 def _take_over_card(folder: Path) -> None:

@@ -143,6 +143,12 @@ class Remote:
             for entry in islice(pages, _MOST_COMMITS):
                 yield RemoteCommit(commit=str(entry["id"]), message=str(entry["message"]))
 
+    def first_commit(self, repo: str) -> str | None:
+        """The commit with which the history of `main` begins; None where there is none."""
+        with self._border.crossing(f"list the commits of {repo}"):
+            commits = self._api.list_repo_commits(repo)
+        return str(commits[-1].commit_id) if commits else None
+
     def create_repo(self, repo: str, *, private: bool) -> None:
         """Create a repository; `Conflict` if there is one of that name."""
         with self._border.crossing(f"create the repository {repo}"):
@@ -163,12 +169,12 @@ class Remote:
         repo: str,
         branch: str,
         *,
-        add: Mapping[str, Path],
+        add: Mapping[str, Path | bytes],
         delete: Collection[str],
         message: str,
         parent: str | None,
     ) -> str:
-        """Send the files of `add` and make one commit of everything, on top of `parent` or not at all.
+        """Send the files of `add`, on disk or in memory, and make one commit of everything, on top of `parent` or not.
 
         Returns the new commit. `Conflict` when the branch is no longer at `parent`.
         """

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from perdure.errors import InvalidInput, NotFound
 from perdure.folder.recognise import model_files
 from perdure.format.instead import instead_of
 from perdure.format.manifest import read_manifest
-from perdure.format.names import CARD, MANIFEST, holds_weights
+from perdure.format.names import CARD, MANIFEST, TRAINING_STATE, holds_weights, is_in_training_state
+
+Content = Path | bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +24,23 @@ class Selection:
     """The files to publish.
 
     Args:
-        files: Path in the repository (with `/`) → file on disk.
+        files: Path in the repository (with `/`) → file on disk, or what it holds.
         left_out: Names in the folder, hidden ones apart, that stay on this machine.
     """
 
-    files: Mapping[str, Path]
+    files: Mapping[str, Content]
     left_out: tuple[str, ...]
+
+    def without_training_state(self) -> Selection:
+        """The model alone, with a manifest that names no more than that."""
+        files = {path: content for path, content in self.files.items() if not is_in_training_state(path)}
+        manifest = self.files.get(MANIFEST)
+        if len(files) == len(self.files) or not isinstance(manifest, Path):
+            return self
+        whole = read_manifest(manifest.parent)
+        kept = {path: entry for path, entry in whole.files.items() if path in files}
+        files[MANIFEST] = replace(whole, files=kept).encode()
+        return Selection(files=files, left_out=tuple(sorted({*self.left_out, TRAINING_STATE})))
 
 
 def select(folder: Path) -> Selection:
@@ -42,21 +58,30 @@ def select(folder: Path) -> Selection:
     if not folder.is_dir():
         raise NotFound(f"{folder} is not a folder. Nothing was sent.")
     chosen = _named(folder) if (folder / MANIFEST).exists() else _recognised(folder)
-    files = {path: _inside(folder, path) for path in sorted(chosen)}
+    files: dict[str, Content] = {path: _inside(folder, path) for path in sorted(chosen)}
     tops = {path.partition("/")[0] for path in files}
     others = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} - tops
     return Selection(files=files, left_out=tuple(sorted(others)))
 
 
-def git_blob_id(path: Path) -> str:
+def size_of(content: Content) -> int:
+    """Bytes of a selected file."""
+    return content.stat().st_size if isinstance(content, Path) else len(content)
+
+
+def opened(content: Content) -> AbstractContextManager[BinaryIO]:
+    """A selected file, to be read."""
+    return content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
+
+
+def git_blob_id(content: Content) -> str:
     """The id that git gives a file's content: what a Hub names files by that it keeps in git itself."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    return _digest_into(digest, path)
+    return _digest_into(hashlib.sha1(b"blob %d\0" % size_of(content), usedforsecurity=False), content)
 
 
-def sha256(path: Path) -> str:
+def sha256(content: Content) -> str:
     """The SHA-256 of a file's content: what a Hub names its large files by."""
-    return _digest_into(hashlib.sha256(), path)
+    return _digest_into(hashlib.sha256(), content)
 
 
 def _named(folder: Path) -> set[str]:
@@ -88,8 +113,8 @@ def _inside(folder: Path, path: str) -> Path:
     return file
 
 
-def _digest_into(digest: hashlib._Hash, path: Path) -> str:
-    with path.open("rb") as file:
+def _digest_into(digest: hashlib._Hash, content: Content) -> str:
+    with opened(content) as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()

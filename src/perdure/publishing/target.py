@@ -45,7 +45,9 @@ class Target:
             _check_ref(self.tag, "tag")
         _check_endpoint(self.endpoint)
 
-    def push_command(self, folder: Path, *, private: bool | None = None, message: str | None = None) -> str:
+    def push_command(
+        self, folder: Path, *, private: bool | None = None, message: str | None = None, training_state: bool = False
+    ) -> str:
         """The shell command that does this push again; it holds no token.
 
         >>> Target(repo="me/model", tag="v1.0").push_command(Path("my runs/a"))
@@ -55,6 +57,7 @@ class Target:
         words += ["--revision", self.revision] if self.revision != MAIN else []
         words += ["--tag", self.tag] if self.tag is not None else []
         words += [] if private is None else ["--private" if private else "--public"]
+        words += ["--training-state"] if training_state else []
         words += ["--message", message] if message is not None else []
         words += ["--endpoint", self.endpoint] if self.endpoint != HUB else []
         return shlex.join(words)

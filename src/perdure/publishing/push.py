@@ -1,0 +1,177 @@
+"""One push: what is there is looked at, what has to change is planned, committed once, and tagged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from perdure.errors import Conflict, HubError, Rejected, Unauthorized
+from perdure.publishing import once
+from perdure.publishing.compare import compare
+from perdure.publishing.plan import Plan
+from perdure.publishing.push_plan import PushPlan
+from perdure.publishing.receipt import Receipt
+from perdure.publishing.refusals import refuse_moving_tag, refuse_names_beside, refuse_public
+from perdure.publishing.remote import Remote, RemoteRepo
+from perdure.publishing.selection import Selection
+from perdure.publishing.target import MAIN, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """What is to be pushed where.
+
+    Args:
+        private: Whether the repository is created private, if it is created; where True, a public one is refused.
+        again: The command that does it again.
+        from_first: Whether a new branch begins at the repository's first commit, not at the head of `main`.
+        push_id, expected_head, tried_on, on_base: As for `publish_to`.
+    """
+
+    remote: Remote
+    target: Target
+    selection: Selection
+    private: bool | None
+    message: str | None
+    again: str
+    from_first: bool = False
+    push_id: str | None = None
+    expected_head: str | None = None
+    tried_on: str | None = None
+    on_base: Callable[[str], object] | None = None
+
+    def plan(self) -> PushPlan:
+        """What `run` would do now; only reads."""
+        target, name = self.target, self._name()
+        found = self._look(name)
+        head = found.branches.get(target.revision) if found is not None else None
+        base = head or (self._start(found) if found is not None else None)
+        plan = compare(self.remote, name if found is None else found.name, base, self.selection)
+        if found is not None:
+            self._refuse(found, base if plan.empty else None)
+        return PushPlan(
+            repo=name if found is None else found.name,
+            endpoint=target.endpoint,
+            revision=target.revision,
+            base=base,
+            tag=target.tag,
+            private=self.private is not False if found is None else found.private,
+            creates=found is None,
+            creates_branch=head is None,
+            add={path: plan.sizes[path] for path in plan.add},
+            change={path: plan.sizes[path] for path in plan.change},
+            delete={path: plan.sizes[path] for path in plan.delete},
+            keep={path: plan.sizes[path] for path in plan.keep},
+            left_out=self.selection.left_out,
+        )
+
+    def run(self) -> Receipt:
+        """Do it. Whatever it raises before the commit, nothing has changed for readers of the branch."""
+        found, created = self._find_or_create(self._name())
+        revision = self.target.revision
+        head = found.branches.get(revision)
+        made = self._made(found, since=self.tried_on) if head is not None else None
+        if made is None:
+            once.require_head(found.name, revision, head, self.expected_head)
+        base = made.parent if made is not None else head or self._start(found)
+        plan = compare(self.remote, found.name, base, self.selection)
+        self._refuse(found, made.commit if made is not None else base if plan.empty else None)
+        if self.on_base is not None:
+            self.on_base(base or "")
+        if head is None and base is not None:
+            self.remote.create_branch(found.name, revision, start=base)
+        commit = made.commit if made is not None else base
+        if made is None and (commit is None or not plan.empty):
+            commit = self._commit(found, plan, parent=base)
+        assert commit is not None
+        if self.target.tag is not None and self.target.tag not in found.tags:
+            self._tag(found.name, self.target.tag, commit)
+        return self._receipt(found, plan, commit=commit, created=created)
+
+    def _name(self) -> str:
+        return self.target.repo if "/" in self.target.repo else f"{self.remote.user()}/{self.target.repo}"
+
+    def _look(self, name: str) -> RemoteRepo | None:
+        found = self.remote.look(name)
+        if found is not None and self.private:
+            refuse_public(found)
+        return found
+
+    def _find_or_create(self, name: str) -> tuple[RemoteRepo, bool]:
+        found = self._look(name)
+        if found is not None:
+            return found, False
+        try:
+            self.remote.create_repo(name, private=self.private is not False)
+        except Conflict as error:
+            raise Unauthorized(
+                f"{name} exists, but this token may not see it. Nothing was sent.",
+                hint="Use a token of its owner, or choose another name.",
+            ) from error
+        made = self.remote.look(name)
+        if made is None:
+            raise Unauthorized(f"{name} was created, but this token may not read it. Nothing was sent.")
+        return made, True
+
+    def _start(self, found: RemoteRepo) -> str | None:
+        """Where a branch that is new begins; None where nothing was ever committed."""
+        main = found.branches.get(MAIN)
+        return self.remote.first_commit(found.name) if self.from_first and main is not None else main
+
+    def _made(self, found: RemoteRepo, *, since: str | None) -> once.Made | None:
+        return once.find(self.remote, found.name, self.target.revision, self.push_id, since=since)
+
+    def _refuse(self, found: RemoteRepo, unchanged_head: str | None) -> None:
+        refuse_moving_tag(found, self.target, unchanged_head)
+        refuse_names_beside(found, self.target)
+
+    def _commit(self, found: RemoteRepo, plan: Plan, *, parent: str | None) -> str:
+        try:
+            commit = self.remote.commit(
+                found.name,
+                self.target.revision,
+                add={path: self.selection.files[path] for path in plan.send},
+                delete=plan.delete,
+                message=once.signed(self.message or "Publish a model with perdure", self.push_id),
+                parent=parent,
+            )
+        except Conflict:
+            made = self._made(found, since=parent or "")
+            if made is None:  # otherwise the Hub was still at it when an earlier try was given up
+                raise
+            return made.commit
+        missing = sorted(self.selection.files.keys() - self.remote.tree(found.name, commit).keys())
+        if missing:  # the client leaves out, without a word, what a .gitignore on the Hub names
+            raise Rejected(
+                f"{found.name} has a new commit {commit[:12]}, but the Hub left out of it: {', '.join(missing)}.",
+                hint="A .gitignore in the repository may name them: remove it there, then push again.",
+            )
+        return commit
+
+    def _tag(self, name: str, tag: str, commit: str) -> None:
+        try:
+            self.remote.create_tag(name, tag, commit=commit)
+        except HubError as error:
+            words = f"{name} is published as {commit}; the tag {tag} is missing. {error.message}"
+            hint = "\n  ".join(filter(None, [error.hint, f"Tag it with: {self.again}"]))
+            raise type(error)(words, hint=hint) from error
+
+    def _receipt(self, found: RemoteRepo, plan: Plan, *, commit: str, created: bool) -> Receipt:
+        page = f"{self.target.endpoint}/{found.name}"
+        revision = self.target.revision
+        return Receipt(
+            repo=found.name,
+            endpoint=self.target.endpoint,
+            url=page if revision == MAIN else f"{page}/tree/{revision}",
+            revision=revision,
+            commit=commit,
+            commit_url=f"{page}/commit/{commit}",
+            tag=self.target.tag,
+            private=found.private,
+            files=plan.send,
+            deleted=plan.delete,
+            bytes_sent=plan.nbytes,
+            created=created,
+            changed=not plan.empty,
+            left_out=self.selection.left_out,
+        )
