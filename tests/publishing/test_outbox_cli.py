@@ -62,7 +62,7 @@ def test_what_is_refused_for_good_says_why_and_what_to_type(hub: Hub, box: Outbo
     assert "does not accept this token" in messages and f"outbox retry {refused.id[:8]} {box.run}" in messages
     assert "hf_wrong" not in messages
 
-    assert perdure("retry", refused.id[:8], box.run)[0] == 0
+    assert perdure("retry", "all", box.run)[1].startswith(f"Queued {refused.id[:8]}")
     save_folder(saved, {"model.safetensors": b"", "config.json": b"{}"})
     code, out, _ = perdure("drain", box.run, HF_TOKEN=hub.token)
     assert code == 0 and "done" in out

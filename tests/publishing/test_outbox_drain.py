@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from perdure import Outbox
+from perdure.errors import SaveFailed
 from perdure.publishing.receipt import Receipt
 from publishing import Hub, save_folder, weights
 
@@ -25,9 +26,14 @@ def saved_at(step: int, folder: Path) -> Path:
 
 def test_each_job_is_one_commit_and_its_files_are_let_go(hub: Hub, box: Outbox, tmp_path: Path) -> None:
     receipts: list[Receipt] = []
+
+    def follow(receipt: Receipt) -> None:
+        receipts.append(receipt)
+        raise RuntimeError("what follows costs nothing")
+
     steps = (10, 20, 30)
     for step in steps:
-        box.add(saved_at(step, tmp_path), "me/steps", endpoint=hub.url, tag=f"s{step}", after=receipts.append)
+        box.add(saved_at(step, tmp_path), "me/steps", endpoint=hub.url, tag=f"s{step}", after=follow)
     assert box.drain(timeout=60) == ()
 
     jobs = box.jobs()
@@ -53,4 +59,17 @@ def test_somebody_elses_commit_is_not_overwritten_until_that_is_wanted(hub: Hub,
     box.retry(job.id)
     assert box.drain(timeout=60) == () and box.jobs()[1].state == "done"
     assert hub.read("me/shared", "model.safetensors") == weights(20) and theirs in hub.commits("me/shared")
+    box.stop()
+
+
+def test_a_worker_that_cannot_run_says_where_to_look(
+    hub: Hub, box: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.add(saved_at(10, tmp_path), "me/none", endpoint=hub.url)
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(SaveFailed, match="ends whenever it is started") as caught:
+        box.drain(timeout=60)
+    assert "worker.log" in caught.value.hint
+    box.start()
+    assert box.add(saved_at(20, tmp_path), "me/none", endpoint=hub.url).state == "queued"
     box.stop()

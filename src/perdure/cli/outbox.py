@@ -19,6 +19,7 @@ Examples:
   perdure outbox runs/a                          what waits, what is done, what failed and why
   perdure outbox drain runs/a --timeout 600      push what waits
   perdure outbox retry 3f2a9c1d runs/a           push a job that failed once more
+  perdure outbox retry all runs/a                all that failed: the token had expired
   perdure outbox cancel 3f2a9c1d runs/a          give it up, and free its disk
 """
 
@@ -78,12 +79,14 @@ def drain(run: Path, timeout: float | None, token: str | None, as_json: bool) ->
 @click.argument("job")
 @_run_argument
 def retry(job: str, run: Path) -> None:
-    """Queue a JOB that failed once more; `perdure outbox drain` pushes it.
+    """Queue a JOB that failed once more, or `all` that did; `perdure outbox drain` pushes them.
 
-    It goes on top of whatever its branch holds by now.
+    They go on top of whatever their branches hold by now.
     """
-    queued = Outbox(run).retry(job)
-    click.echo(f"Queued {queued.id[:8]}: {queued.folder} to {queued.repo} ({queued.revision})")
+    box = Outbox(run)
+    failed = [one.id for one in box.jobs() if one.state == "failed"] if job == "all" else [job]
+    for queued in map(box.retry, failed):
+        click.echo(f"Queued {queued.id[:8]}: {queued.folder} to {queued.repo} ({queued.revision})")
 
 
 @command.command()

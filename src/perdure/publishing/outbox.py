@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from perdure.errors import InvalidInput
+from perdure.errors import InvalidInput, SaveFailed
 from perdure.folder.paths import resolve
 from perdure.io.durable import make_folders
 from perdure.io.locks import pinned
@@ -114,8 +114,7 @@ class Outbox:
             if callable(after):
                 self._after[job] = after
             added = self._store.add(job, ask, guarded=not overwrite)
-        if self._started:
-            self._worker.wake()
+        self._wake()
         return added
 
     def jobs(self) -> tuple[Job, ...]:
@@ -126,7 +125,7 @@ class Outbox:
         """Push in the background from now on. While nothing is queued nothing runs."""
         self._started = True
         if self._store.pending():
-            self._worker.wake()
+            self._wake()
 
     def stop(self, timeout: float = 0.0) -> None:
         """Push no more in the background.
@@ -191,8 +190,7 @@ class Outbox:
         """
         found = self._store.job(job)
         self._store.retry(found.id)
-        if self._started:
-            self._worker.wake()
+        self._wake()
         return self._store.job(found.id)
 
     def cancel(self, job: str) -> Job:
@@ -209,6 +207,14 @@ class Outbox:
         shutil.rmtree(self._store.pin(found.id), ignore_errors=True)
         return self._store.job(found.id)
 
+    def _wake(self) -> None:
+        """Have the worker look at what is new; where it cannot run, the jobs wait for one that can."""
+        try:
+            if self._started:
+                self._worker.wake()
+        except SaveFailed as error:
+            _log.warning("%s", error)
+
     def _report(self) -> None:
         """Tell of what has changed, and do what this process wants to follow a push."""
         with self._reporting:
@@ -218,7 +224,13 @@ class Outbox:
                     self._told[job.id] = state
                     self._tell(job)
                 if job.state == "done" and job.receipt is not None and (call := self._after.pop(job.id, None)):
-                    call(job.receipt)
+                    self._follow(call, job.receipt)
+
+    def _follow(self, call: Callable[[Receipt], object], receipt: Receipt) -> None:
+        try:
+            call(receipt)
+        except Exception:  # the push itself is done
+            _log.exception("What follows the push of %s failed.", receipt.commit_url)
 
     def _tell(self, job: Job) -> None:
         what = f"{job.folder} to {job.repo} ({job.revision})"

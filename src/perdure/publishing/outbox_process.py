@@ -1,14 +1,13 @@
 """The worker of an outbox as a process of its own, as the training process sees it.
 
 A process, not a thread: a thread of low priority would hold the interpreter's lock while it waits for a processor,
-and training with it; and a process can be ended at any moment, which the outbox must survive anyhow.
+and training with it (docs/design/0004); and a process can be ended at any moment, which the outbox survives anyhow.
 """
 
 from __future__ import annotations
 
 import atexit
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from perdure.errors import SaveFailed
 
 LOG = "worker.log"
 _MOST_DEATHS = 5  # in a row, without a sign of work
-_log = logging.getLogger("perdure")
 # The modules are found where this process found them, and nothing in the current folder can take their place.
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from perdure.publishing.outbox_worker import main; main(sys.argv[1])"
 
@@ -74,6 +72,7 @@ class WorkerProcess:
         with self._lock:
             process, reader = self._process, self._reader
             self._process = self._reader = None
+            self._deaths = 0
         if process is None or os.getpid() != self._owner:
             return
         atexit.unregister(self._at_exit)
@@ -106,8 +105,10 @@ class WorkerProcess:
                 f"The worker of the outbox {self._folder} ends whenever it is started. Nothing was lost.",
                 hint=f"What it said last is in {self._folder / LOG}",
             )
-        if self._owner != os.getpid():  # a fork: the parent's process is not ours
-            self._owner, self._process = os.getpid(), None
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()  # of one that died, or that is the parent's of this fork
+        self._owner = os.getpid()
         self._deaths += 1
         command = [sys.executable, "-c", _BOOT, str(self._run), *(path or str(Path.cwd()) for path in sys.path)]
         try:
@@ -132,10 +133,7 @@ class WorkerProcess:
         assert process.stdout is not None
         for _ in process.stdout:
             self._deaths = 0
-            try:
-                self._changed()
-            except Exception:  # it is told, and must not end the telling
-                _log.exception("Something in what follows a push failed.")
+            self._changed()
             self._news.set()
         process.stdout.close()
         self._news.set()
