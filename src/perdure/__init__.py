@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perdure.checks.verify import Problem, Verification, verify
     from perdure.errors import (
         AlreadyExists,
+        CheckFailed,
         Conflict,
         Corrupt,
         HubError,
@@ -52,8 +53,9 @@ _NAMES = {
     "perdure.checkpoint.policy": ("Every", "Keep"),
     "perdure.checks.verify": ("Problem", "Verification", "verify"),
     "perdure.errors": (
-        "AlreadyExists", "Conflict", "Corrupt", "HubError", "InvalidInput", "MissingDependency", "NotFound",
-        "PerdureError", "Rejected", "SaveFailed", "StateMismatch", "Unauthorized", "Unavailable", "UnsupportedFormat",
+        "AlreadyExists", "CheckFailed", "Conflict", "Corrupt", "HubError", "InvalidInput", "MissingDependency",
+        "NotFound", "PerdureError", "Rejected", "SaveFailed", "StateMismatch", "Unauthorized", "Unavailable",
+        "UnsupportedFormat",
     ),
     "perdure.integrations.attach": ("Attachment", "attach"),
     "perdure.integrations.finish": ("Finished", "finish"),
@@ -73,6 +75,7 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [
     "AlreadyExists",
     "Attachment",
+    "CheckFailed",
     "CheckpointInfo",
     "Checkpointer",
     "Conflict",

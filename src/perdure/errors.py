@@ -8,6 +8,7 @@ PerdureError                              catch this to catch them all
 ├─ Corrupt                                fall back to an older one
 ├─ UnsupportedFormat                      upgrade perdure
 ├─ StateMismatch                          resume with the run that was saved, or say strict=False
+├─ CheckFailed                            something must not leave the machine: remove it, or allow it
 ├─ SaveFailed                             nothing was replaced; free space or mend the folder, then save again
 ├─ HubError
 │  ├─ Unauthorized                        give a token that may do this
@@ -113,6 +114,21 @@ class StateMismatch(PerdureError):
     def __init__(self, message: str, *, differences: tuple[str, ...] = (), hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.differences = differences
+
+
+class CheckFailed(PerdureError):
+    """What was to be published holds something that must not leave the machine unnoticed. Nothing was sent.
+
+    Args:
+        findings: What was found, each as `path:line:kind`; line 0 is the file as a whole.
+    """
+
+    kind = "check-failed"
+    exit_code = 1
+
+    def __init__(self, message: str, *, findings: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.findings = findings
 
 
 class SaveFailed(PerdureError):

@@ -35,6 +35,7 @@ Examples:
 @click.option("--endpoint", help="The Hub's address. [default: HF_ENDPOINT, or https://huggingface.co]")
 @click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored]")
 @click.option("--training-state", is_flag=True, help="Of a checkpoint, also send what only resuming needs.")
+@click.option("--allow", multiple=True, metavar="FINDING", help="Send it although the scan for secrets found this.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent and deleted; change nothing on the Hub.")
 @json_option
 def command(
@@ -48,6 +49,7 @@ def command(
     endpoint: str | None,
     token: str | None,
     training_state: bool,
+    allow: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -67,6 +69,7 @@ def command(
         token=token,
         endpoint=endpoint,
         training_state=training_state,
+        allow=allow,
         dry_run=dry_run,
     )
     if as_json:

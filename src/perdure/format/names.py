@@ -80,13 +80,13 @@ def is_training_state(name: str) -> bool:
     return _TRAINING_STATE.fullmatch(name) is not None
 
 
-def is_in_training_state(path: str) -> bool:
-    """Whether a checkpoint keeps at this path what only the run that wrote it needs.
+def is_for_resuming(path: str) -> bool:
+    """Whether a file of a checkpoint of ours is there for resuming alone.
 
-    >>> is_in_training_state("training_state/optimizer.safetensors"), is_in_training_state("model.safetensors")
-    (True, False)
+    >>> [name for name in ("training_state/rng.json", "trainer_state.json", "config.json") if is_for_resuming(name)]
+    ['training_state/rng.json', 'trainer_state.json']
     """
-    return path.startswith(f"{TRAINING_STATE}/")
+    return path.startswith(f"{TRAINING_STATE}/") or path == "trainer_state.json"
 
 
 def is_read_by_loaders(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
@@ -14,6 +14,7 @@ from perdure.publishing.push import Push
 from perdure.publishing.push_plan import PushPlan
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.remote import Remote
+from perdure.publishing.secrets import require_clean
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class _Options(TypedDict, total=False):
     endpoint: str | None
     verify: bool
     training_state: bool
+    allow: Collection[str]
 
 
 @overload
@@ -57,6 +59,7 @@ def publish(
     endpoint: str | None = None,
     verify: bool = True,
     training_state: bool = False,
+    allow: Collection[str] = (),
     dry_run: bool = False,
 ) -> Receipt | PushPlan:
     """Publish a model folder as one atomic commit: readers see all of the old model or all of the new.
@@ -77,11 +80,14 @@ def publish(
         endpoint: The Hub's address: by default `HF_ENDPOINT`, or huggingface.co.
         verify: Read every file and compare it with the manifest first; False when the caller has just done so.
         training_state: Of a checkpoint, also send what only resuming needs: the optimizer, the place in the data.
+        allow: What may leave the machine although it looks as if it must not: ids that `CheckFailed` named.
         dry_run: Only say what would be done, as a `PushPlan`. Nothing is created on the Hub, nor sent.
 
     Raises:
         InvalidInput, NotFound: The folder or a name is wrong; nothing was sent.
         Corrupt: The folder is not what was saved; nothing was sent.
+        CheckFailed: It holds what looks like a token, key or password, a pickle other than weights, or in its
+            configuration a path of this machine; nothing was sent.
         Unauthorized: No token, a wrong one, or one that may not do this.
         Rejected: The Hub refused for good, in its own words.
         Conflict: The tag exists elsewhere, or somebody else committed in between.
@@ -100,6 +106,7 @@ def publish(
     try:
         remote = Remote(target.endpoint, token)
         selection = prepare(folder, verify=verify, training_state=training_state)
+        require_clean(selection.files, allow=allow)
         again = target.push_command(folder, private=private, message=message, training_state=training_state)
         push = Push(remote=remote, target=target, selection=selection, private=private, message=message, again=again)
         with pinned(folder):  # a checkpoint must not be rotated away, nor replaced, while it is sent
@@ -123,6 +130,7 @@ def publish_to(
     verify: bool = True,
     start: str | None = None,
     training_state: bool = False,
+    allow: Collection[str] = (),
     push_id: str | None = None,
     expected_head: str | None = None,
     tried_on: str | None = None,
@@ -142,6 +150,7 @@ def publish_to(
         raise InvalidInput(f"start={start!r} is neither None nor 'first'. Nothing was sent.")
     remote = Remote(target.endpoint, token)
     selection = prepare(folder, verify=verify, training_state=training_state)
+    require_clean(selection.files, allow=allow)
     again = target.push_command(folder, private=private, message=message, training_state=training_state)
     push = Push(
         remote=remote, target=target, selection=selection, private=private, message=message, again=again,

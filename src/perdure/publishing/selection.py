@@ -14,7 +14,7 @@ from perdure.errors import InvalidInput, NotFound
 from perdure.folder.recognise import model_files
 from perdure.format.instead import instead_of
 from perdure.format.manifest import read_manifest
-from perdure.format.names import CARD, MANIFEST, TRAINING_STATE, holds_weights, is_in_training_state
+from perdure.format.names import CARD, MANIFEST, holds_weights, is_for_resuming
 
 Content = Path | bytes
 
@@ -33,14 +33,15 @@ class Selection:
 
     def without_training_state(self) -> Selection:
         """The model alone, with a manifest that names no more than that."""
-        files = {path: content for path, content in self.files.items() if not is_in_training_state(path)}
+        files = {path: content for path, content in self.files.items() if not is_for_resuming(path)}
         manifest = self.files.get(MANIFEST)
         if len(files) == len(self.files) or not isinstance(manifest, Path):
             return self
         whole = read_manifest(manifest.parent)
         kept = {path: entry for path, entry in whole.files.items() if path in files}
         files[MANIFEST] = replace(whole, files=kept).encode()
-        return Selection(files=files, left_out=tuple(sorted({*self.left_out, TRAINING_STATE})))
+        gone = {path.partition("/")[0] for path in self.files.keys() - files.keys()}
+        return Selection(files=files, left_out=tuple(sorted({*self.left_out, *gone})))
 
 
 def select(folder: Path) -> Selection:
