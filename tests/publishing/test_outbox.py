@@ -119,6 +119,7 @@ def test_where_there_are_no_links_or_no_manifest_files_are_copied(
         ({"revision": "no..where"}, InvalidInput),
         ({"start": "middle"}, InvalidInput),
         ({"endpoint": "ftp://x"}, InvalidInput),
+        ({"after": "'unclosed"}, InvalidInput),
     ],
     ids=str,
 )

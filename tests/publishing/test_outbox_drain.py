@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,20 @@ def test_a_worker_that_cannot_run_says_where_to_look(
     box.start()
     assert box.add(saved_at(20, tmp_path), "me/none", endpoint=hub.url).state == "queued"
     box.stop()
+
+
+def test_a_command_follows_a_push_that_succeeded(hub: Hub, box: Outbox, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    note = shlex.join(
+        [sys.executable, "-c", f"import os; open({str(seen)!r}, 'a').write(os.environ['PERDURE_COMMIT'])"]
+    )
+    good = box.add(saved_at(10, tmp_path), "me/followed", endpoint=hub.url, tag="v1", after=note)
+    bad = box.add(saved_at(20, tmp_path), "me/followed", endpoint=hub.url, after="false")
+    box.add(saved_at(30, tmp_path), "me/followed", endpoint=hub.url, tag="v1", after=note)
+    assert box.drain(timeout=60) == ()
+
+    jobs = {job.id: job for job in box.jobs()}
+    assert [job.state for job in jobs.values()] == ["done", "done", "failed"]
+    receipt = jobs[good.id].receipt
+    assert receipt is not None and seen.read_text() == receipt.commit and jobs[good.id].error is None
+    assert "`false` ended with 1" in (jobs[bad.id].error or "")

@@ -15,6 +15,7 @@ from perdure.errors import InvalidInput, SaveFailed
 from perdure.folder.paths import resolve
 from perdure.io.durable import make_folders
 from perdure.io.locks import pinned
+from perdure.publishing.after import words
 from perdure.publishing.job import Ask, Job
 from perdure.publishing.outbox_pin import pin
 from perdure.publishing.outbox_process import WorkerProcess
@@ -88,8 +89,10 @@ class Outbox:
             start: Where a branch that is new begins: at the head of `main`, or for "first" at the repository's first
                 commit.
             training_state: Also send what only resuming needs: the optimizer, the place in the data.
-            after: What follows the push once it has succeeded: a command line; or a callable, which is called with the
-                `Receipt` in this process, and not at all if this process ends before.
+            after: What follows the push once it has succeeded: a command line, which is run without a shell, for an
+                hour at the most, and is told in its environment what was pushed where (`PERDURE_REPO`, `_REVISION`,
+                `_COMMIT`, `_ENDPOINT`, `_STEP`, `_METRICS`); or a callable, which is called with the `Receipt` in this
+                process, and not at all if this process ends before. Where it fails, that is told, and costs nothing.
             metrics, step: Of which moment of training it is; for whoever looks at the job, and for `after`.
             overwrite: Push also where somebody else committed to the branch after this outbox did.
 
@@ -101,6 +104,8 @@ class Outbox:
         if start not in (None, "first"):
             raise InvalidInput(f"start={start!r} is neither None nor 'first'. Nothing was queued.")
         target = Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint_in_force(endpoint))
+        if isinstance(after, str):
+            words(after)
         source, job = resolve(Path(folder)), new_id()
         place = self._store.pin(job)
         make_folders(place.parent)
@@ -149,7 +154,7 @@ class Outbox:
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
         if self._store.pending():
-            self._worker.wake()
+            self._worker.wake(now=True)
         while self._store.pending() and (rest := until - time.monotonic()) > 0:
             self._worker.keep_alive()
             self._worker.wait(min(rest, _LOOK_SECONDS))

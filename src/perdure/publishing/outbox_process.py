@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from perdure.errors import SaveFailed
+from perdure.publishing.outbox_worker import NOW
 
 LOG = "worker.log"
 _MOST_DEATHS = 5  # in a row, without a sign of work
@@ -46,14 +48,17 @@ class WorkerProcess:
         self._lock = threading.Lock()
         self._news = threading.Event()
 
-    def wake(self) -> None:
-        """Have it look for jobs now, whatever it waits for; start it where it does not run.
+    def wake(self, *, now: bool = False) -> None:
+        """Have it look for jobs; start it where it does not run.
+
+        Args:
+            now: Also for those of a Hub that was away a moment ago.
 
         Raises:
             SaveFailed: It ends as soon as it is started, or cannot be started.
         """
         with self._lock:
-            if not self._running() or not self._say(b"\n"):
+            if not self._running() or not self._say(NOW + b"\n" if now else b"\n"):
                 self._start()
 
     def keep_alive(self) -> None:
@@ -82,7 +87,8 @@ class WorkerProcess:
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:
-            process.kill()  # what it was at is queued again by the next one
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what follows a push; all is queued again
             process.wait()
         if reader is not None and reader is not threading.current_thread():
             reader.join()

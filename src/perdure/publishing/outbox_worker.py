@@ -17,9 +17,12 @@ from pathlib import Path
 
 from perdure.errors import Conflict, PerdureError, Unavailable
 from perdure.io.locks import Lock, hold, release
+from perdure.publishing import after
 from perdure.publishing.outbox_store import Claim, Store
 from perdure.publishing.publish import publish_to
+from perdure.publishing.receipt import Receipt
 
+NOW = b"now"  # what the worker is told so that it also asks a Hub that was away
 _LONGEST_SECONDS = 300.0
 _LOCKED_SECONDS = 1.0  # between two looks whether the other worker is done
 
@@ -72,12 +75,14 @@ class Worker:
         self._away: dict[str, _Away] = {}
         self._bell = threading.Condition()
         self._rung = False
+        self._impatient = False
         self._stopping = False
 
-    def wake(self) -> None:
-        """Look for jobs at once, also for those of a Hub that was away."""
+    def wake(self, *, now: bool) -> None:
+        """Look for jobs at once; with `now` also for those of a Hub that was away, unless it asked to be left alone."""
         with self._bell:
             self._rung = True
+            self._impatient |= now
             self._bell.notify()
 
     def stop(self) -> None:
@@ -137,17 +142,16 @@ class Worker:
     def _sleep(self, seconds: float | None) -> None:
         with self._bell:
             self._bell.wait_for(lambda: self._rung or self._stopping, seconds)
-            if self._rung:
-                self._rung = False
-                for away in self._away.values():
-                    away.until = away.asked_until
+            for away in self._away.values() if self._impatient else ():
+                away.until = away.asked_until
+            self._rung = self._impatient = False
 
     def _try(self, claim: Claim) -> None:
         job = claim.job
         away = self._away.setdefault(job.endpoint, _Away())
         try:
-            if claim.receipt is None:
-                self._push(claim)
+            receipt = claim.receipt or self._push(claim)
+            problem = self._follow(claim, receipt)
         except Unavailable as error:
             away.failures += 1
             away.asked_until = time.monotonic() + error.retry_after
@@ -160,7 +164,7 @@ class Worker:
             self._store.failed(job.id, f"{type(error).__name__}: {error}", self._hint(job.id))
         else:
             shutil.rmtree(self._store.pin(job.id), ignore_errors=True)  # before: nobody looks at what is done again
-            self._store.done(job.id)
+            self._store.done(job.id, problem)
         away.failures = 0
 
     def _hint(self, job: str, error: PerdureError | None = None) -> str:
@@ -168,7 +172,16 @@ class Worker:
         then = "To push on top of that all the same" if isinstance(error, Conflict) else "Then"
         return "\n".join(filter(None, [error.hint if error is not None else "", f"{then}: {again}"]))
 
-    def _push(self, claim: Claim) -> None:
+    def _follow(self, claim: Claim, receipt: Receipt) -> str | None:
+        """Run what follows the push, once more where a worker died amid it; returns what went wrong."""
+        if claim.ask.after is None:
+            return None
+        folder = self._store.folder / "after" / claim.job.id
+        return after.run(
+            claim.ask.after, receipt, step=claim.ask.step, metrics=claim.ask.metrics, folder=folder
+        ).problem
+
+    def _push(self, claim: Claim) -> Receipt:
         ask, job = claim.ask, claim.job.id
         receipt = publish_to(
             ask.target,
@@ -184,6 +197,7 @@ class Worker:
             on_base=lambda base: self._store.set_base(job, base),
         )
         self._store.pushed(job, receipt)
+        return receipt
 
     def _sweep(self) -> None:
         """Remove the files of jobs that need them no more, and of those that were never written down."""
@@ -217,8 +231,8 @@ def main(run: str) -> None:
     worker = Worker(Store(Path(run)), token=token, changed=_tell)
 
     def obey() -> None:
-        while orders.readline():
-            worker.wake()
+        while order := orders.readline():
+            worker.wake(now=order.strip() == NOW)
         worker.stop()
 
     threading.Thread(target=obey, name="perdure-outbox-orders", daemon=True).start()
