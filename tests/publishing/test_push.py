@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import shlex
 import socket
 import subprocess
@@ -21,7 +22,7 @@ import pytest
 from perdure.errors import Corrupt
 from perdure.hub.server import HubServer
 from perdure.publishing.publish import publish
-from publishing import GUEST, READER, Hub, push, save_folder, weights
+from publishing import GUEST, READER, Hub, clean_environment, push, save_folder, weights
 
 XET = {"xet": {}, "lfs": {"HF_HUB_DISABLE_XET": "1"}}
 
@@ -162,15 +163,15 @@ except Rejected as error:
     print(error.message)
     print(error.hint)
 """
-    environment = {"HF_HOME": str(hub.home), "PATH": "/usr/bin:/bin"}
+    environment = hub.environment
     done = subprocess.run(
         [sys.executable, "-c", refusing], env=environment, capture_output=True, text=True, check=False
     )
     said, hint = done.stdout.splitlines()
     head = hub.commits("me/untagged")[0]
-    assert said == f"me/untagged is published as {head}; the tag v1 is missing. No tags today."
-    command = shlex.split(hint.removeprefix("Tag it with: "))
-    again = subprocess.run([sys.executable, "-m", *command], env={**environment, "HF_TOKEN": hub.token}, check=False)
+    assert said == f"It is published as {head}; the tag v1 is missing. No tags today."
+    command = shlex.split(hint.removeprefix("Then: "))
+    again = subprocess.run([sys.executable, "-m", *command], env=environment, check=False)
     assert again.returncode == 0 and tags(hub, "me/untagged") == {"v1": head}
 
 
@@ -199,8 +200,39 @@ def test_visibility(hub: Hub, saved: Path) -> None:
     refused = hub.push(saved, "me/open", "--private")
     assert refused.error["kind"] == "rejected" and "public" in refused.error["message"]
     hub.push(saved, "me/closed")
-    stays = hub.push(saved, "me/closed", "--public")
-    assert stays.document["private"] is True and "private already" in stays.messages
+    assert hub.push(saved, "me/closed").document["private"] is True  # not asked for: stays as it is
+    planned = hub.push(saved, "me/closed", "--public", "--dry-run").document
+    assert planned["makes_public"] and not planned["private"] and hub.ask("/api/models/me/closed")["private"] is True
+    opened = hub.push(saved, "me/closed", "--public", "--tag", "v1")
+    assert opened.document["private"] is False and hub.ask("/api/models/me/closed")["private"] is False
+
+
+def test_a_refused_push_makes_nothing_public(hub: Hub, saved: Path) -> None:
+    hub.push(saved, "me/kept", "--tag", "v1")
+    save_folder(saved, {**model_files(saved), "config.json": b'{"new": 1}'})
+    assert hub.push(saved, "me/kept", "--public", "--tag", "v1").error["kind"] == "conflict"
+    assert hub.push(saved, "me/kept", "--public", HF_TOKEN=GUEST).error["kind"] == "unauthorized"
+    assert hub.ask("/api/models/me/kept")["private"] is True
+
+
+def test_on_a_terminal_public_asks_first(hub: Hub, saved: Path) -> None:
+    hub.push(saved, "me/asked")
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, b"n\n")
+        answered = subprocess.run(
+            [sys.executable, "-m", "perdure", "push", str(saved), "me/asked", "--public"],
+            stdin=theirs, env=hub.environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert (
+        answered.returncode == 1
+        and "Nothing was sent" in answered.stderr
+        and "Everybody will be able to read me/asked" in answered.stderr
+    )
+    assert hub.ask("/api/models/me/asked")["private"] is True
 
 
 def test_the_head_moved_while_we_pushed(hub: Hub, saved: Path) -> None:
@@ -227,7 +259,7 @@ try:
 except Conflict as error:
     print(error.kind)
 """
-    environment = {"HF_HOME": str(hub.home), "PATH": "/usr/bin:/bin"}
+    environment = hub.environment
     done = subprocess.run([sys.executable, "-c", racing], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "conflict\n", done.stderr
     assert "NOTES.txt" in hub.files("me/raced")
@@ -274,7 +306,7 @@ def test_a_hub_that_is_away_costs_nothing_and_the_command_pushes_later(hub: Hub,
     assert command[:2] == ["perdure", "push"]
     done = subprocess.run(
         [sys.executable, "-m", *command],
-        env={"HF_TOKEN": hub.token, "HF_HOME": str(hub.home), "PATH": "/usr/bin:/bin"},
+        env=hub.environment,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -322,7 +354,7 @@ for call in (lambda hub: publish({str(saved)!r}, "me/x", endpoint=hub.endpoint, 
 """
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        done = subprocess.run([sys.executable, "-c", impatient, address], env={"PATH": "/usr/bin:/bin"}, timeout=60,
+        done = subprocess.run([sys.executable, "-c", impatient, address], env=clean_environment(), timeout=60,
                               capture_output=True, text=True, check=False)  # fmt: skip
     assert done.stdout == "True\nTrue\n", done.stderr
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -29,7 +30,8 @@ Examples:
 @click.option(
     "--private/--public",
     default=None,
-    help="Visibility of a repository that is created: private, unless told otherwise. It never changes later.",
+    help="Who may read the repository. A new one is private by default; --public makes an existing one public too, "
+    "after the push, and asks first on a terminal.",
 )
 @click.option("-m", "--message", help="The commit's message.")
 @click.option("--endpoint", help="The Hub's address. [default: HF_ENDPOINT, or https://huggingface.co]")
@@ -59,6 +61,8 @@ def command(
     the model goes out: no checkpoints, logs or optimizer states. A damaged folder is refused, and when nothing has
     changed no commit is made.
     """
+    if private is False and not dry_run and sys.stdin.isatty():
+        _ask(f"Everybody will be able to read {repo}, with all of its history. Go on?")
     outcome = publish(
         folder,
         repo,
@@ -80,14 +84,20 @@ def command(
         _show(outcome)
     if outcome.left_out:
         click.echo(f"Not part of the model, so not published: {', '.join(outcome.left_out)}", err=True)
-    if private is False and outcome.private:
-        click.echo(f"{outcome.repo} was private already and stays so.", err=True)
+
+
+def _ask(question: str) -> None:
+    if not click.confirm(question, err=True):
+        click.echo("Nothing was sent.", err=True)
+        sys.exit(1)
 
 
 def _show_plan(plan: PushPlan) -> None:
     where = f"{plan.repo} ({'private' if plan.private else 'public'}, {plan.revision})"
     if plan.creates:
         where += ", which would be created"
+    elif plan.makes_public:
+        where += ", which would be made public"
     if plan.empty:
         click.echo(f"{where} has all of this already: there would be no new commit")
         return

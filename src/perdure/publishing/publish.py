@@ -73,8 +73,9 @@ def publish(
         repo: `NAMESPACE/NAME`, or `NAME` for a repository of the token's own user. Created if missing.
         revision: The branch; created from `main` if missing.
         tag: A tag for the commit. A tag never moves: if it exists elsewhere nothing is sent.
-        private: Whether a new repository is private: by default it is. The visibility of an existing one never
-            changes; where True is asked for and it is public, nothing is sent.
+        private: Whether a new repository is private: by default it is. An existing one stays as it is, but for
+            False, which makes it public once everything is there; where True is asked for and it is public, nothing
+            is sent.
         message: The commit's message.
         token: By default `HF_TOKEN`, or what `hf auth login` stored.
         endpoint: The Hub's address: by default `HF_ENDPOINT`, or huggingface.co.
@@ -108,7 +109,10 @@ def publish(
         selection = prepare(folder, verify=verify, training_state=training_state)
         require_clean(selection.files, allow=allow)
         again = target.push_command(folder, private=private, message=message, training_state=training_state)
-        push = Push(remote=remote, target=target, selection=selection, private=private, message=message, again=again)
+        push = Push(
+            remote=remote, target=target, selection=selection, private=private, message=message, again=again,
+            make_public=private is False,
+        )  # fmt: skip
         with pinned(folder):  # a checkpoint must not be rotated away, nor replaced, while it is sent
             return push.plan() if dry_run else push.run()
     except Unavailable as error:
@@ -137,6 +141,8 @@ def publish_to(
     on_base: Callable[[str], object] | None = None,
 ) -> Receipt:
     """`publish`, for callers that have a checked target already and tell in their own words how to push later.
+
+    An existing repository is never made public: nobody may be there who was asked.
 
     Args:
         start: Where a branch that is new begins: at the head of `main`, or for "first" at the repository's first

@@ -23,6 +23,7 @@ class Push:
 
     Args:
         private: Whether the repository is created private, if it is created; where True, a public one is refused.
+        make_public: Whether a private repository becomes public, once everything is there.
         again: The command that does it again.
         from_first: Whether a new branch begins at the repository's first commit, not at the head of `main`.
         push_id, expected_head, tried_on, on_base: As for `publish_to`.
@@ -34,6 +35,7 @@ class Push:
     private: bool | None
     message: str | None
     again: str
+    make_public: bool = False
     from_first: bool = False
     push_id: str | None = None
     expected_head: str | None = None
@@ -55,7 +57,8 @@ class Push:
             revision=target.revision,
             base=base,
             tag=target.tag,
-            private=self.private is not False if found is None else found.private,
+            private=self.private is not False if found is None else found.private and not self.make_public,
+            makes_public=found is not None and found.private and self.make_public,
             creates=found is None,
             creates_branch=head is None,
             add={path: plan.sizes[path] for path in plan.add},
@@ -84,8 +87,13 @@ class Push:
         if made is None and (commit is None or not plan.empty):
             commit = self._commit(found, plan, parent=base)
         assert commit is not None
-        if self.target.tag is not None and self.target.tag not in found.tags:
-            self._tag(found.name, self.target.tag, commit)
+        tag = self.target.tag
+        if tag is not None and tag not in found.tags:
+            self._after(
+                commit, f"the tag {tag} is missing", lambda: self.remote.create_tag(found.name, tag, commit=commit)
+            )
+        if self.make_public and found.private:
+            self._after(commit, f"{found.name} is still private", lambda: self.remote.make_public(found.name))
         return self._receipt(found, plan, commit=commit, created=created)
 
     def _name(self) -> str:
@@ -148,13 +156,13 @@ class Push:
             )
         return commit
 
-    def _tag(self, name: str, tag: str, commit: str) -> None:
+    def _after(self, commit: str, otherwise: str, step: Callable[[], None]) -> None:
+        """A step that follows the commit; where it fails, the error says that the commit is there all the same."""
         try:
-            self.remote.create_tag(name, tag, commit=commit)
+            step()
         except HubError as error:
-            words = f"{name} is published as {commit}; the tag {tag} is missing. {error.message}"
-            hint = "\n  ".join(filter(None, [error.hint, f"Tag it with: {self.again}"]))
-            raise type(error)(words, hint=hint) from error
+            words = f"It is published as {commit}; {otherwise}. {error.message}"
+            raise type(error)(words, hint="\n  ".join(filter(None, [error.hint, f"Then: {self.again}"]))) from error
 
     def _receipt(self, found: RemoteRepo, plan: Plan, *, commit: str, created: bool) -> Receipt:
         page = f"{self.target.endpoint}/{found.name}"
@@ -167,7 +175,7 @@ class Push:
             commit=commit,
             commit_url=f"{page}/commit/{commit}",
             tag=self.target.tag,
-            private=found.private,
+            private=found.private and not self.make_public,
             files=plan.send,
             deleted=plan.delete,
             bytes_sent=plan.nbytes,

@@ -17,6 +17,7 @@ class PushPlan:
         base: The commit that it was compared with; None where there is none yet.
         tag: The tag that the new commit would get.
         private: Whether only its owners would see the repository.
+        makes_public: Whether a private repository would be made public, after the push.
         creates: Whether the repository would be created.
         creates_branch: Whether the branch would be.
         add: Files that are new there: path → bytes.
@@ -32,6 +33,7 @@ class PushPlan:
     base: str | None
     tag: str | None
     private: bool
+    makes_public: bool
     creates: bool
     creates_branch: bool
     add: Mapping[str, int]

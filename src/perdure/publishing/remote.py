@@ -154,6 +154,11 @@ class Remote:
         with self._border.crossing(f"create the repository {repo}"):
             self._api.create_repo(repo, private=private, exist_ok=False)
 
+    def make_public(self, repo: str) -> None:
+        """Let everybody read a repository."""
+        with self._border.crossing(f"make {repo} public"):
+            self._api.update_repo_settings(repo, private=False)
+
     def create_branch(self, repo: str, branch: str, *, start: str) -> None:
         """Create a branch at a commit; `Conflict` if there is one of that name."""
         with self._border.crossing(f"create the branch {branch} in {repo}"):
