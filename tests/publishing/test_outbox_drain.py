@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from faulty_proxy import FaultyProxy, Request
 
 from perdure import Outbox
 from perdure.errors import SaveFailed
@@ -92,3 +93,26 @@ def test_a_command_follows_a_push_that_succeeded(hub: Hub, box: Outbox, tmp_path
     receipt = jobs[good.id].receipt
     assert receipt is not None and seen.read_text() == receipt.commit and jobs[good.id].error is None
     assert "`false` ended with 1" in (jobs[bad.id].error or "")
+
+
+def test_what_looks_like_a_secret_stops_the_job_until_it_is_allowed(hub: Hub, box: Outbox, tmp_path: Path) -> None:
+    files = {"model.safetensors": weights(1), "config.json": b'{"data": "/home/ana/data"}'}
+    job = box.add(save_folder(tmp_path / "out", files), "me/allowed", endpoint=hub.url)
+    assert box.drain(timeout=60) == ()
+    failed = box.jobs()[0]
+    assert failed.state == "failed" and "--allow config.json:1:absolute-path" in failed.hint
+    box.retry(job.id, allow=["config.json:1:absolute-path"])
+    assert box.drain(timeout=60) == () and box.jobs()[0].state == "done"
+    assert hub.read("me/allowed", "config.json") == files["config.json"]
+
+
+def test_another_run_makes_the_repository_in_the_same_moment(hub: Hub, box: Outbox, tmp_path: Path) -> None:
+    def choose(request: Request) -> None:
+        if request.path == "/api/repos/create":
+            hub.ask(request.path, {"name": "at-once", "private": True})
+
+    with FaultyProxy(hub.url, choose) as proxy:
+        box.add(saved_at(10, tmp_path), "me/at-once", endpoint=proxy.url)
+        assert box.drain(timeout=60) == ()
+    assert [job.state for job in box.jobs()] == ["done"], box.jobs()
+    assert hub.read("me/at-once", "model.safetensors") == weights(10)

@@ -78,14 +78,15 @@ def drain(run: Path, timeout: float | None, token: str | None, as_json: bool) ->
 @command.command()
 @click.argument("job")
 @_run_argument
-def retry(job: str, run: Path) -> None:
+@click.option("--allow", multiple=True, metavar="FINDING", help="Send it although the scan for secrets found this.")
+def retry(job: str, run: Path, allow: tuple[str, ...]) -> None:
     """Queue a JOB that failed once more, or `all` that did; `perdure outbox drain` pushes them.
 
     They go on top of whatever their branches hold by now.
     """
     box = Outbox(run)
     failed = [one.id for one in box.jobs() if one.state == "failed"] if job == "all" else [job]
-    for queued in map(box.retry, failed):
+    for queued in (box.retry(one, allow=allow) for one in failed):
         click.echo(f"Queued {queued.id[:8]}: {queued.folder} to {queued.repo} ({queued.revision})")
 
 

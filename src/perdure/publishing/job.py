@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +16,13 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What is to be pushed where; written once and never changed. It holds no token.
+    """What is to be pushed where. It holds no token.
 
     Attributes:
         folder: The folder as it was named; its files are pinned beside the job.
         nbytes: Bytes of what is pinned.
         after: A command line that follows the push.
+        allow: Findings of the scan for secrets that are passed over.
     """
 
     folder: str
@@ -37,6 +38,7 @@ class Ask:
     after: str | None
     metrics: Mapping[str, float]
     step: int | None
+    allow: Sequence[str] = ()
 
     @property
     def target(self) -> Target:

@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from perdure.errors import InvalidInput, SaveFailed
@@ -77,6 +77,7 @@ class Outbox:
         metrics: Mapping[str, float] | None = None,
         step: int | None = None,
         overwrite: bool = False,
+        allow: Collection[str] = (),
     ) -> Job:
         """Write a push down. When this returns it outlives whatever happens to this process and to `folder`.
 
@@ -85,7 +86,7 @@ class Outbox:
 
         Args:
             folder: What `save_model` or a checkpointer wrote, or another model folder.
-            repo, revision, tag, private, message, endpoint: As for `publish`.
+            repo, revision, tag, private, message, endpoint, allow: As for `publish`.
             start: Where a branch that is new begins: at the head of `main`, or for "first" at the repository's first
                 commit.
             training_state: Also send what only resuming needs: the optimizer, the place in the data.
@@ -115,6 +116,7 @@ class Outbox:
                 folder=str(source), nbytes=nbytes, repo=target.repo, revision=target.revision, tag=target.tag,
                 private=private, message=message, endpoint=target.endpoint, start=start, training_state=training_state,
                 after=after if isinstance(after, str) else None, metrics=dict(metrics or {}), step=step,
+                allow=tuple(allow),
             )  # fmt: skip
             if callable(after):
                 self._after[job] = after
@@ -184,17 +186,18 @@ class Outbox:
         self._report()
         return self._store.job(job)
 
-    def retry(self, job: str) -> Job:
+    def retry(self, job: str, *, allow: Collection[str] = ()) -> Job:
         """Queue a job that failed once more, on top of whatever the branch holds by now.
 
         Args:
             job: Its id, or as much of its beginning as is needed.
+            allow: What may leave the machine although it looks as if it must not: ids that its error named.
 
         Raises:
             NotFound, InvalidInput: There is no such job, or it did not fail.
         """
         found = self._store.job(job)
-        self._store.retry(found.id)
+        self._store.retry(found.id, allow=allow)
         self._wake()
         return self._store.job(found.id)
 

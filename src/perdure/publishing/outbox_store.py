@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,21 +192,36 @@ class Store:
 
     # ── what a person does ──
 
-    def retry(self, job: str) -> None:
-        """Queue a job that failed or was cancelled; it no longer minds what somebody else pushed meanwhile."""
-        self._change(job, ("failed",), "state = 'queued', error = NULL, hint = '', next_try = NULL, guarded = 0")
+    def retry(self, job: str, *, allow: Collection[str] = ()) -> None:
+        """Queue a job that failed; it no longer minds what somebody else pushed meanwhile.
+
+        Args:
+            allow: More findings to pass over.
+        """
+        with self._transaction() as db:
+            found = db.execute("SELECT ask FROM jobs WHERE id = ? AND state = 'failed'", (job,)).fetchone()
+            if found is not None:
+                ask = decode_ask(found[0])
+                db.execute(
+                    "UPDATE jobs SET state = 'queued', error = NULL, hint = '', guarded = 0, ask = ? WHERE id = ?",
+                    (replace(ask, allow=(*ask.allow, *allow)).encode(), job),
+                )
+                return
+        raise self._refusal(job)
 
     def cancel(self, job: str) -> None:
         """Give up a job that is not being pushed."""
-        self._change(job, ("queued", "failed"), "state = 'cancelled', next_try = NULL")
-
-    def _change(self, job: str, states: tuple[State, ...], change: str) -> None:
-        marks = ", ".join("?" * len(states))
         with self._transaction() as db:
-            done = db.execute(f"UPDATE jobs SET {change} WHERE id = ? AND state IN ({marks})", (job, *states))
+            done = db.execute(
+                "UPDATE jobs SET state = 'cancelled', next_try = NULL WHERE id = ? AND state IN ('queued', 'failed')",
+                (job,),
+            )
             if done.rowcount:
                 return
-        raise InvalidInput(f"The job {job} is {self.job(job).state}; nothing was changed.")
+        raise self._refusal(job)
+
+    def _refusal(self, job: str) -> InvalidInput:
+        return InvalidInput(f"The job {job} is {self.job(job).state}; nothing was changed.")
 
     def _end(self, job: str, state: State, error: str | None, hint: str) -> None:
         with self._transaction() as db:

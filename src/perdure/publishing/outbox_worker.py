@@ -191,6 +191,7 @@ class Worker:
             token=self._token,
             start=ask.start,
             training_state=ask.training_state,
+            allow=ask.allow,
             push_id=job,
             expected_head=claim.expected_head,
             tried_on=claim.base,

@@ -112,6 +112,9 @@ class Push:
         try:
             self.remote.create_repo(name, private=self.private is not False)
         except Conflict as error:
+            found = self._look(name)  # another run made it just now, or it is somebody else's
+            if found is not None:
+                return found, False
             raise Unauthorized(
                 f"{name} exists, but this token may not see it. Nothing was sent.",
                 hint="Use a token of its owner, or choose another name.",
