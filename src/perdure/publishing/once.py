@@ -38,11 +38,12 @@ def find(remote: Remote, repo: str, branch: str, push_id: str | None, *, since: 
     line = f"{_TRAILER}: {push_id}"
     made = None
     for commit in remote.commits(repo, branch):
-        if made is not None:
+        ours = line in commit.message.splitlines()
+        if made is not None and not ours:  # a large push is several commits, one after the other
             return Made(commit=made, parent=commit.commit)
         if commit.commit == since:
             return None
-        if line in commit.message.splitlines():
+        if ours and made is None:
             made = commit.commit
     return None if made is None else Made(commit=made, parent=None)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from uuid import uuid4
 
 from perdure.errors import Conflict, HubError, Rejected, Unauthorized
 from perdure.publishing import once
 from perdure.publishing.compare import compare
+from perdure.publishing.parts import MOST, Limits, Part, divide
 from perdure.publishing.plan import Plan
 from perdure.publishing.push_plan import PushPlan
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.refusals import refuse_moving_tag, refuse_names_beside, refuse_public
 from perdure.publishing.remote import Remote, RemoteRepo
 from perdure.publishing.selection import Selection
+from perdure.publishing.staged import commit_in_parts, staging_branch
 from perdure.publishing.target import MAIN, Target
 
 
@@ -26,6 +29,7 @@ class Push:
         make_public: Whether a private repository becomes public, once everything is there.
         again: The command that does it again.
         from_first: Whether a new branch begins at the repository's first commit, not at the head of `main`.
+        limits: What goes into one commit; more of them look like one to readers of the branch.
         push_id, expected_head, tried_on, on_base: As for `publish_to`.
     """
 
@@ -37,6 +41,7 @@ class Push:
     again: str
     make_public: bool = False
     from_first: bool = False
+    limits: Limits = MOST
     push_id: str | None = None
     expected_head: str | None = None
     tried_on: str | None = None
@@ -137,13 +142,16 @@ class Push:
         refuse_names_beside(found, self.target)
 
     def _commit(self, found: RemoteRepo, plan: Plan, *, parent: str | None) -> str:
+        parts = divide(plan, self.limits)
         try:
+            if parent is not None and len(parts) > 1:
+                return self._commit_in_parts(found, parts, parent=parent)
             commit = self.remote.commit(
                 found.name,
                 self.target.revision,
                 add={path: self.selection.files[path] for path in plan.send},
                 delete=plan.delete,
-                message=once.signed(self.message or "Publish a model with perdure", self.push_id),
+                message=once.signed(self._message, self.push_id),
                 parent=parent,
             )
         except Conflict:
@@ -151,13 +159,29 @@ class Push:
             if made is None:  # otherwise the Hub was still at it when an earlier try was given up
                 raise
             return made.commit
-        missing = sorted(self.selection.files.keys() - self.remote.tree(found.name, commit).keys())
+        self._require_all(found.name, commit)
+        return commit
+
+    def _commit_in_parts(self, found: RemoteRepo, parts: Sequence[Part], *, parent: str) -> str:
+        push_id = self.push_id or uuid4().hex
+        if (left := staging_branch(push_id)) in found.branches:  # of a try that was killed
+            self.remote.delete_branch(found.name, left)
+        return commit_in_parts(
+            self.remote, found.name, self.target.revision, parts, self.selection.files, message=self._message,
+            push_id=push_id, parent=parent, check=lambda commit: self._require_all(found.name, commit),
+        )  # fmt: skip
+
+    @property
+    def _message(self) -> str:
+        return self.message or "Publish a model with perdure"
+
+    def _require_all(self, name: str, commit: str) -> None:
+        missing = sorted(self.selection.files.keys() - self.remote.tree(name, commit).keys())
         if missing:  # the client leaves out, without a word, what a .gitignore on the Hub names
             raise Rejected(
-                f"{found.name} has a new commit {commit[:12]}, but the Hub left out of it: {', '.join(missing)}.",
+                f"{name} has a new commit {commit[:12]}, but the Hub left out of it: {', '.join(missing)}.",
                 hint="A .gitignore in the repository may name them: remove it there, then push again.",
             )
-        return commit
 
     def _after(self, commit: str, otherwise: str, step: Callable[[], None]) -> None:
         """A step that follows the commit; where it fails, the error says that the commit is there all the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from perdure._optional import require
-from perdure.errors import Unauthorized
+from perdure.errors import Conflict, Rejected, Unauthorized
 from perdure.publishing.border import PURPOSE, Border, Bounds, how_to_authenticate
 
 _XET_ATTEMPTS = "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"
@@ -163,6 +164,30 @@ class Remote:
         """Create a branch at a commit; `Conflict` if there is one of that name."""
         with self._border.crossing(f"create the branch {branch} in {repo}"):
             self._api.create_branch(repo, branch=branch, revision=start, exist_ok=False)
+
+    def delete_branch(self, repo: str, branch: str) -> None:
+        """Delete a branch."""
+        with self._border.crossing(f"delete the branch {branch} of {repo}"):
+            self._api.delete_branch(repo, branch=branch)
+
+    def move_branch(self, repo: str, branch: str, *, request: bytes, old: str) -> None:
+        """Move a branch by a push in git's protocol; `Conflict` if it is no longer at `old`."""
+        from huggingface_hub import get_session
+
+        utils = require("huggingface_hub.utils", PURPOSE)
+        credentials = base64.b64encode(f"{self.user()}:{self._token}".encode()).decode()
+        headers = {"Content-Type": "application/x-git-receive-pack-request", "Authorization": f"Basic {credentials}"}
+        with self._border.crossing(f"move the branch {branch} of {repo}", bounds=_UPLOAD):
+            url = f"{self.endpoint}/{repo}.git/git-receive-pack"
+            response = get_session().post(url, content=request, headers=headers)
+            utils.hf_raise_for_status(response)
+        if f"ok refs/heads/{branch}\n".encode() in response.content:
+            return
+        found = self.look(repo)
+        if found is None or found.branches.get(branch) != old:
+            raise Conflict(f"Could not move the branch {branch} of {repo}: somebody else was first.")
+        said = " ".join(response.content[:1000].decode("utf-8", "replace").split())
+        raise Rejected(f"{self.endpoint} would not move the branch {branch} of {repo}: {said}")
 
     def create_tag(self, repo: str, tag: str, *, commit: str) -> None:
         """Tag a commit; `Conflict` if there is a tag of that name."""

@@ -1,0 +1,83 @@
+"""Several commits that readers see as one: on a branch of their own, to whose end the ref then moves.
+
+The client's interface has no call that moves a branch. A final commit of everything would be as large as the first;
+deleting and creating the branch would leave a moment without one, and `main` cannot be deleted; a pull request is
+merged whatever was committed meanwhile. A push in git's own protocol moves a ref at once, from the commit that it
+names or not at all, and every Hub speaks it: one request, with a pack of no objects, for the Hub has them all.
+
+Specification: https://git-scm.com/docs/gitprotocol-pack, https://git-scm.com/docs/gitprotocol-http
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from perdure.errors import HubError
+from perdure.publishing import once
+from perdure.publishing.parts import Part
+from perdure.publishing.remote import Remote
+from perdure.publishing.selection import Content
+
+_PREFIX = "perdure-staging-"
+
+
+def staging_branch(push_id: str) -> str:
+    """The branch on which a push's commits are made before anybody sees them."""
+    return _PREFIX + push_id
+
+
+def commit_in_parts(
+    remote: Remote,
+    repo: str,
+    branch: str,
+    parts: Sequence[Part],
+    contents: Mapping[str, Content],
+    *,
+    message: str,
+    push_id: str,
+    parent: str,
+    check: Callable[[str], None],
+) -> str:
+    """Make the commits on top of `parent`, then move the branch from there to the last of them, or not at all.
+
+    Args:
+        check: Called with the last commit before anybody sees it; what it raises ends the push.
+
+    Returns:
+        The last commit.
+
+    Raises:
+        Conflict: The branch is no longer at `parent`.
+    """
+    staging, head = staging_branch(push_id), parent
+    title, _, rest = message.partition("\n")
+    remote.create_branch(repo, staging, start=parent)
+    try:
+        for number, part in enumerate(parts, start=1):
+            head = remote.commit(
+                repo,
+                staging,
+                add={path: contents[path] for path in part.add},
+                delete=part.delete,
+                message=once.signed(f"{title} ({number} of {len(parts)})\n{rest}".strip(), push_id),
+                parent=head,
+            )
+        check(head)
+        remote.move_branch(repo, branch, request=move_request(branch, old=parent, new=head), old=parent)
+    finally:
+        with suppress(HubError):  # then the next try of this push removes it
+            remote.delete_branch(repo, staging)
+    return head
+
+
+def move_request(branch: str, *, old: str, new: str) -> bytes:
+    """The body of a push that moves a branch to a commit which the Hub has already.
+
+    >>> move_request("main", old="a" * 40, new="b" * 40)[:6]
+    b'0073aa'
+    """
+    line = f"{old} {new} refs/heads/{branch}\0report-status".encode()
+    pack = b"PACK" + (2).to_bytes(4, "big") + (0).to_bytes(4, "big")
+    return b"%04x" % (len(line) + 4) + line + b"0000" + pack + hashlib.sha1(pack, usedforsecurity=False).digest()
