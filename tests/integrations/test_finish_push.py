@@ -120,6 +120,17 @@ def test_a_hub_that_comes_back_in_time_is_waited_for(sft, model, tmp_path):
     assert [job.state for job in box.jobs()] == ["done"]
 
 
+def test_nobody_waits_longer_than_is_allowed(sft, model, hub):
+    trainer = sft(model, train=False)
+    folder = Path(trainer.args.output_dir)
+    model.save_pretrained(folder / "checkpoint-1")
+    Outbox(folder).add(folder / "checkpoint-1", "me/left")
+    done = finish(trainer, repo="me/left", token=TOKEN, endpoint=hub.url, wait=0)
+    assert done.receipt is None and done.push_error is not None
+    assert "waits in the outbox, with 1 more. Push it with: perdure outbox drain" in done.push_error
+    assert [job.state for job in Outbox(done.path).jobs()] == ["queued", "queued"]
+
+
 def test_a_tag_that_is_taken_costs_only_the_push(sft, model, hub):
     first = finish(sft(model, train=False), repo="me/third", tag="v1", token=TOKEN, endpoint=hub.url)
     assert first.push_error is None

@@ -81,7 +81,7 @@ def finish(
     token: str | None = None,
     endpoint: str | None = None,
     max_shard_size: int | str = "5GB",
-    wait: float = 0.0,
+    wait: float | None = None,
 ) -> Finished:
     """Finish a training run: align EOS, save, describe, evaluate, publish.
 
@@ -118,7 +118,8 @@ def finish(
         token: By default `hub_token`, or what the environment has.
         endpoint: The Hub's address; by default `HF_ENDPOINT`, or huggingface.co.
         max_shard_size: The largest weights file.
-        wait: Seconds to wait for a Hub that is away, before the push is left to `perdure outbox drain`.
+        wait: Seconds after which this push, and those that still wait in the outbox, are left to
+            `perdure outbox drain`. By default it is tried once, for as long as that takes.
 
     Raises:
         InvalidInput: This is no trainer, or its model is sharded over processes or has no data. Nothing was written.

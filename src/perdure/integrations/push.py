@@ -91,12 +91,12 @@ def _target(repo: str, *, revision: str, tag: str | None, endpoint: str) -> Targ
 
 
 def push(
-    wanted: Push, folder: Path, *, method: str | None, steps: int, wait: float
+    wanted: Push, folder: Path, *, method: str | None, steps: int, wait: float | None
 ) -> tuple[Receipt | None, str | None]:
     """Publish a saved folder.
 
     Args:
-        wait: Seconds to wait for a Hub that is away.
+        wait: Seconds after which it is left to the outbox; None to try once, for as long as that takes.
 
     Returns:
         The receipt and None, or None and a message: why it failed, what lies where, and how to push later.
@@ -134,17 +134,24 @@ def _queue(wanted: Push, target: Target, folder: Path, message: str) -> tuple[Ou
     return box, job
 
 
-def _outcome(wanted: Push, box: Outbox, job: Job, folder: Path, wait: float) -> Receipt | str:
-    job = box.attempt(job.id)
-    if job.pending and wait > 0:
+def _outcome(wanted: Push, box: Outbox, job: Job, folder: Path, wait: float | None) -> Receipt | str:
+    if wait is None:
+        box.attempt(job.id)
+    else:
         box.drain(wait)
-        job = next(one for one in box.jobs() if one.id == job.id)
+    jobs = {one.id: one for one in box.jobs()}
+    job = jobs[job.id]
     if job.receipt is not None:
         return job.receipt
     if job.pending:
-        return (
-            f"The model is saved in {folder}, and its publishing to {wanted.repo} waits in the outbox: {job.error} "
-            f"Push it with: {shlex.join(['perdure', 'outbox', 'drain', str(folder)])}"
+        others = sum(one.pending for one in jobs.values()) - 1
+        return " ".join(
+            [
+                f"The model is saved in {folder}, and its publishing to {wanted.repo} waits in the outbox"
+                + (f", with {others} more" if others else "")
+                + (f": {job.error}" if job.error else "."),
+                f"Push it with: {shlex.join(['perdure', 'outbox', 'drain', str(folder)])}",
+            ]
         )
     box.cancel(job.id)  # for good: what is to be done by hand must not stay in the queue as well
     return _failure(wanted, folder, job.error or "", job.hint.rpartition("\n")[0])
