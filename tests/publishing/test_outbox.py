@@ -213,6 +213,18 @@ def test_a_damaged_newer_or_readonly_database_is_told_as_that(box: Outbox, saved
         box.jobs()
 
 
+def test_who_only_looks_waits_for_nobody(box: Outbox, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perdure.publishing.outbox_store._BUSY_SECONDS", 0.1)
+    job = box.add(saved, "me/a", endpoint=HUB)
+    db = sqlite3.connect(store_of(box).folder / "outbox.db", isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    assert box.jobs() == (job,)
+    with pytest.raises(SaveFailed, match="locked"):
+        box.cancel(job.id)
+    db.close()
+    assert box.cancel(job.id).state == "cancelled"
+
+
 def test_the_token_is_nowhere_on_disk(tmp_path: Path, saved: Path) -> None:
     box = Outbox(tmp_path / "run", token="hf_aVerySecretToken123")
     box.add(saved, "me/a", endpoint=HUB)

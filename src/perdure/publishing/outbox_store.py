@@ -101,7 +101,7 @@ class Store:
         """All jobs, in the order in which they were added."""
         if not self.exists:
             return []
-        with self._transaction() as db:
+        with self._transaction(write=False) as db:
             return [_job(row) for row in db.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY seq")]
 
     def job(self, job: str) -> Job:
@@ -122,7 +122,7 @@ class Store:
         """Whether something is left to do."""
         if not self.exists:
             return False
-        with self._transaction() as db:
+        with self._transaction(write=False) as db:
             return db.execute("SELECT 1 FROM jobs WHERE state IN ('queued', 'running')").fetchone() is not None
 
     # ── what the worker does; it has the outbox's lock ──
@@ -231,14 +231,14 @@ class Store:
             )
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
         path = self.folder / DATABASE
         try:
             db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
             try:
                 db.execute("PRAGMA synchronous = FULL")
-                db.execute("BEGIN IMMEDIATE")
-                self._require_schema(db, path)
+                db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                self._require_schema(db, path, write=write)
                 yield db
                 db.execute("COMMIT")
             finally:
@@ -257,14 +257,18 @@ class Store:
                 hint="Push them by hand with `perdure push`, and delete the outbox.",
             ) from error
 
-    def _require_schema(self, db: sqlite3.Connection, path: Path) -> None:
+    def _require_schema(self, db: sqlite3.Connection, path: Path, *, write: bool) -> None:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version > _VERSION:
             raise UnsupportedFormat(
                 f"A newer perdure wrote {path} (version {version}); nothing was changed.",
                 hint="Upgrade with: pip install --upgrade perdure",
             )
-        if version == 0:
+        if version == 0 and not write:  # somebody is about to make it, or was
+            db.execute("ROLLBACK")
+            db.execute("BEGIN IMMEDIATE")
+            self._require_schema(db, path, write=True)
+        elif version == 0:
             db.execute(_SCHEMA)
             db.execute(f"PRAGMA user_version = {_VERSION}")
 
