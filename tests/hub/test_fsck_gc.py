@@ -84,6 +84,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _commit(hub.url, "me/one", *(("file", {"path": f"d/{i}", "content": f"{i}"}) for i in range(40)))
         _commit(hub.url, "me/one", ("file", {"path": "p", "content": "p"}), query="?create_pr=1")
         assert ask(hub.url, "POST", "/api/models/me/one/tag/main", {"tag": "v1", "message": "one"}).status == 200
+        assert ask(hub.url, "POST", "/api/models/me/one/branch/dev", {}).status == 200
         assert _damage(folder / "store") == []  # also while the server runs
     return folder / "store"
 
@@ -117,27 +118,36 @@ def _sql(store: Path, statement: str) -> None:
     db.close()
 
 
-_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+_OF_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a bit of a blob": (lambda s: _flip(_one(s, "blobs/*/*/*")), "another sha256"),
     "a shorter blob": (lambda s: os.truncate(_one(s, "blobs/*/*/*"), 5), "another sha256"),
     "a lost blob": (lambda s: _one(s, "blobs/*/*/*").unlink(), "large file with the sha256"),
     "a moved blob": (lambda s: _one(s, "blobs/*/*/*").rename(s / "blobs" / ("0" * 64)), "nobody looks"),
     "a bit of a xorb": (lambda s: _flip(_one(s, "xorbs/*/*/*")), "xorb "),
-    "a bit of a loose object": (lambda s: _flip(_one(s, "repos/*/objects/??/*")), "git object"),
-    "a lost loose object": (lambda s: _one(s, "repos/*/objects/??/*").unlink(), "is missing"),
-    "a bit of a pack": (lambda s: _flip(_one(s, "repos/*/objects/pack/*.pack")), "git object"),
-    "a lost pack": (lambda s: _one(s, "repos/*/objects/pack/*.idx").unlink(), "is missing"),
-    "a lost branch": (lambda s: _one(s, "repos/*/refs/heads/main").unlink(), "branch main is missing"),
-    "an empty branch": (lambda s: os.truncate(_one(s, "repos/*/refs/heads/main"), 0), "branch main is missing"),
-    "a wrong tag": (lambda s: _one(s, "repos/*/refs/tags/v1").write_text("1" * 40), "git object " + "1" * 40),
-    "a lost pull request": (lambda s: _one(s, "repos/*/refs/pr/1").unlink(), "pull request 1"),
-    "a lost repository": (lambda s: shutil.rmtree(next(s.glob("repos/*.git"))), "folder repos/"),
     "a lost record": (lambda s: _sql(s, "DELETE FROM holdings"), "not recorded"),
     "a row of no repository": (
         lambda s: _sql(s, "INSERT INTO locks VALUES ('x', 'none', 'p', 'me', 0)"),
         "database: a row of locks",
     ),
 }
+
+# with any of these nobody can tell what a repository refers to
+_OF_REPOSITORIES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a bit of a loose object": (lambda s: _flip(_one(s, "repos/*/objects/??/*")), "git object"),
+    "a lost loose object": (lambda s: _one(s, "repos/*/objects/??/*").unlink(), "is missing"),
+    "a bit of a pack": (lambda s: _flip(_one(s, "repos/*/objects/pack/*.pack")), "git object"),
+    "a lost pack": (lambda s: _one(s, "repos/*/objects/pack/*.idx").unlink(), "is missing"),
+    "a lost branch main": (lambda s: _one(s, "repos/*/refs/heads/main").unlink(), "branch main is missing"),
+    "an empty branch main": (lambda s: os.truncate(_one(s, "repos/*/refs/heads/main"), 0), "branch main is missing"),
+    "an empty branch": (lambda s: os.truncate(_one(s, "repos/*/refs/heads/dev"), 0), "heads/dev is unreadable"),
+    "half a branch": (lambda s: os.truncate(_one(s, "repos/*/refs/heads/dev"), 20), "is missing"),
+    "a wrong tag": (lambda s: _one(s, "repos/*/refs/tags/v1").write_text("1" * 40), "git object " + "1" * 40),
+    "a lost pull request": (lambda s: _one(s, "repos/*/refs/pr/1").unlink(), "pull request 1"),
+    "a lost repository": (lambda s: shutil.rmtree(next(s.glob("repos/*.git"))), "folder repos/"),
+    "an emptied repository": (lambda s: shutil.rmtree(next(s.glob("repos/*.git/objects"))), "no git repository"),
+}
+
+_DAMAGES = _OF_FILES | _OF_REPOSITORIES
 
 
 @pytest.mark.parametrize("name", _DAMAGES)
@@ -147,6 +157,19 @@ def test_damage_is_named(store: Path, name: str) -> None:
     found = _damage(store)
     assert any(said in line for line in found), found
     assert not any("Error(" in line or "b'" in line for line in found), found
+
+
+@pytest.mark.parametrize("name", _DAMAGES)
+def test_of_a_damaged_store_nothing_is_removed(store: Path, name: str) -> None:
+    _DAMAGES[name][0](store)
+    before = {path: path.stat().st_size for path in store.rglob("*") if path.is_file()}
+    if name in _OF_REPOSITORIES:
+        said = _hub("gc", store, "--grace", "0", code=1)["error"]
+        assert "me/one is damaged" in said["message"] and "perdure hub fsck" in said["hint"]
+    else:
+        collected = _collect(store)
+        assert (collected.blobs, collected.xorbs, collected.repositories, collected.objects) == ([], [], [], 0)
+    assert {path: path.stat().st_size for path in store.rglob("*") if path.is_file()} == before
 
 
 def test_the_command_says_what_is_wrong_with_code_1(store: Path) -> None:

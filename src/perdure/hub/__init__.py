@@ -17,7 +17,7 @@ accounts · orgs · auth    users, tokens, organisations; who may do what; signe
 session · web/   browsers that are signed in; pages for people
 discussions · merging    pull requests; what they change and whether they can be merged
 openapi · openapi_shapes    the description of all addresses, made from the table itself
-fsck · gc · git_gc · history · storelock    looking after a store
+fsck · ref_check · gc · git_gc · history · storelock    looking after a store
 paths · limits · attributes · card · weights · http                pure helpers
 ```
 """

@@ -82,7 +82,7 @@ class Hub:
 
     def holds(self, repo: Repo, oid: str) -> bool:
         """Whether `repo` was given the bytes of a file that is stored."""
-        return self.blobs.size(oid) is not None and any(holder.id == repo.id for holder in self.db.holders(oid))
+        return self.blobs.size(oid) is not None and self.db.holds(repo, oid)
 
     def holds_for(self, caller: auth.Caller, repo: Repo, oid: str) -> bool:
         """Whether `repo` may refer to a stored file: it was given its bytes, or `caller` may download it elsewhere.
@@ -91,10 +91,9 @@ class Hub:
         """
         if not self.blobs.keep(oid):
             return False
-        holders = self.db.holders(oid)
-        if any(holder.id == repo.id for holder in holders):
+        if self.db.holds(repo, oid):
             return True
-        if any(auth.may_read(caller, holder) and auth.may_download(caller, holder) for holder in holders):
+        if any(auth.may_read(caller, holder) and auth.may_download(caller, holder) for holder in self.db.holders(oid)):
             self.db.hold(repo, oid)
             return True
         return False
@@ -152,7 +151,7 @@ class Call:
 
     @property
     def received(self) -> Staged:
-        """The request's body, in a staged file; only in handlers of an `upload_endpoint`."""
+        """The request's body, in a staged file; only in handlers of an `upload_route`."""
         assert self.upload is not None
         return self.upload
 

@@ -137,10 +137,8 @@ class Database:
         """The repository that had this name before it was moved."""
         rows = self.rows(
             f"{_REPO} WHERE id = (SELECT repo_id FROM former_names WHERE kind = ? AND namespace = ? AND name = ?)",
-            kind,
-            namespace,
-            name,
-        )
+            kind, namespace, name,
+        )  # fmt: skip
         return _repo(rows[0]) if rows else None
 
     def repos(self, kind: str = "") -> list[Repo]:
@@ -200,6 +198,10 @@ class Database:
         """Record that `repo` was given the bytes of `oid`."""
         with self.write() as db:
             db.execute("INSERT OR IGNORE INTO holdings VALUES (?, ?)", (oid, repo.id))
+
+    def holds(self, repo: Repo, oid: str) -> bool:
+        """Whether `repo` was given the bytes of `oid`."""
+        return bool(self.rows("SELECT 1 FROM holdings WHERE oid = ? AND repo_id = ?", oid, repo.id))
 
     def release(self, oids: Iterable[str]) -> None:
         """Forget who was given the bytes of files that are to go, and what they were made of."""
@@ -288,11 +290,6 @@ def _repo(row: tuple[object, ...]) -> Repo:
     identity, kind, namespace, name, private, created, gated = row
     assert isinstance(created, float)
     return Repo(
-        id=str(identity),
-        kind=str(kind),
-        namespace=str(namespace),
-        name=str(name),
-        private=bool(private),
-        created=created,
-        gated=str(gated),
-    )
+        id=str(identity), kind=str(kind), namespace=str(namespace), name=str(name), private=bool(private),
+        created=created, gated=str(gated),
+    )  # fmt: skip

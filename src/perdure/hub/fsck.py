@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dulwich.errors import NotGitRepository
 from dulwich.objects import ObjectID, ShaFile
 
 from perdure.hub.blobs import CHUNK, ContentStore
 from perdure.hub.db import Database, Repo
-from perdure.hub.discussions import Discussions
-from perdure.hub.git import MAIN, GitRepo
+from perdure.hub.git import GitRepo
 from perdure.hub.history import pointer_in, reachable, tips
 from perdure.hub.http import ApiError
+from perdure.hub.ref_check import missing_refs
 from perdure.hub.repos import GitRepos
 from perdure.hub.xet.xorb import XetError, check_xorb
 
@@ -100,27 +102,17 @@ def _files(store: ContentStore) -> list[Path]:
 
 
 def _check_repo(report: Report, folder: Path, db: Database, repo: Repo) -> None:
-    found: list[str] = []
-    try:
-        with GitRepos(folder / "repos", folder / "staging").open(repo.id) as git:
-            found += _check_git(report, git)
-            found += _check_pulls(git, Discussions(db), repo)
-            found += _check_pointers(git, ContentStore(folder / "blobs"), db, repo)
-    except ApiError:
-        found.append(f"its folder repos/{repo.id}.git is missing")
+    repos = GitRepos(folder / "repos", folder / "staging")
+    found = missing_refs(repos, db, repo)
+    with suppress(ApiError, NotGitRepository), repos.open(repo.id) as git:
+        found += _check_objects(report, git)
+        found += _check_pointers(git, ContentStore(folder / "blobs"), db, repo)
     if found and db.repo_by_id(repo.id) is not None:  # it may have been deleted while we looked
         for what in dict.fromkeys(found):
             report.add(f"{repo.kind} {repo.full_name}", what)
 
 
-def _check_git(report: Report, git: GitRepo) -> Iterator[str]:
-    refs = dict(git.all_refs())
-    if f"refs/heads/{MAIN}" not in refs:
-        yield f"the branch {MAIN} is missing or unreadable"
-    for path in sorted((git.folder / "refs").rglob("*")):
-        name = path.relative_to(git.folder).as_posix()
-        if path.is_file() and path.suffix != ".lock" and name not in refs:
-            yield f"the ref {name} is unreadable"
+def _check_objects(report: Report, git: GitRepo) -> Iterator[str]:
     try:
         names = sorted(set(git.store))
     except Exception as error:
@@ -141,12 +133,6 @@ def _why_damaged(git: GitRepo, oid: ObjectID) -> str | None:
         return f"cannot be read: {_words(error)}"
 
 
-def _check_pulls(git: GitRepo, discussions: Discussions, repo: Repo) -> Iterator[str]:
-    for discussion in discussions.all(repo):
-        if discussion.is_pull and git.ref(discussion.ref) is None:
-            yield f"the commits of pull request {discussion.num} ({discussion.ref}) are missing"
-
-
 def _check_pointers(git: GitRepo, blobs: ContentStore, db: Database, repo: Repo) -> Iterable[str]:
     try:
         for oid, obj in reachable(git, tips(git)):
@@ -159,7 +145,7 @@ def _check_pointers(git: GitRepo, blobs: ContentStore, db: Database, repo: Repo)
                 yield f"the large file with the sha256 {lfs.oid} is missing"
             elif blobs.size(lfs.oid) != lfs.size:
                 yield f"the large file with the sha256 {lfs.oid} does not have {lfs.size} bytes"
-            elif all(holder.id != repo.id for holder in db.holders(lfs.oid)):
+            elif not db.holds(repo, lfs.oid):
                 yield f"it is not recorded that it holds the large file with the sha256 {lfs.oid}"
     except Exception as error:
         yield f"its history cannot be read to the end: {_words(error)}"

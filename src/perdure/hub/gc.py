@@ -15,8 +15,9 @@ from pathlib import Path
 
 from perdure.errors import Corrupt, InvalidInput
 from perdure.hub.blobs import ContentStore
-from perdure.hub.db import Database
+from perdure.hub.db import Database, Repo
 from perdure.hub.git_gc import Kept, collect_objects
+from perdure.hub.ref_check import missing_refs
 from perdure.hub.repos import GitRepos
 from perdure.hub.storelock import take_store
 from perdure.hub.xet.dedup import Deduplication
@@ -55,6 +56,7 @@ def collect(folder: Path, db: Database, *, grace: float, dry_run: bool = False) 
 
     Raises:
         InvalidInput: A server runs on the store.
+        Corrupt: A repository is damaged. What it refers to cannot be told, so nothing was removed.
     """
     with _alone(folder):
         collected, before = Collected(), time.time() - grace
@@ -68,41 +70,47 @@ def _collect_repositories(
     collected: Collected, folder: Path, db: Database, before: float, *, dry_run: bool
 ) -> set[str]:
     """The large files that are needed; on the way, objects that no ref reaches go, and repositories nobody knows."""
-    known = {repo.id for repo in db.repos()}
-    repos, needed = GitRepos(folder / "repos", folder / "staging"), set[str]()
-    for path in sorted((folder / "repos").glob("*.git")):
-        if path.stem not in known:  # a kill between making or removing it and its row
-            collected.repositories.append(path.stem)
-            collected.size += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-            if not dry_run:
-                shutil.rmtree(path)
-            continue
-        kept = _collect_repository(repos, path, before, dry_run=True)
+    known, repos, needed = db.repos(), GitRepos(folder / "repos", folder / "staging"), set[str]()
+    for repo in known:
+        if missing := missing_refs(repos, db, repo):
+            raise _damaged(folder, repo, "; ".join(missing))
+        kept = _collect_repository(folder, repos, repo, before, dry_run=True)
         needed |= kept.large_files
         collected.objects += kept.dropped
         collected.size += kept.dropped_bytes
+    # a folder that nobody knows is from a kill between making or removing it and its row
+    unknown = {path.stem for path in (folder / "repos").glob("*.git")} - {repo.id for repo in known}
+    collected.repositories = sorted(unknown)
+    for path in (folder / "repos" / f"{name}.git" for name in collected.repositories):
+        collected.size += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        if not dry_run:
+            shutil.rmtree(path)
     if not dry_run:  # now that every repository is known to be whole
-        for name in sorted(known):
-            if (folder / "repos" / f"{name}.git").exists():
-                _collect_repository(repos, folder / "repos" / f"{name}.git", before, dry_run=False)
+        for repo in known:
+            _collect_repository(folder, repos, repo, before, dry_run=False)
     return needed
 
 
-def _collect_repository(repos: GitRepos, path: Path, before: float, *, dry_run: bool) -> Kept:
+def _collect_repository(folder: Path, repos: GitRepos, repo: Repo, before: float, *, dry_run: bool) -> Kept:
     try:
-        with repos.open(path.stem) as git:
+        with repos.open(repo.id) as git:
             return collect_objects(git, before, dry_run=dry_run)
     except Exception as error:  # of damaged objects dulwich tells in a dozen ways
-        raise Corrupt(
-            f"The repository in {path} is damaged ({error}); no large file was removed.",
-            path=path, hint=f"perdure hub fsck --dir {path.parent.parent} names what is wrong.",
-        ) from error  # fmt: skip
+        raise _damaged(folder, repo, str(error)) from error
+
+
+def _damaged(folder: Path, repo: Repo, why: str) -> Corrupt:
+    return Corrupt(
+        f"The {repo.kind} {repo.full_name} is damaged ({why}); no large file was removed.",
+        path=folder / "repos" / f"{repo.id}.git",
+        hint=f"perdure hub fsck --dir {folder} names what is wrong.",
+    )
 
 
 def _collect_blobs(
     collected: Collected, blobs: ContentStore, db: Database, needed: set[str], before: float, *, dry_run: bool
 ) -> set[str]:
-    """The files that stay."""
+    """The files that stay, and those that should be there: what they were made of can bring them back."""
     stored = set(blobs.names())
     gone = {name for name in stored if name not in needed and _older(blobs, name, before)}
     collected.blobs = sorted(gone)
@@ -111,7 +119,7 @@ def _collect_blobs(
         db.release(gone)  # the rows first: a kill in between leaves files that the next run removes
         for name in collected.blobs:
             blobs.path(name).unlink(missing_ok=True)
-    return stored - gone
+    return needed | (stored - gone)
 
 
 def _collect_xorbs(

@@ -234,10 +234,15 @@ class GitRepo:
             return current is not None and self.move_ref(name, current, None)
 
     def pack(self, oids: Sequence[ObjectID]) -> Path:
-        """Write stored objects to one new pack, durably; its path without a suffix."""
+        """Write stored objects to one new pack, durably; its path without a suffix.
+
+        Raises:
+            ValueError: There are none.
+        """
         unpacked = (full_unpacked_object(self.store[oid]) for oid in oids)
         made = self.store.add_pack_data(len(oids), unpacked)
-        assert made is not None, "a repository has at least one commit"
+        if made is None:
+            raise ValueError("there is nothing to pack")
         fsync_folder(self.folder / "objects" / "pack")
         return Path(made.data.path).with_suffix("")
 

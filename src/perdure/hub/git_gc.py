@@ -53,7 +53,7 @@ def _walk(git: GitRepo, start: list[ObjectID], *, whole: bool = True) -> tuple[s
     seen, pointers = set[ObjectID](), set[str]()
     for oid, obj in reachable(git, start):
         if obj is None and whole:
-            raise KeyError(oid.decode())
+            raise KeyError(f"git object {oid.decode()} is missing")
         seen.add(oid)
         lfs = pointer_in(obj)
         if lfs is not None:
