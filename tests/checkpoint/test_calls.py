@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import perdure
+from perdure.format.manifest import read_manifest
 
 
 def nested() -> torch.Tensor:
@@ -95,6 +97,42 @@ def test_a_run_goes_on_where_nothing_is_ahead_of_it(new_run: Callable[..., Any],
     with perdure.Checkpointer(three) as ckpt:
         ckpt.take_over()
         assert ckpt.save(1, run.state, force=True)
+
+
+def test_a_step_before_the_latest_is_refused(new_run: Callable[..., Any], tmp_path: Path) -> None:
+    run = new_run()
+    with perdure.Checkpointer(tmp_path) as ckpt:
+        assert ckpt.save(5, run.state, force=True)
+        with pytest.raises(perdure.InvalidInput, match="Step 5 was saved, and now comes step 3"):
+            ckpt.save(3, run.state, force=True)
+        assert ckpt.save(6, run.state, force=True)
+    assert [one.step for one in perdure.checkpoints(tmp_path)] == [5, 6]
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/tmp/x", "perdure.json", "training_state/rng.json", "model.safetensors", "model-2.safetensors"]
+)
+def test_what_a_checkpoint_consists_of_is_no_file_of_the_callers(
+    name: str, new_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = new_run()
+    with perdure.Checkpointer(tmp_path) as ckpt:
+        with pytest.raises(perdure.InvalidInput, match="nothing was written"):
+            ckpt.save(1, run.state, force=True, files={"notes/a.json": b"{}", name: b"{}"})
+        assert perdure.checkpoints(tmp_path) == ()
+        assert ckpt.save(1, run.state, force=True, files={"notes/a.json": b"{}"})
+
+
+def test_what_goes_while_one_looks_is_not_there(
+    new_run: Callable[..., Any], three: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rotated_away(path: Path) -> Any:
+        if path.name == "checkpoint-2":
+            shutil.rmtree(path)
+        return read_manifest(path)
+
+    monkeypatch.setattr("perdure.checkpoint.catalog.read_manifest", rotated_away)
+    assert [(one.step, one.state) for one in perdure.checkpoints(three)] == [(1, "whole"), (3, "whole")]
 
 
 def test_a_metric_that_keep_needs_and_nobody_tells(

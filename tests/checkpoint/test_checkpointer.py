@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -201,6 +204,27 @@ def test_a_signal_is_granted_at_the_next_step(name: str, new_run: Callable[..., 
         assert ckpt.stop_requested
         assert not ckpt.save(3, run.state), "once is enough"
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_signal_is_for_all_that_are_open(first: int, new_run: Callable[..., Any], tmp_path: Path) -> None:
+    before, run = signal.getsignal(signal.SIGTERM), new_run()
+    open_ones = [perdure.Checkpointer(tmp_path / name) for name in "ab"]
+    perdure.Checkpointer(tmp_path / "dropped")
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert [one.save(1, run.state) for one in open_ones] == [True, True]
+    assert [one.stop_requested for one in open_ones] == [True, True]
+    open_ones.pop(first).close()
+    assert signal.getsignal(signal.SIGTERM) != before, "the other one still listens"
+    open_ones.pop().close()
+    gc.collect()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_nobody_is_left_who_would_swallow_a_signal(tmp_path: Path) -> None:
+    program = "import os, signal, sys, perdure; perdure.Checkpointer(sys.argv[1]); os.kill(os.getpid(), signal.SIGTERM)"
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], timeout=120)
+    assert done.returncode == -signal.SIGTERM
 
 
 def test_a_forked_child_dies_of_the_signal(tmp_path: Path) -> None:

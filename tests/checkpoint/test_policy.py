@@ -29,6 +29,15 @@ def test_steps_are_due_when_a_multiple_is_passed() -> None:
     assert [step for step in (12, 19, 20) if schedule.due(step, None)] == [20]
 
 
+def test_no_multiple_is_passed_over_for_the_way_it_is_written() -> None:
+    schedule, due = Schedule(perdure.Every(epochs=0.1)), []
+    for tenth in range(1, 21):
+        if schedule.due(tenth, tenth / 10):
+            due.append(tenth)
+            schedule.saved(tenth, tenth / 10)
+    assert due == list(range(1, 21))
+
+
 def test_epochs_are_due_and_must_be_told() -> None:
     schedule = Schedule(perdure.Every(epochs=0.5))
     assert [epoch for epoch in (0.1, 0.49, 0.5, 0.7) if schedule.due(1, epoch)] == [0.5, 0.7]

@@ -28,6 +28,10 @@ TENSORS = {
     "scalar": lambda: torch.tensor(3.5, dtype=torch.bfloat16),
     "transposed": lambda: torch.arange(12.0).reshape(3, 4).t(),
     "channels last": lambda: torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
+    "transposed, several chunks": lambda: torch.rand(500, CHUNK // 1000).t(),
+    "one row of a matrix, transposed": lambda: torch.rand(1, 30, 40).transpose(1, 2),
+    "every other": lambda: torch.arange(30.0)[::2],
+    "conjugate number": lambda: torch.tensor(1 + 2j).conj(),
     "conjugate": lambda: torch.view_as_complex(torch.rand(5, 2)).conj(),
     "several chunks": lambda: torch.arange(CHUNK // 4 + 1000, dtype=torch.int32).repeat(2),
 }
@@ -48,6 +52,16 @@ def test_bytes_are_of_the_moment_of_the_save(name: str, drained: bool) -> None:
     here.drain()
     here.check()
     assert here.free_at is not None or not expected
+
+
+def test_what_has_to_be_put_in_order_is_so_a_few_rows_at_a_time() -> None:
+    tensor = torch.rand(1000, 4 * CHUNK // 4000).t()
+    here, fetched = staging(0), []
+    extent, fetch = here.extent("w", tensor, live=True), here.fetch
+    here.fetch = lambda rows: fetched.append(rows.nbytes) or fetch(rows)  # type: ignore[assignment,func-returns-value]
+    assert content(extent, tensor.nbytes) == tensor.contiguous().view(torch.uint8).numpy().tobytes()
+    assert sum(fetched) == tensor.nbytes
+    assert max(fetched) <= CHUNK
 
 
 def test_what_does_not_fit_is_waited_for() -> None:

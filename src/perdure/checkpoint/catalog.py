@@ -77,7 +77,8 @@ def checkpoints(folder: str | os.PathLike[str]) -> tuple[CheckpointInfo, ...]:
             f"The run in {run} cannot be read: {error.strerror}.", hint="Give yourself permission to read it."
         ) from error
     steps = sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)) and (run / name).is_dir())
-    return tuple(_look_at(run, step) for step in steps)
+    looks = [_look_at(run, step) for step in steps]
+    return tuple(one for one in looks if one.state == "whole" or one.path.is_dir())  # or it was just deleted
 
 
 def _look_at(run: Path, step: int) -> CheckpointInfo:

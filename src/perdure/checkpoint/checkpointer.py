@@ -47,7 +47,7 @@ class Checkpointer:
         keep: Which checkpoints stay; all of them, unless told otherwise.
         blocking: Write within `save`, so that nothing happens meanwhile.
         when_busy: What `save` does when the one before is not done: "wait" for it, or "skip" this one.
-        memory: Bytes that saving may take beside the state itself.
+        memory: Bytes for what a step would have to wait for; what no optimizer changes is copied besides.
         tokenizer: A tokenizer or processor to put beside the model of each checkpoint.
 
     Attributes:
@@ -117,7 +117,7 @@ class Checkpointer:
             step: How many steps are done.
             metrics: What `Keep(best=…)` and people choose by.
             epoch: How many epochs are done, with fractions.
-            files: Small files to put beside the model, name → content.
+            files: Small files to put beside the model, name → content; none that the checkpoint itself consists of.
             force: Save even if it is not due. Where this step was saved already, the new checkpoint takes the place of
                 the old one once it is whole.
 
@@ -126,8 +126,8 @@ class Checkpointer:
 
         Raises:
             SaveFailed: The one before was not done, or this one where it blocks; older checkpoints are whole.
-            InvalidInput: The state cannot be saved as it is; or at the first call the folder already holds checkpoints
-                of this step or later ones, and `restore` was not called. Nothing was written.
+            InvalidInput: The state cannot be saved; or a later step was saved before, or, without `restore`, the
+                folder holds checkpoints of this step or later ones. Nothing was written.
         """
         self._guard.check_process()
         moments: list[Moment] = []

@@ -43,7 +43,7 @@ def decide(said: Sequence[Mapping[str, Any]], *, latest: int | None, stopping: b
         skips: Whether a save is left out that would have to wait for the one before.
 
     Raises:
-        InvalidInput: The ranks are not at the same step.
+        InvalidInput: The ranks are not at the same step, or one is to be saved that lies before the latest.
     """
     steps = [one["step"] for one in said]
     if len(set(steps)) > 1:
@@ -51,7 +51,14 @@ def decide(said: Sequence[Mapping[str, Any]], *, latest: int | None, stopping: b
     signal = None if stopping else next((one["signal"] for one in said if one["signal"]), None)
     forced = any(one["force"] for one in said)
     due = any(one["due"] for one in said) and not (skips and said[0]["busy"])
-    return Decision(begins=forced or ((due or signal is not None) and steps[0] != latest), signal=signal)
+    begins = forced or ((due or signal is not None) and steps[0] != latest)
+    if begins and latest is not None and steps[0] < latest:
+        raise InvalidInput(
+            f"Step {latest} was saved, and now comes step {steps[0]}: a restore would go on from the later one; "
+            "nothing was written.",
+            hint="Count on; or go back with restore(state), and delete what came after.",
+        )
+    return Decision(begins=begins, signal=signal)
 
 
 def check_state(state: object) -> State:

@@ -159,4 +159,8 @@ class Schedule:
 
 
 def _passed(now: float, before: float, every: float | None) -> bool:
-    return every is not None and now // every > before // every
+    return every is not None and _multiples(now, every) > _multiples(before, every)
+
+
+def _multiples(now: float, every: float) -> int:
+    return math.floor(now / every + 1e-9)  # 1.0 // 0.1 is 9

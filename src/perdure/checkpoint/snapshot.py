@@ -17,7 +17,7 @@ from perdure.errors import InvalidInput
 from perdure.folder import stage
 from perdure.format.header import Header, lay_out
 from perdure.format.manifest import Manifest
-from perdure.format.names import TRAINING_STATE, is_read_by_loaders
+from perdure.format.names import MANIFEST, TRAINING_STATE, check_name, holds_weights, is_read_by_loaders
 from perdure.io.direct import Extent
 from perdure.model.tensors import check_storable, dtype_name
 from perdure.model.weights import unwrap
@@ -118,7 +118,22 @@ def take(
         parts[f"{FOLDER}/{name}"] = part
         if part.live or part.copied:
             tensors[f"{FOLDER}/{name}.safetensors"] = _part_file(part, staging)
-    return Snapshot(moment=moment, staging=staging, tensors=tensors, parts=parts, model=model, files=dict(files or {}))
+    beside = _beside(files or {}, {*tensors, *(model.small if model is not None else ())})
+    return Snapshot(moment=moment, staging=staging, tensors=tensors, parts=parts, model=model, files=beside)
+
+
+def _beside(files: Mapping[str, bytes], taken: set[str]) -> dict[str, bytes]:
+    """Files that a caller wants to stand beside the model, under names that are free."""
+    for path in files:
+        try:
+            check_name(path)
+        except ValueError as error:
+            raise InvalidInput(f"files: {error}; nothing was written.") from None
+        if path in taken or path == MANIFEST or path.startswith(f"{FOLDER}/") or holds_weights(path):
+            raise InvalidInput(
+                f"files: {path} is the checkpoint's own; nothing was written.", hint="Name it otherwise."
+            )
+    return dict(files)
 
 
 def with_parts(snapshot: Snapshot, parts: Mapping[str, Part]) -> Snapshot:

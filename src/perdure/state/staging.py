@@ -95,7 +95,9 @@ class Staging:
         if live and nbytes:
             self._versions.append((name, tensor, _version(tensor)))
         # Whatever can be left to the writer is: the call holds training up.
-        size = CHUNK if _in_order(tensor) else max(1, nbytes)
+        if not _in_order(tensor):
+            tensor = tensor.squeeze() if tensor.squeeze().dim() else tensor.reshape(1)
+        size = CHUNK if _in_order(tensor) else _row_bytes(tensor) * max(1, CHUNK // _row_bytes(tensor))
         pieces = [_Piece(self, tensor, start, min(size, nbytes - start), live) for start in range(0, nbytes, size)]
         if live:
             self._pieces += pieces
@@ -170,7 +172,7 @@ class Staging:
 
 
 class _Piece:
-    """Bytes that are taken together: one chunk of a tensor, or a tensor that has to be put in order first."""
+    """Bytes that are taken together: one chunk of a tensor, or rows of one that have to be put in order first."""
 
     __slots__ = ("_bytes", "_left", "_live", "_lock", "_ready", "_staging", "_start", "_tensor", "nbytes")
 
@@ -224,14 +226,15 @@ class _Piece:
         tensor = self._tensor
         assert tensor is not None, "asked for a byte twice"
         source = self._source(tensor)
-        if source is tensor or tensor.device.type != "cpu":
+        if not _in_order(tensor) or tensor.device.type != "cpu":
             return self._staging.fetch(source), True
         return source.numpy().data, False
 
     def _source(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The piece of the tensor, as bytes; all of the tensor where it has to be put in order first."""
+        """The piece of the tensor, as bytes; whole rows of it where they have to be put in order first."""
         if not _in_order(tensor):
-            return tensor
+            row = _row_bytes(tensor)
+            return tensor[self._start // row : (self._start + self.nbytes) // row]
         return tensor.reshape(-1).view(torch.uint8)[self._start : self._start + self.nbytes]
 
     def _await(self) -> None:
@@ -253,6 +256,10 @@ def _rounded(nbytes: int) -> int:
 def _in_order(tensor: torch.Tensor) -> bool:
     """Whether a tensor's memory is what a file holds, byte for byte."""
     return tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg()
+
+
+def _row_bytes(tensor: torch.Tensor) -> int:
+    return max(1, tensor[:1].numel() * tensor.element_size())
 
 
 def _version(tensor: torch.Tensor) -> int:
