@@ -149,7 +149,7 @@ def test_one_that_is_being_uploaded_stays(
             ckpt.save(2, run.state)
             assert steps(tmp_path) == [1, 2]
 
-        monkeypatch.setattr(publish, "_push", send)
+        monkeypatch.setattr(publish.Push, "run", send)
         perdure.publish(tmp_path / "checkpoint-1", "me/run", endpoint="http://127.0.0.1:9", token="none")
         ckpt.save(3, run.state)
     assert steps(tmp_path) == [3]

@@ -21,47 +21,41 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: str | None = None
+        self.process = os.getpid()
         if threading.current_thread() is threading.main_thread():
-            _listen(self)
+            _open.add(self)
+            for number in _NUMBERS:
+                if signal.getsignal(number) is not _note:
+                    _before[number] = signal.signal(number, _note)
 
     def close(self) -> None:
         """Note no more."""
         _open.discard(self)
-        if not _open:
-            _put_back()
+        # Elsewhere than in the main thread it cannot be put back: the next signal finds nobody, and does that itself.
+        if not _listening() and threading.current_thread() is threading.main_thread():
+            for number in _NUMBERS:
+                if signal.getsignal(number) is _note:
+                    _put_back(number)
 
 
 _open: weakref.WeakSet[StopSignals] = weakref.WeakSet()  # weak, for one may be dropped and never closed
 _before: dict[int, Any] = {}
-_process = os.getpid()
 
 
-def _listen(one: StopSignals) -> None:
-    global _process
-    if _process != os.getpid():  # what was open before the fork is the parent's
-        _open.clear()
-        _process = os.getpid()
-    _open.add(one)
-    for number in _NUMBERS:
-        if signal.getsignal(number) is not _note:
-            _before[number] = signal.signal(number, _note)
+def _listening() -> list[StopSignals]:
+    """Who is open in this process, not in the one that it was forked from."""
+    return [one for one in list(_open) if one.process == os.getpid()]
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    if not _open or _process != os.getpid():
-        # Nobody listens any more, or this is a forked child, which must die of it as it would without us.
-        before = _before.get(number) if _process == os.getpid() else None
-        signal.signal(number, before if before is not None else signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-        return
-    for one in list(_open):
+    listening = _listening()
+    for one in listening:
         one.received = one.received or signal.Signals(number).name
+    if not listening:
+        _put_back(number)
+        os.kill(os.getpid(), number)
 
 
-def _put_back() -> None:
-    if threading.current_thread() is not threading.main_thread():
-        return  # whoever closed it may not; the next signal finds nobody, and puts back itself
-    for number, before in list(_before.items()):
-        if signal.getsignal(number) is _note:
-            signal.signal(number, before if before is not None else signal.SIG_DFL)
-    _before.clear()
+def _put_back(number: int) -> None:
+    before = _before.pop(number, None)
+    signal.signal(number, before if before is not None else signal.SIG_DFL)
