@@ -20,14 +20,14 @@ from pathlib import Path
 from perdure.errors import HubError
 from perdure.publishing import push
 from perdure.publishing.parts import Limits
-from perdure.publishing.prepare import prepare
+from perdure.publishing.prepare import prepared
 from perdure.publishing.remote import Remote
 from perdure.publishing.target import Target
 
 def pushed(folder, repo, remote=Remote, **options):
-    selection = prepare(Path(folder), verify=True, training_state=False)
-    return push.Push(remote=remote({url!r}), target=Target(repo=repo, endpoint={url!r}), selection=selection,
-                     private=None, message="Large", again="", limits=Limits(operations=3), **options).run()
+    with prepared(Path(folder), verify=True) as selection:
+        return push.Push(remote=remote({url!r}), target=Target(repo=repo, endpoint={url!r}), selection=selection,
+                         private=None, message="Large", again="", limits=Limits(operations=3), **options).run()
 """
 
 

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
 from perdure.errors import InvalidInput, Unavailable
 from perdure.folder.paths import resolve
-from perdure.io.locks import pinned
-from perdure.publishing.prepare import prepare
+from perdure.publishing.prepare import prepared
 from perdure.publishing.push import Push
 from perdure.publishing.push_plan import PushPlan
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.remote import Remote
-from perdure.publishing.secrets import require_clean
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
 if TYPE_CHECKING:
@@ -106,14 +104,12 @@ def publish(
     target = Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint_in_force(endpoint))
     try:
         remote = Remote(target.endpoint, token)
-        selection = prepare(folder, verify=verify, training_state=training_state)
-        require_clean(selection.files, allow=allow)
         again = target.push_command(folder, private=private, message=message, training_state=training_state)
-        push = Push(
-            remote=remote, target=target, selection=selection, private=private, message=message, again=again,
-            make_public=private is False,
-        )  # fmt: skip
-        with pinned(folder):  # a checkpoint must not be rotated away, nor replaced, while it is sent
+        with prepared(folder, verify=verify, training_state=training_state, allow=allow) as selection:
+            push = Push(
+                remote=remote, target=target, selection=selection, private=private, message=message, again=again,
+                make_public=private is False,
+            )  # fmt: skip
             return push.plan() if dry_run else push.run()
     except Unavailable as error:
         command = target.push_command(folder, private=private, message=message, training_state=training_state)
@@ -155,12 +151,10 @@ def publish_to(
     if start not in (None, "first"):
         raise InvalidInput(f"start={start!r} is neither None nor 'first'. Nothing was sent.")
     remote = Remote(target.endpoint, token)
-    selection = prepare(folder, verify=verify, training_state=training_state)
-    require_clean(selection.files, allow=allow)
     again = target.push_command(folder, private=private, message=message, training_state=training_state)
-    push = Push(
-        remote=remote, target=target, selection=selection, private=private, message=message, again=again,
-        from_first=start == "first", push_id=push_id, expected_head=expected_head, tried_on=tried_on, on_base=on_base,
-    )  # fmt: skip
-    with pinned(folder):
-        return push.run()
+    with prepared(folder, verify=verify, training_state=training_state, allow=allow) as selection:
+        return Push(
+            remote=remote, target=target, selection=selection, private=private, message=message, again=again,
+            from_first=start == "first", push_id=push_id, expected_head=expected_head, tried_on=tried_on,
+            on_base=on_base,
+        ).run()  # fmt: skip
