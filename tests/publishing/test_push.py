@@ -215,6 +215,17 @@ def test_a_refused_push_makes_nothing_public(hub: Hub, saved: Path) -> None:
     assert hub.ask("/api/models/me/kept")["private"] is True
 
 
+def test_nobody_who_pushes_in_the_background_makes_a_repository_public(hub: Hub, saved: Path) -> None:
+    hub.push(saved, "me/background")
+    hub.run(f"""
+from pathlib import Path
+from perdure.publishing.publish import publish_to
+from perdure.publishing.target import Target
+assert publish_to(Target(repo="me/background", endpoint={hub.url!r}), Path({str(saved)!r}), private=False).private
+""")
+    assert hub.ask("/api/models/me/background")["private"] is True
+
+
 def test_on_a_terminal_public_asks_first(hub: Hub, saved: Path) -> None:
     hub.push(saved, "me/asked")
     ours, theirs = pty.openpty()
