@@ -179,6 +179,36 @@ def test_the_command_says_what_is_wrong_with_code_1(store: Path) -> None:
     assert "no hub's folder" in _hub("fsck", store / "blobs", code=2)["error"]["message"]
 
 
+@pytest.mark.parametrize("xet", [True, False])
+def test_what_is_damaged_is_mended_by_the_next_push(store: Path, sound: Path, tmp_path: Path, xet: bool) -> None:
+    weights = sound.parent / "weights"
+    blob, xorb = _one(store, "blobs/*/*/*"), _one(store, "xorbs/*/*/*")
+    _flip(blob)
+    _flip(xorb)
+    with HubServer(store, user="me", token=TOKEN) as hub:
+        assert "running" in _hub("fsck", store, "--quarantine", code=2)["error"]["message"]
+    report = _hub("fsck", store, "--quarantine", code=1)
+    assert [(store / name).name for name in report["quarantined"]] == [blob.name, xorb.name]
+    assert not blob.exists() and not xorb.exists()
+    with HubServer(store, user="me", token=TOKEN) as hub:
+        Client(hub.url, TOKEN, tmp_path / "home", xet=xet).run(_UPLOAD, "me/one", weights)
+        assert ask(hub.url, "GET", "/me/one/resolve/main/model.safetensors").body == weights.read_bytes()
+    assert _damage(store) == [] and xorb.exists() == xet
+
+
+@pytest.mark.parametrize("xet", [True, False])
+def test_bytes_that_arrive_replace_those_that_were_cut_off(store: Path, sound: Path, tmp_path: Path, xet: bool) -> None:
+    weights = sound.parent / "weights"
+    os.truncate(_one(store, "blobs/*/*/*"), 5)
+    if xet:
+        _flip(_one(store, "xorbs/*/*/*"))
+    _sql(store, "DELETE FROM chunks")  # a client that hears of no chunk sends the xorb
+    with HubServer(store, user="me", token=TOKEN) as hub:
+        Client(hub.url, TOKEN, tmp_path / "home", xet=xet).run(_UPLOAD, "me/one", weights)
+        assert ask(hub.url, "GET", "/me/one/resolve/main/model.safetensors").body == weights.read_bytes()
+    assert _damage(store) == []
+
+
 def test_a_sound_store_loses_nothing(store: Path) -> None:
     before = {path: path.stat().st_size for path in store.rglob("*") if path.is_file()}
     collected = _hub("gc", store, "--grace", "0")

@@ -1,4 +1,4 @@
-"""Is everything in a store what it was when it was acknowledged? Reads all of it, changes nothing.
+"""Is everything in a store what it was when it was acknowledged? Reads all of it; changes nothing unless asked to.
 
 It can run while a server does: what is stored is only added to, and what a deleted repository had is not missed.
 """
@@ -14,14 +14,16 @@ from pathlib import Path
 from dulwich.errors import NotGitRepository
 from dulwich.objects import ObjectID, ShaFile
 
-from perdure.hub.blobs import CHUNK, ContentStore
+from perdure.hub.blobs import CHUNK, ContentStore, make_private_folder
 from perdure.hub.db import Database, Repo
 from perdure.hub.git import GitRepo
 from perdure.hub.history import pointer_in, reachable, tips
 from perdure.hub.http import ApiError
 from perdure.hub.ref_check import missing_refs
 from perdure.hub.repos import GitRepos
+from perdure.hub.storelock import without_server
 from perdure.hub.xet.xorb import XetError, check_xorb
+from perdure.io.durable import fsync_folder, make_folders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class Damage:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What was looked at, and what was found."""
+    """What was looked at, what was found, and which files were moved to where, seen from the store."""
 
     damage: list[Damage] = field(default_factory=list)
     repositories: int = 0
@@ -47,26 +49,58 @@ class Report:
     blobs: int = 0
     blob_bytes: int = 0
     xorbs: int = 0
+    quarantined: list[str] = field(default_factory=list)
 
     def add(self, where: str, what: str) -> None:
         """Note something that is wrong."""
         self.damage.append(Damage(where=where, what=what))
 
 
-def check_store(folder: Path, db: Database) -> Report:
-    """Check every row, repository, blob and xorb of the store in `folder`."""
+def check_store(folder: Path, db: Database, *, quarantine: bool = False) -> Report:
+    """Check every row, repository, blob and xorb of the store in `folder`.
+
+    Args:
+        folder: The store.
+        db: Its database.
+        quarantine: Move damaged blobs and xorbs out of the way, into the store's folder `quarantine`. As long as one
+            lies in its place, clients are told that it is there, and do not send it again.
+
+    Raises:
+        InvalidInput: A server runs on a store to put in quarantine: what it takes in meanwhile could be moved.
+    """
+    if quarantine:
+        with without_server(folder, why="what it takes in meanwhile could be moved."):
+            return _check_store(folder, db, quarantine=True)
+    return _check_store(folder, db, quarantine=False)
+
+
+def _check_store(folder: Path, db: Database, *, quarantine: bool) -> Report:
     report = Report()
     for problem in db.problems():
         report.add("database", problem)
-    _check_blobs(report, ContentStore(folder / "blobs"))
-    _check_xorbs(report, ContentStore(folder / "xorbs"))
+    damaged = [*_check_blobs(report, ContentStore(folder / "blobs"))]
+    damaged += _check_xorbs(report, ContentStore(folder / "xorbs"))
+    if quarantine:
+        for path in damaged:
+            report.quarantined.append(_set_aside(folder, path))
     for repo in db.repos():
         report.repositories += 1
         _check_repo(report, folder, db, repo)
     return report
 
 
-def _check_blobs(report: Report, blobs: ContentStore) -> None:
+def _set_aside(folder: Path, path: Path) -> str:
+    target = folder / "quarantine" / path.relative_to(folder)
+    make_private_folder(folder / "quarantine")
+    make_folders(target.parent)
+    path.replace(target)
+    fsync_folder(target.parent)
+    fsync_folder(path.parent)
+    return target.relative_to(folder).as_posix()
+
+
+def _check_blobs(report: Report, blobs: ContentStore) -> Iterator[Path]:
+    """Check every blob; the damaged ones."""
     for path in _files(blobs):
         if path != blobs.path(path.name):
             report.add(f"blob {path.name}", "it lies in a folder where nobody looks for it")
@@ -80,20 +114,24 @@ def _check_blobs(report: Report, blobs: ContentStore) -> None:
             continue
         except OSError as error:
             report.add(f"blob {path.name}", f"it cannot be read: {error}")
+            yield path
             continue
         report.blobs += 1
         if digest.hexdigest() != path.name:
-            report.add(f"blob {path.name}", "its bytes have another sha256")
+            report.add(f"blob {path.name}", f"its bytes have another sha256 ({path})")
+            yield path
 
 
-def _check_xorbs(report: Report, xorbs: ContentStore) -> None:
+def _check_xorbs(report: Report, xorbs: ContentStore) -> Iterator[Path]:
+    """Check every xorb; the damaged ones."""
     for path in _files(xorbs):
         try:
             check_xorb(path, path.name)
         except FileNotFoundError:
             continue
         except (XetError, OSError) as error:
-            report.add(f"xorb {path.name}", str(error))
+            report.add(f"xorb {path.name}", f"{error} ({path})")
+            yield path
         report.xorbs += 1
 
 

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from perdure.errors import Corrupt, InvalidInput
+from perdure.errors import Corrupt
 from perdure.hub.blobs import ContentStore
 from perdure.hub.db import Database, Repo
 from perdure.hub.git_gc import Kept, collect_objects
 from perdure.hub.ref_check import missing_refs
 from perdure.hub.repos import GitRepos
-from perdure.hub.storelock import take_store
+from perdure.hub.storelock import without_server
 from perdure.hub.xet.dedup import Deduplication
-from perdure.io.locks import release
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,20 +32,6 @@ class Collected:
     size: int = 0
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    held = take_store(folder)
-    if held is None:
-        raise InvalidInput(
-            f"A hub is running on {folder}; nothing was collected.",
-            hint="Stop it first: what it is being sent would look like what nothing refers to.",
-        )
-    try:
-        yield
-    finally:
-        release(held)
-
-
 def collect(folder: Path, db: Database, *, grace: float, dry_run: bool = False) -> Collected:
     """Remove from the store in `folder` what nothing refers to and is older than `grace` seconds.
 
@@ -58,7 +41,7 @@ def collect(folder: Path, db: Database, *, grace: float, dry_run: bool = False) 
         InvalidInput: A server runs on the store.
         Corrupt: A repository is damaged. What it refers to cannot be told, so nothing was removed.
     """
-    with _alone(folder):
+    with without_server(folder, why="what it is being sent would look like what nothing refers to."):
         collected, before = Collected(), time.time() - grace
         needed = _collect_repositories(collected, folder, db, before, dry_run=dry_run)
         kept = _collect_blobs(collected, ContentStore(folder / "blobs"), db, needed, before, dry_run=dry_run)

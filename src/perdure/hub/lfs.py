@@ -45,7 +45,7 @@ def _answer(call: Call, operation: str, item: object) -> dict[str, Any]:
         answer["error"] = {"code": 422, "message": f"A file may have 0 to {limits.BLOB} bytes."}
     elif operation == "download":
         answer |= _download(call, oid, size)
-    elif not call.hub.holds_for(call.user, call.repo, oid):
+    elif not call.hub.holds_for(call.user, call.repo, oid) or call.hub.blobs.size(oid) != size:
         signature = call.signed(_PURPOSE, limits.LINK_SECONDS, oid=oid, size=size)
         answer["actions"] = {
             "upload": {"href": f"{call.base}/lfs/objects/{oid}?signature={signature}"},
