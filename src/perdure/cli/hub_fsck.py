@@ -35,7 +35,8 @@ def command(folder: Path, quarantine: bool, as_json: bool) -> None:
     """Read everything in a hub's store and compare it with its name, its digest and what refers to it.
 
     Every large file's sha256, every xorb's hash, every git object and ref, and that each large file a commit refers
-    to is there. Without --quarantine it changes nothing, and may run while the hub does. Exit code 1 when something is damaged or missing.
+    to is there. Without --quarantine it changes nothing, and may run while the hub does. Exit code 1 when something is
+    damaged or missing.
     """
     from perdure.hub.fsck import check_store
 
