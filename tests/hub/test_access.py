@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
     with HubServer(folder, user="me", token=TOKEN) as running:
         db = open_database(folder)
         accounts = Accounts(db)
-        accounts.add_token(accounts.add_user("you"), OTHER, role="write", label="test")
+        accounts.add_user_with_token("you", OTHER, admin=False, label="test")
         accounts.add_token(accounts.require_user("me"), READER, role="read", label="test")
         db.close()
         ask(running.url, "POST", "/api/repos/create", {"name": "secret"})

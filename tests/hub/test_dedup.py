@@ -103,7 +103,7 @@ def test_nobody_learns_of_what_they_may_not_read(server: HubServer, tmp_path: Pa
     hub = server._hub
     assert hub is not None
     accounts = Accounts(hub.db)
-    accounts.add_token(accounts.add_user("you"), OTHER, role="write", label="test")
+    accounts.add_user_with_token("you", OTHER, admin=False, label="test")
     ask(server.url, "POST", "/api/repos/create", {"name": "me/secret", "private": True})
     secret, shared = os.urandom(300_000), os.urandom(300_000)
     for name, data in (("a-shared.bin", shared), ("b-secret.bin", secret)):
@@ -124,7 +124,7 @@ def test_bytes_that_come_by_lfs_and_by_xet_are_one_file(server: HubServer, tmp_p
     hub, they = server._hub, "token-of-somebody-who-uses-lfs"
     assert hub is not None
     accounts = Accounts(hub.db)
-    accounts.add_token(accounts.add_user("they"), they, role="write", label="test")
+    accounts.add_user_with_token("they", they, admin=False, label="test")
     clients = {
         "me/by-xet": Client(server.url, TOKEN, tmp_path / "xet"),
         "they/by-lfs": Client(server.url, they, tmp_path / "lfs", xet=False),

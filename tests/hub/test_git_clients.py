@@ -145,7 +145,8 @@ def test_who_may_do_what(server: HubServer, git: Git, tmp_path: Path) -> None:
     # why it was refused is what git shows, and git-lfs
     assert ask(server.url, "PUT", f"/api/models/{public}/settings", {"gated": "manual"}).status == 200
     db = open_database(server._folder)
-    Accounts(db).add_token(Accounts(db).add_user("you"), OTHER, role="read", label="test")
+    user, _ = Accounts(db).add_user_with_token("you", OTHER, admin=False, label="test")
+    Accounts(db).add_token(user, OTHER, role="read", label="test")
     db.close()
     you = Git(server.url, tmp_path / "you", token=OTHER)
     assert f"remote: The files of {public} are for its owner's people only." in you.fail("clone", you.address(public))

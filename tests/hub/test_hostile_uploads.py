@@ -25,7 +25,7 @@ OTHER = "token-of-somebody-else"
 def repo(server: HubServer) -> None:
     assert ask(server.url, "POST", "/api/repos/create", {"name": "target"}).status == 200
     db = open_database(server._folder)
-    Accounts(db).add_token(Accounts(db).add_user("you"), OTHER, role="write", label="test")
+    Accounts(db).add_user_with_token("you", OTHER, admin=False, label="test")
     db.close()
 
 

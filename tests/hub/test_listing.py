@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dulwich.objects import ObjectID
 from hubs import Client, ask, ndjson
 
-from perdure.hub import limits
+from perdure.hub import limits, weights
+from perdure.hub.blobs import ContentStore
 from perdure.hub.server import HubServer
+from perdure.hub.tree import Entry, Lfs
 
 _CARDS = {
     "model": {
@@ -182,3 +186,13 @@ def test_the_files_in_one_answer_are_bounded(
     assert facts["sha"]
     got = client.run("print(json.dumps(len(os.listdir(snapshot_download('me/many-a')))))")
     assert got == number
+
+
+def test_weights_that_could_not_be_read_are_read_again(tmp_path: Path) -> None:
+    blobs, lfs = ContentStore(tmp_path), Lfs(oid="5" * 64, size=0, pointer_size=0)
+    entries = [Entry(path="model.safetensors", folder=False, oid=ObjectID(b"1" * 40), lfs=lfs)]
+    assert weights.parameters(blobs, entries) == {}
+    blobs.path(lfs.oid).parent.mkdir(parents=True)
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}).encode()
+    blobs.path(lfs.oid).write_bytes(struct.pack("<Q", len(header)) + header + bytes(24))
+    assert weights.parameters(blobs, entries) == {"F32": 6}

@@ -131,6 +131,7 @@ def _xet_git_and_locks(it: Asked) -> None:
     lock = it("POST", f"{it.lfs}/locks", {"path": "data/w.bin"}, status=201).json()["lock"]["id"]
     it("GET", f"{it.lfs}/locks")
     it("POST", f"{it.lfs}/locks/verify", {})
+    it("POST", f"{it.lfs}/locks/verify", {"limit": -1}, status=400)
     it("POST", f"{it.lfs}/locks/{lock}/unlock", {})
 
 

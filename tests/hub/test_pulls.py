@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gits import Git, needs_git
 from hubs import TOKEN, Client, ask, ndjson
 
+from perdure.hub import commits, git_push, merging, pulls
 from perdure.hub.accounts import Accounts
 from perdure.hub.server import HubServer
 
@@ -25,8 +29,8 @@ def guest(server: HubServer, tmp_path: Path) -> Client:
     hub = server._hub
     assert hub is not None
     accounts, token = Accounts(hub.db), "token-of-the-guest-who-proposes"
-    user = accounts.user("guest") or accounts.add_user("guest")
-    accounts.add_token(user, token, role="write", label="test")
+    if accounts.user("guest") is None:
+        accounts.add_user_with_token("guest", token, admin=False, label="test")
     return Client(server.url, token, tmp_path / "guest")
 
 
@@ -181,3 +185,63 @@ def test_wrong_calls_are_told(server: HubServer, repo: str) -> None:
     assert ask(server.url, "POST", f"/api/models/{repo}/commit/refs%2Fpr%2F1", body).status == 404
     assert ask(server.url, "POST", f"/api/models/{repo}/commit/refs%2Fpr%2F7", body).status == 404
     assert TOKEN not in ask(server.url, "GET", base).body.decode()
+
+
+def _close(server: HubServer, repo: str, git: Git) -> str:
+    answer = ask(server.url, "POST", f"/api/models/{repo}/discussions/1/status", {"status": "closed"})
+    return f"{answer.status} {answer.body.decode()}"
+
+
+def _commit(server: HubServer, repo: str, git: Git) -> str:
+    late = ndjson(("file", {"path": "late.txt", "content": "late"}))
+    answer = ask(server.url, "POST", f"/api/models/{repo}/commit/refs%2Fpr%2F1", late)
+    return f"{answer.status} {answer.body.decode()}"
+
+
+def _push(server: HubServer, repo: str, git: Git) -> str:
+    process = git.start("push", "origin", "HEAD:refs/pr/1", at="clone")
+    return f"{process.returncode} {process.communicate(timeout=60)[1]}"
+
+
+@needs_git
+@pytest.mark.parametrize(
+    ("act", "stage"),
+    [(_close, (pulls, "message_field")), (_commit, (commits, "_parse")), (_push, (git_push, "_take_pack"))],
+)
+def test_while_a_merge_is_under_way_its_pull_request_stays_as_it_is(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Any, stage: tuple[Any, str]
+) -> None:
+    """A request that was admitted before a merge, and does its work after it, is told that there was one."""
+    (module, name), repo = stage, f"me/merged-before{act.__name__}"
+    assert ask(server.url, "POST", "/api/repos/create", {"name": repo}).status == 200
+    _put(server, repo, query="?create_pr=1", **{"a.txt": "a"})
+    git = Git(server.url, tmp_path / "git")
+    git.clone(repo)
+    git.run("fetch", "-q", "origin", "refs/pr/1", at="clone")
+    git.run("checkout", "-q", "FETCH_HEAD", at="clone")
+    git.commit("clone", late__txt="late")
+    merging_now, admitted, merged_tree = threading.Event(), threading.Event(), merging.merged_tree
+    prepare = getattr(module, name)
+
+    def slow(*args: Any) -> Any:  # a merge that takes until the other request is past its first checks
+        merging_now.set()
+        assert admitted.wait(60)
+        return merged_tree(*args)
+
+    def noted(*args: Any) -> Any:
+        done = prepare(*args)
+        if merging_now.is_set():
+            admitted.set()
+        return done
+
+    monkeypatch.setattr(merging, "merged_tree", slow)
+    with ThreadPoolExecutor(2) as pool:
+        merge = pool.submit(ask, server.url, "POST", f"/api/models/{repo}/discussions/1/merge", {})
+        assert merging_now.wait(60)
+        monkeypatch.setattr(module, name, noted)
+        told = pool.submit(act, server, repo, git).result()
+        assert merge.result().status == 200
+    assert "merged" in told and not told.startswith("200"), told
+    seen = ask(server.url, "GET", f"/api/models/{repo}/discussions/1").json()
+    assert seen["status"] == "merged" and seen["changes"]["mergeCommitId"]
+    assert ask(server.url, "GET", f"/{repo}/resolve/refs%2Fpr%2F1/late.txt").status == 404

@@ -293,7 +293,7 @@ def test_knowing_a_sha256_opens_nobody_elses_file(tmp_path: Path) -> None:
     with HubServer(tmp_path, user="me", token=TOKEN) as hub:
         db = open_database(tmp_path)
         accounts = Accounts(db)
-        accounts.add_token(accounts.add_user("you"), thief, role="write", label="test")
+        accounts.add_user_with_token("you", thief, admin=False, label="test")
         db.close()
         honest = _shard(wanted, (_name(secret), 5000, 0, 1))
         assert give(hub.url, "me/mine", TOKEN, honest, secret) == 200
@@ -326,7 +326,7 @@ def test_a_xorb_opens_nobody_elses_chunks(tmp_path: Path, access: dict[str, obje
 
         assert hub._hub is not None
         accounts = Accounts(hub._hub.db)
-        accounts.add_token(accounts.add_user("you"), thief, role="write", label="test")
+        accounts.add_user_with_token("you", thief, admin=False, label="test")
         address, key = enter("me/closed", TOKEN)
         assert ask(hub.url, "PUT", "/api/models/me/closed/settings", dict(access)).status == 200
         assert ask(hub.url, "POST", f"{address}/xorbs/default/{xorb}", body, token=key).status == 200

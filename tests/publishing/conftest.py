@@ -25,8 +25,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     with HubServer(folder, user="me", token="hf_tokenOfMe1234567890") as server:
         db = open_database(folder)
         accounts = Accounts(db)
-        guest = accounts.add_user("guest")
-        accounts.add_token(guest, GUEST, role="write", label="test")
+        guest, _ = accounts.add_user_with_token("guest", GUEST, admin=False, label="test")
         accounts.add_token(guest, READER, role="read", label="test")
         db.close()
         assert server.token is not None

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from perdure.cli.common import json_option
 from perdure.cli.hub_store import expires_option, opened, show_table, show_token, store_option, token_option
-
-if TYPE_CHECKING:
-    pass
 
 _EPILOG = """
 \b

@@ -7,7 +7,7 @@ server · connections      a socket, a lock on the store, start and stop; how lo
 app       the table of addresses; request ids, errors as the clients expect them
 endpoints · turns         admitting a caller, receiving a body, calling a handler when it is their turn
 core      what holds the parts together
-manage · people · refs · contents · info · listing · resolve · commits · lfs · pulls · xet/       the handlers
+manage · people · refs · contents · info · listing · briefs · resolve · commits · lfs · pulls · xet/       the handlers
 collaboration    the addresses of git, git-lfs and pull requests
 git_http · git_push · git_check · git_wire · git_process    smart HTTP: clones by git itself, pushes checked first
 git · repos · tree       one bare git repository for each repo            durable before a branch moves

@@ -132,18 +132,6 @@ class Accounts:
             raise NotFound(f"There is no user {name!r}.", hint="perdure hub user list shows everybody.")
         return user
 
-    def add_user(self, name: str, *, admin: bool = False) -> User:
-        """Enter a user.
-
-        Raises:
-            InvalidInput: The name cannot be a namespace.
-            AlreadyExists: A user or an organisation has it.
-        """
-        check_account_name(name)
-        with self._db.write() as db:
-            _insert_user(db, name, admin)
-        return self.require_user(name)
-
     def add_user_with_token(
         self, name: str, token: str, *, admin: bool, label: str, expires: float | None = None
     ) -> tuple[User, Token]:

@@ -86,10 +86,11 @@ def create_commit(call: Call) -> Response:
     The body waits in a staged file and is read twice, for ids and for content, so that a commit of any size
     costs the memory of its largest line.
     """
-    ref = _target(call)
+    _target(call)
     header, operations = _parse(call)
     proposing = call.flag("create_pr")
     with call.git() as git, git.writing():
+        ref = _target(call)  # again: while the body was read, the pull request may have been closed or merged
         if git.ref(ref) is None:
             raise revision_not_found(call.param("revision"))
         head = git.resolve(ref)

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from perdure.hub import auth
 from perdure.hub.blobs import ContentStore, Staged, Staging, make_private_folder
+from perdure.hub.briefs import Briefs
 from perdure.hub.db import DATABASE, Database, Repo
 from perdure.hub.discussions import Discussions
 from perdure.hub.git import GitRepo
@@ -47,6 +48,7 @@ class Hub:
     signer: auth.Signer
     limiter: RateLimiter | None
     sessions: Sessions
+    briefs: Briefs
 
     @classmethod
     def open(cls, folder: Path, *, rate_limit: int | None = None) -> Hub:
@@ -74,6 +76,7 @@ class Hub:
             signer=auth.Signer(db.secret()),
             limiter=RateLimiter(rate_limit) if rate_limit else None,
             sessions=Sessions(),
+            briefs=Briefs(),
         )
 
     def close(self) -> None:

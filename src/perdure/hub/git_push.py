@@ -131,7 +131,8 @@ def _index(call: Call, git: GitRepo, folder: Path, request: IO[bytes]) -> None:
 
 
 def _move(call: Call, git: GitRepo, commands: Sequence[Command], *, atomic: bool) -> dict[str, str | None]:
-    results = {command.ref: _why_stale(git, command) for command in commands}
+    # asked again: while the pack was read, a pull request may have been closed or merged
+    results = {command.ref: _why_not(call, command) or _why_stale(git, command) for command in commands}
     refused = [ref for ref, why in results.items() if why]
     if atomic and refused:
         return {ref: why or "the push is atomic, and another of its refs was refused" for ref, why in results.items()}

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from perdure.hub import auth
 from perdure.hub.core import Call, forbidden
-from perdure.hub.http import ApiError, field
+from perdure.hub.http import ApiError, bad_request, field
 from perdure.hub.locks import Lock
 from perdure.hub.paths import check_path
 from perdure.hub.refs import timestamp
@@ -31,9 +31,10 @@ def list_locks(call: Call) -> Response:
 def verify_locks(call: Call) -> Response:
     """The same, apart for the caller's and everybody else's: what git-lfs asks before it pushes."""
     body = call.json()
-    page, cursor = _page(
-        call.hub.locks.all(call.repo), field(body, "cursor", str, ""), min(field(body, "limit", int, _PAGE), _PAGE)
-    )
+    limit = field(body, "limit", int, _PAGE)
+    if limit < 0:
+        raise bad_request("'limit' must not be negative.")
+    page, cursor = _page(call.hub.locks.all(call.repo), field(body, "cursor", str, ""), min(limit, _PAGE))
     ours = [_facts(lock) for lock in page if lock.owner == call.user.name]
     theirs = [_facts(lock) for lock in page if lock.owner != call.user.name]
     return _answer({"ours": ours, "theirs": theirs, **cursor})

@@ -1,4 +1,7 @@
-"""Every bound of the hub in one place: what a client may send, in bytes or counts unless named otherwise."""
+"""Every bound of the hub in one place, in bytes or counts unless named otherwise.
+
+What a client may send, how much is answered, how much is done at a time, and how long it may take.
+"""
 
 from __future__ import annotations
 

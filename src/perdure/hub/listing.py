@@ -6,17 +6,15 @@ import base64
 import binascii
 import json
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from dulwich.objects import ObjectID
 from starlette.responses import JSONResponse, Response
 
 from perdure.hub import info, limits
+from perdure.hub.briefs import Brief
 from perdure.hub.core import Call, Hub
 from perdure.hub.db import Repo
 from perdure.hub.git import MAIN
@@ -24,8 +22,6 @@ from perdure.hub.http import ApiError, bad_request
 from perdure.hub.refs import timestamp
 
 _PAGE: Final = 1000
-_REMEMBERED: Final = 10_000
-_MOST_TAGS: Final = 100
 
 # What a row says when the client asks for nothing more
 _BRIEF: Final = (
@@ -160,16 +156,11 @@ def _shown(call: Call, row: Row, wanted: list[str], most: int) -> dict[str, Any]
     return info.select(facts, wanted if wanted else [*_BRIEF, *sorted(names)])
 
 
-_briefs: OrderedDict[tuple[str, ObjectID | None], tuple[dict[str, Any], int]] = OrderedDict()
-_guard: Final = threading.Lock()
-
-
 def known(hub: Hub, repo: Repo) -> Row | None:
     """A repository's brief facts, remembered by its newest commit; None when it was deleted a moment ago."""
-    with _guard:
-        brief = _briefs.get((repo.id, hub.git.newest(repo.id)))
+    newest = hub.git.newest(repo.id)
     try:
-        facts, parameters = brief or _learn(hub, repo)
+        brief = (hub.briefs.get(repo.id, newest) if newest else None) or _learn(hub, repo)
     except ApiError:
         return None
     # what no commit says
@@ -181,24 +172,16 @@ def known(hub: Hub, repo: Repo) -> Row | None:
         "createdAt": timestamp(repo.created),
         **({"modelId": repo.full_name} if repo.kind == "model" else {}),
     }
-    return Row(repo=repo, facts=facts | told, parameters=parameters)
+    return Row(repo=repo, facts=brief.facts | told, parameters=brief.parameters)
 
 
-def _learn(hub: Hub, repo: Repo) -> tuple[dict[str, Any], int]:
+def _learn(hub: Hub, repo: Repo) -> Brief:
     with hub.git.open(repo.id) as git:
         commit = git.resolve(MAIN)
         facts = info.brief_facts(hub, repo, git, commit)
     weights = facts.get("safetensors")
-    brief: dict[str, Any] = {name: facts[name] for name in _BRIEF if name in facts}
-    parameters: int = weights["total"] if weights else 0
-    _remember((repo.id, commit.id), (brief, parameters))
-    return brief, parameters
-
-
-def _remember(key: tuple[str, ObjectID], brief: tuple[dict[str, Any], int]) -> None:
-    if len(brief[0]["tags"]) > _MOST_TAGS or sum(map(len, brief[0]["tags"])) > 100 * _MOST_TAGS:
-        return  # memory is bounded whatever people write into their cards
-    with _guard:
-        _briefs[key] = brief
-        while len(_briefs) > _REMEMBERED:
-            _briefs.popitem(last=False)
+    brief = Brief(
+        facts={name: facts[name] for name in _BRIEF if name in facts}, parameters=weights["total"] if weights else 0
+    )
+    hub.briefs.remember(repo.id, commit.id, brief)
+    return brief

@@ -112,31 +112,32 @@ def _rewrite(call: Call, data: dict[str, Any]) -> Response:
     if event is None:
         raise ApiError(404, "There is no such comment.")
     _require_say(call, event.author)
-    return JSONResponse(
-        {"updatedComment": _event_facts(call.hub.discussions.rewrite(call.repo, discussion.num, event, data))}
-    )
+    changed = call.hub.discussions.rewrite(call.repo, discussion.num, event, data)
+    return JSONResponse({"updatedComment": _event_facts(changed)})
 
 
 def rename(call: Call) -> Response:
     """Give a discussion another title."""
-    discussion = find(call)
-    _require_say(call, discussion.author)
-    event = call.hub.discussions.rename(call.repo, discussion, _title(call.json()), call.user.name)
+    title = _title(call.json())
+    with call.hub.git.writing(call.repo.id):
+        discussion = find(call)
+        _require_say(call, discussion.author)
+        event = call.hub.discussions.rename(call.repo, discussion, title, call.user.name)
     return JSONResponse({"newTitle": _event_facts(event)})
 
 
 def change_status(call: Call) -> Response:
     """Open or close a discussion; opening a draft makes it a pull request that asks to be merged."""
-    body, discussion = call.json(), find(call)
-    status = field(body, "status", str)
+    body = call.json()
+    status, text = field(body, "status", str), message_field(body, "comment")
     if status not in {"open", "closed"}:
         raise bad_request("'status' must be 'open' or 'closed'.")
-    _require_say(call, discussion.author)
-    if discussion.status == "merged":
-        raise ApiError(409, "This pull request was merged; its status stays.")
-    event = call.hub.discussions.set_status(
-        call.repo, discussion.num, status, call.user.name, comment=message_field(body, "comment")
-    )
+    with call.hub.git.writing(call.repo.id):  # a merge under way ends first
+        discussion = find(call)
+        _require_say(call, discussion.author)
+        if discussion.status == "merged":
+            raise ApiError(409, "This pull request was merged; its status stays.")
+        event = call.hub.discussions.set_status(call.repo, discussion.num, status, call.user.name, comment=text)
     return JSONResponse({"newStatus": _event_facts(event)})
 
 

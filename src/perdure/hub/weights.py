@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,19 +21,21 @@ def parameters(blobs: ContentStore, entries: Iterable[Entry]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for entry in entries:
         if entry.lfs and entry.path.endswith(".safetensors") and "/" not in entry.path:
-            total.update(_header_facts(blobs.path(entry.lfs.oid)))
+            with suppress(OSError):  # what cannot be read now is asked again: only what was read is remembered
+                total.update(_header_facts(blobs.path(entry.lfs.oid)))
     return dict(total)
 
 
 @lru_cache(maxsize=1024)  # by content: what a digest names never changes
 def _header_facts(path: Path) -> dict[str, int]:
     counts: Counter[str] = Counter()
+    with path.open("rb") as file:
+        if int.from_bytes(file.read(8), "little") > limits.SAFETENSORS_HEADER:
+            return {}
     try:
-        with path.open("rb") as file:
-            if int.from_bytes(file.read(8), "little") > limits.SAFETENSORS_HEADER:
-                return {}
-        for tensor in read_header(path).tensors.values():
-            counts[tensor.dtype] += math.prod(tensor.shape)
-    except (OSError, Corrupt):
-        return {}  # not a safetensors file, whatever its name says: no facts, and no error of the repository
+        header = read_header(path)
+    except Corrupt:
+        return {}  # no safetensors file, whatever its name says: no facts, and no error of the repository
+    for tensor in header.tensors.values():
+        counts[tensor.dtype] += math.prod(tensor.shape)
     return dict(counts)
