@@ -40,6 +40,11 @@ def save_folder(folder: Path, files: Mapping[str, bytes] | None = None, *, kind:
     return folder
 
 
+def model_files(folder: Path) -> dict[str, bytes]:
+    """Name → content of a folder's files, but for the manifest."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "perdure.json" and path.is_file()}
+
+
 @dataclass(frozen=True)
 class Pushed:
     """What one `perdure push --json` came to."""
