@@ -79,11 +79,13 @@ def test_hostile_repository_names_are_refused(server: HubServer, name: object) -
 
 
 def test_reserved_namespaces_are_refused(server: HubServer) -> None:
-    assert ask(server.url, "POST", "/api/repos/create", {"name": "x", "organization": "datasets"}).status == 400
+    for name in ("datasets", "openapi.json", "cas-x"):
+        answer = ask(server.url, "POST", "/api/repos/create", {"name": "x", "organization": name})
+        assert answer.status == 400 and "reserved" in answer.headers["x-error-message"]
 
 
 @pytest.mark.parametrize(
-    "name", ["..", "a..b", "a b", "-x", "a~1", "refs/heads/x", "HEAD", "0" * 40, "a.lock", "x" * 300]
+    "name", ["..", "a..b", "a b", "-x", "a~1", "refs/heads/x", "HEAD", "0" * 40, "a.lock", "x" * 251, "x" * 300]
 )
 def test_hostile_branch_and_tag_names_are_refused(server: HubServer, name: str) -> None:
     quoted = quote(name, safe="")
@@ -98,6 +100,7 @@ def test_hostile_branch_and_tag_names_are_refused(server: HubServer, name: str) 
         b"", b"\n\n", b"not json", b"[1, 2]", b'{"key": "header"}', b'{"key": 5, "value": {}}', b"\xff\xfe",
         b'{"key": "file", "value": {"path": "a", "content": "YQ==", "encoding": "base64"}}',  # no header
         ndjson(("file", {"path": "a", "content": "not base64!", "encoding": "base64"})),
+        ndjson(("file", {"path": "a", "content": "YQ\u00e9=", "encoding": "base64"})),
         ndjson(("file", {"path": "a"})),
         ndjson(("file", {"path": "a", "content": 5})),
         ndjson(("unknown", {"path": "a"})),

@@ -169,7 +169,7 @@ def test_names_are_of_one_user_or_one_organisation(server: HubServer, hub: Calla
     hub("org", "create", "lab")
     for args in (("user", "add", "LAB"), ("org", "create", "Me"), ("user", "add", "me"), ("org", "create", "lab")):
         assert "exists already" in hub(*args).stderr
-    for name in ("datasets", "a/b", "..", ""):
+    for name in ("datasets", "cas-x", "openapi.json", "a/b", "..", ""):
         assert hub("user", "add", name).exit_code == 2
         assert hub("org", "create", name).exit_code == 2
     for args in (("user", "remove", "nobody"), ("token", "create", "nobody"), ("org", "add", "none", "me")):

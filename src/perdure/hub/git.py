@@ -22,6 +22,7 @@ from dulwich.repo import Repo as DulwichRepo
 
 from perdure.hub.http import ApiError
 from perdure.hub.paths import is_sha
+from perdure.hub.ref_files import clear_place, first_clash
 from perdure.io.durable import fsync_folder
 
 T = TypeVar("T")
@@ -36,6 +37,10 @@ _LOOSE: Final = 16
 
 Writable = tuple[ObjectID, Callable[[], ShaFile]]
 """An object to store: its id, and how to get it when its turn comes (so that not all are in memory at once)."""
+
+
+Move = tuple[str, ObjectID | None, ObjectID | None]
+"""A ref's full name, and what it points to before and after; None where it is not there."""
 
 
 def revision_not_found(revision: str) -> ApiError:
@@ -179,7 +184,10 @@ class GitRepo:
         ref = Ref(name.encode())
         with self.writing():
             if old is None and new is not None:
-                return self._free(ref) and self._durably(ref, lambda: self.repo.refs.add_if_new(ref, new))
+                if not self._free(ref):
+                    return False
+                clear_place(self.folder / os.fsdecode(ref))
+                return self._durably(ref, lambda: self.repo.refs.add_if_new(ref, new))
             if old is not None and new is None:
                 return self._durably(ref, lambda: self.repo.refs.remove_if_equals(ref, old))
             assert old is not None and new is not None
@@ -191,10 +199,29 @@ class GitRepo:
         with self.writing():
             self._durably(ref, lambda: self.repo.refs.set_if_equals(ref, None, target))
 
+    def move_refs(self, moves: Sequence[Move]) -> str | None:
+        """Make all these moves, or none of them; the name of a ref that could not be moved."""
+        moves = sorted(moves, key=lambda move: move[2] is not None)  # what goes makes room for what comes
+        with self.writing():
+            gone = {Ref(name.encode()) for name, _, new in moves if new is None}
+            new_names = [Ref(name.encode()) for name, old, _ in moves if old is None]
+            clash = first_clash(new_names, self.repo.refs.allkeys() - gone)
+            if clash is not None:
+                return clash.decode()
+            done: list[Move] = []
+            try:
+                for move in moves:
+                    if not self.move_ref(*move):
+                        return move[0]
+                    done.append(move)
+                done.clear()
+            finally:
+                for name, old, new in reversed(done):
+                    self.move_ref(name, new, old)
+        return None
+
     def _free(self, ref: Ref) -> bool:
-        # refs are files: "a" and "a/b" cannot both exist
-        taken = self.repo.refs.allkeys()
-        return not any(other == ref or other.startswith(ref + b"/") or ref.startswith(other + b"/") for other in taken)
+        return first_clash([ref], self.repo.refs.allkeys()) is None
 
     def _durably(self, ref: Ref, change: Callable[[], bool]) -> bool:
         changed = self._unlocking(change)

@@ -13,11 +13,11 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO, Final
 
-from dulwich.objects import Commit, ObjectID, Tag
+from dulwich.objects import Commit, Tag
 
 from perdure.hub import auth, limits
 from perdure.hub.core import Call
-from perdure.hub.git import MAIN, GitRepo
+from perdure.hub.git import MAIN, GitRepo, Move
 from perdure.hub.git_check import Refused, check_objects
 from perdure.hub.git_wire import FLUSH, ZERO, Command, band, packet, read_commands
 from perdure.hub.http import ApiError
@@ -29,6 +29,8 @@ CAPABILITIES: Final = (
     "report-status delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1 agent=perdure-hub"
 )
 
+_ATOMIC: Final = "the push is atomic, and another of its refs was refused"
+
 
 def receive(call: Call, request: IO[bytes]) -> bytes:
     """Do what a push asks for, and say for each ref how that went."""
@@ -38,7 +40,7 @@ def receive(call: Call, request: IO[bytes]) -> bytes:
     unpacked, results = "ok", {command.ref: _why_not(call, command) for command in commands}
     allowed = [command for command in commands if results[command.ref] is None]
     if "atomic" in capabilities and len(allowed) < len(commands):
-        results |= {command.ref: "the push is atomic, and another of its refs was refused" for command in allowed}
+        results |= {command.ref: _ATOMIC for command in allowed}
         allowed = []
     with call.git() as git:
         try:
@@ -135,14 +137,18 @@ def _move(call: Call, git: GitRepo, commands: Sequence[Command], *, atomic: bool
     results = {command.ref: _why_not(call, command) or _why_stale(git, command) for command in commands}
     refused = [ref for ref, why in results.items() if why]
     if atomic and refused:
-        return {ref: why or "the push is atomic, and another of its refs was refused" for ref, why in results.items()}
+        return {ref: why or _ATOMIC for ref, why in results.items()}
+    taken = "the name is taken by a folder of refs, or it has moved; fetch first"
+    if atomic:
+        failed = git.move_refs([_move_of(command) for command in commands])
+        return {ref: taken if ref == failed else failed and _ATOMIC for ref in results}
     for command in commands:
-        if results[command.ref] is None and not git.move_ref(*_moves(command)):
-            results[command.ref] = "the name is taken by a folder of refs, or it has moved; fetch first"
+        if results[command.ref] is None and not git.move_ref(*_move_of(command)):
+            results[command.ref] = taken
     return results
 
 
-def _moves(command: Command) -> tuple[str, ObjectID | None, ObjectID | None]:
+def _move_of(command: Command) -> Move:
     return command.ref, None if command.old == ZERO else command.old, None if command.new == ZERO else command.new
 
 

@@ -29,6 +29,9 @@ PATH: Final = 1024
 PATH_SEGMENT: Final = 255
 PATH_DEPTH: Final = 64
 REF_NAME: Final = 255
+REF_SEGMENT: Final = 250
+"""A part of a branch's name between slashes; git adds `.lock` to it, and 255 is what file systems take."""
+
 MESSAGE: Final = 64 * KIB
 TITLE: Final = 200
 

@@ -19,7 +19,9 @@ _SHA: Final = re.compile(r"[0-9a-f]{40}")
 _OID: Final = re.compile(r"[0-9a-f]{64}")
 
 # First segments of the hub's own addresses: a namespace of that name could never be reached.
-_RESERVED: Final = frozenset({"api", "models", "datasets", "spaces", "lfs", "settings", "docs", "join", "login", "new"})
+_RESERVED: Final = re.compile(
+    r"api|models|datasets|spaces|lfs|settings|docs|join|login|new|openapi\.json|cas-.*", re.IGNORECASE
+)
 
 # Characters that some file systems drop from names, so that ".g\u200cit" arrives as ".git" (git's own list).
 _IGNORABLE: Final = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
@@ -40,7 +42,7 @@ def check_name(name: str, what: str = "repository name") -> str:
 def check_namespace(name: str) -> str:
     """As `check_name`, and not the first segment of one of the hub's own addresses."""
     check_name(name, "namespace")
-    if name.lower() in _RESERVED:
+    if _RESERVED.fullmatch(name):
         raise bad_request(f"The namespace {name!r} is reserved.")
     return name
 
@@ -87,6 +89,7 @@ def check_ref(name: str) -> str:
         raise bad_request("A branch or tag name is not valid UTF-8.") from error
     valid = (
         0 < len(encoded) <= limits.REF_NAME
+        and max(map(len, encoded.split(b"/"))) <= limits.REF_SEGMENT
         and name != "HEAD"
         and not name.startswith(("-", "refs/"))
         and not _SHA.fullmatch(name)  # would hide the commit of that id
