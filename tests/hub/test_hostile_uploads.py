@@ -71,7 +71,7 @@ def test_an_upload_that_breaks_off(server: HubServer) -> None:
 )
 def test_bytes_that_are_not_the_file(server: HubServer, sent: bytes) -> None:
     assert ask(server.url, "PUT", _link(server), sent, token=None).status == 400
-    assert _chunked(server, _link(server), iter([sent]), "PUT") == 400
+    assert _chunked(server, _link(server), iter([sent]), "PUT") == (413 if len(sent) > len(DATA) else 400)
 
 
 def test_a_size_that_is_not_the_files(server: HubServer) -> None:
@@ -169,6 +169,7 @@ def test_bodies_that_do_not_say_how_long_they_are_are_bounded(server: HubServer)
     mebibyte = b" " * (1 << 20)
     assert _chunked(server, "/api/repos/create", iter([mebibyte] * 6)) == 413
     assert _chunked(server, "/api/models/me/target/commit/main", iter([b'{"key": "' + mebibyte * 15])) == 413
+    assert _chunked(server, _link(server, 5), iter([DATA]), "PUT") == 413
 
 
 @pytest.mark.parametrize("name", ["a\r\nX-Injected: 1", "a%0d%0aX-Injected:%201", "ü\u2028\U0001f917"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -211,7 +210,7 @@ def _inline(value: dict[str, Any]) -> Blob:
     encoding = field(value, "encoding", str, "utf-8")
     try:
         data = base64.b64decode(content, validate=True) if encoding == "base64" else content.encode()
-    except binascii.Error as error:
+    except ValueError as error:  # also of text that is not ASCII
         raise bad_request("The content of a file is not valid base64.") from error
     if len(data) > limits.INLINE_FILE:
         raise too_large("A file sent inside a commit", limits.INLINE_FILE)

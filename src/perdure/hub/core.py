@@ -124,7 +124,11 @@ _SIGNED_IN = {Access.PAGE, Access.VIEW, Access.DOWNLOAD}
 
 @dataclass(slots=True)
 class Call:
-    """One request, as handlers see it."""
+    """One request, as handlers see it.
+
+    Attributes:
+        most: Bytes that its body may have, where a route's `before` knows that they are fewer than the route's limit.
+    """
 
     hub: Hub
     request: Request
@@ -132,6 +136,7 @@ class Call:
     admitted: Repo | None = None
     body: bytes = b""
     upload: Staged | None = None
+    most: int | None = None
     commands: Commands = field(default_factory=Commands)
 
     @property

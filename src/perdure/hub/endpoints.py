@@ -84,7 +84,7 @@ def upload_route(
         call = await _admitted(request, access, before)
         with await run(lambda: call.hub.staging.new(digest=digest)) as staged:
             buffer = bytearray()
-            async for chunk in _body(request, limit):
+            async for chunk in _body(request, limit if call.most is None else call.most):
                 buffer += chunk
                 if len(buffer) >= CHUNK:
                     await run(staged.write, buffer)

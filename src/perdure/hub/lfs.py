@@ -89,6 +89,7 @@ def check_link(call: Call) -> None:
     declared = call.request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) != claims["size"]:
         raise bad_request(f"This link is for {claims['size']} bytes, not {declared}.")
+    call.most = claims["size"]
 
 
 def upload(call: Call) -> Response:
