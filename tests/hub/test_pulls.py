@@ -245,3 +245,21 @@ def test_while_a_merge_is_under_way_its_pull_request_stays_as_it_is(
     seen = ask(server.url, "GET", f"/api/models/{repo}/discussions/1").json()
     assert seen["status"] == "merged" and seen["changes"]["mergeCommitId"]
     assert ask(server.url, "GET", f"/{repo}/resolve/refs%2Fpr%2F1/late.txt").status == 404
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_a_pull_request_outlives_its_branch(server: HubServer, merged: bool) -> None:
+    repo = f"me/outlives-{merged}"
+    assert ask(server.url, "POST", "/api/repos/create", {"name": repo}).status == 200
+    api = f"/api/models/{repo}"
+    assert ask(server.url, "POST", f"{api}/branch/side", {}).status == 200
+    _put(server, repo, "side", "?create_pr=1", a="one\n")
+    if merged:
+        assert ask(server.url, "POST", f"{api}/discussions/1/merge", {}).status == 200
+    assert ask(server.url, "DELETE", f"{api}/branch/side").status == 200
+    told = ask(server.url, "GET", f"{api}/discussions/1?diff=1").json()
+    assert told["status"] == ("merged" if merged else "open")
+    assert ("+one" in told["diff"]) if merged else (told["diff"] is None)
+    page = ask(server.url, "GET", f"/{repo}/discussions/1")
+    assert page.status == 200 and (b"is gone" in page.body) != merged
+    assert ask(server.url, "POST", f"{api}/discussions/1/merge", {}).status == (409 if merged else 404)

@@ -363,10 +363,15 @@ def test_the_finder_of_active_things_finds_them() -> None:
 
 def test_pages_show_no_content_of_gated_files(url: str) -> None:
     create(url, "gated")
-    sha = commit(url, "me/gated", {"words.txt": b"gated words\n"})
+    files = {"words.txt": b"gated words\n", "all_results.json": b'{"gated_words": 0.5}'}
+    sha = commit(url, "me/gated", files)
     assert ask(url, "PUT", "/api/models/me/gated/settings", {"gated": "manual"}).status == 200
     cookie = cookie_of(sign_in(url))
     assert look(url, "/me/gated").status == look(url, "/me/gated/tree/main").status == 200
+    assert b"gated_words" not in look(url, "/me/gated").body
+    for page in ("/me/gated", "/me/gated/checkpoints"):
+        assert b"gated_words" in look(url, page, cookie=cookie).body
+    assert look(url, "/me/gated/checkpoints").status == 401
     for path in ("/me/gated/blob/main/words.txt", f"/me/gated/commit/{sha}", "/me/gated/resolve/main/words.txt"):
         refused = look(url, path)
         assert refused.status in {401, 403} and b"gated words" not in refused.body

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from perdure.hub import auth, limits, merging
 from perdure.hub.core import Call, forbidden
 from perdure.hub.discussions import OPEN, Discussion, Event, comment_data
-from perdure.hub.git import MAIN, GitRepo
+from perdure.hub.git import MAIN, GitRepo, revision_not_found
 from perdure.hub.http import ApiError, bad_request, branch_moved, field, message_field
 from perdure.hub.refs import timestamp
 
@@ -80,9 +80,11 @@ def details(call: Call) -> Response:
     if discussion.is_pull:
         with call.git() as git:
             proposed = proposed_by(git, discussion)
-            events += [_commit_event(commit) for commit in merging.commits(git, proposed)]
-            facts["diff"] = merging.diff(git, proposed) if call.flag("diff") else None
-            facts["filesWithConflicts"] = merging.conflicts(git, proposed) if discussion.status in OPEN else []
+            facts |= {"diff": None, "filesWithConflicts": []}
+            if proposed is not None:
+                events += [_commit_event(commit) for commit in merging.commits(git, proposed)]
+                facts["diff"] = merging.diff(git, proposed) if call.flag("diff") else None
+                facts["filesWithConflicts"] = merging.conflicts(git, proposed) if discussion.status in OPEN else []
         facts["changes"] = {"base": f"refs/heads/{discussion.base}", "mergeCommitId": discussion.merge_commit}
     events.sort(key=lambda event: int(event.created))  # git counts whole seconds
     return JSONResponse({**facts, "events": [_event_facts(event) for event in events]})
@@ -149,6 +151,8 @@ def merge(call: Call) -> Response:
         if not discussion.is_pull or discussion.status not in OPEN:
             raise ApiError(409, f"This {_what(discussion)} is {discussion.status}; there is nothing to merge.")
         proposed = proposed_by(git, discussion)
+        if proposed is None:
+            raise revision_not_found(f"refs/heads/{discussion.base}")
         root, trees = merging.merged_tree(git, proposed)
         subjects = [_subject(commit) for commit in merging.commits(git, proposed)][-limits.MERGED_SUBJECTS :]
         message = f"{discussion.title} (#{discussion.num})\n\n" + "".join(f"- {subject}\n" for subject in subjects)
@@ -189,14 +193,16 @@ def find(call: Call) -> Discussion:
     return discussion
 
 
-def proposed_by(git: GitRepo, discussion: Discussion) -> merging.Proposal:
-    """What a pull request proposes, for its branch as it is, or was when it was merged."""
-    head = git.resolve(discussion.ref)
-    base = git.resolve(f"refs/heads/{discussion.base}")
-    if discussion.merge_commit:
-        merged = git.resolve(discussion.merge_commit)
-        base = git.resolve(merged.parents[0].decode())
-    return merging.proposal(git, base, head)
+def proposed_by(git: GitRepo, discussion: Discussion) -> merging.Proposal | None:
+    """What a pull request proposes, for its branch as it is, or was when it was merged; None when that is gone."""
+    try:
+        if discussion.merge_commit:
+            base = git.resolve(git.resolve(discussion.merge_commit).parents[0].decode())
+        else:
+            base = git.resolve(f"refs/heads/{discussion.base}")
+    except ApiError:
+        return None
+    return merging.proposal(git, base, git.resolve(discussion.ref))
 
 
 def _require_say(call: Call, author: str) -> None:

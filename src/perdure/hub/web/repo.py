@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
+from perdure.hub import auth
 from perdure.hub.core import Call
 from perdure.hub.db import Repo
 from perdure.hub.git import MAIN
@@ -44,7 +45,7 @@ def card(call: Call) -> Response:
             card=rendered,
             plain=facts.card[: markdown.LONGEST],
             chips=chips(facts),
-            results=metrics.of(git, facts.commit).metrics,
+            results=metrics.of(git, facts.commit).metrics if auth.may_download(call.caller, call.repo) else {},
             commands=commands(call.repo, call.base, revision),
         )
 

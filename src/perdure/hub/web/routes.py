@@ -55,7 +55,7 @@ def repo_routes() -> list[Route]:
             route("GET", base + "/commits" + at + "/{path:tail}", history.commits, Access.VIEW),
             route("GET", base + "/commit" + at, history.commit, Access.DOWNLOAD),
             route("GET", base + "/refs", history.refs, Access.VIEW),
-            route("GET", base + "/checkpoints", compare.checkpoints, Access.VIEW),
+            route("GET", base + "/checkpoints", compare.checkpoints, Access.DOWNLOAD),
             route("GET", base + "/discussions", talk.discussions, Access.VIEW),
             route("GET", base + "/discussions/{num:segment}", talk.discussion, Access.DOWNLOAD),
         ]

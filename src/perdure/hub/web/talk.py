@@ -44,10 +44,12 @@ def discussion(call: Call) -> Response:
     events = call.hub.discussions.events(call.repo, found.num)
     commits: list[tuple[dict[str, Any], int]] = []
     changes: list[Change] = []
-    more, tip = False, ""
+    more, tip, gone = False, "", False
     with call.git() as git:
-        if found.is_pull:
-            proposed = pulls.proposed_by(git, found)
+        proposed = pulls.proposed_by(git, found) if found.is_pull else None
+        if proposed is None:
+            gone = found.is_pull
+        else:
             commits = [(commit_facts(c), c.commit_time) for c in merging.commits(git, proposed)]
             changes, more = changes_between(git, proposed.fork.tree if proposed.fork else None, proposed.head.tree)
             tip = proposed.head.id.decode()
@@ -65,6 +67,7 @@ def discussion(call: Call) -> Response:
             changes=changes,
             more=more,
             tip=tip,
+            gone=gone,
         )
 
 
