@@ -40,18 +40,19 @@ class Client:
     home: Path
     xet: bool = True
     python: Path = Path(sys.executable)
+    patience: float = _WAIT
 
     def run(self, script: str, *args: object) -> Any:
         """Run a script that has `api`, `url`, `token` and `args`; what it prints last, as JSON."""
         done = self.start(script, *args)
-        out, err = done.communicate(timeout=_WAIT)
+        out, err = done.communicate(timeout=self.patience)
         assert done.returncode == 0, err[-4000:]
         return json.loads(out.splitlines()[-1]) if out.strip() else None
 
     def fail(self, script: str, *args: object) -> str:
         """Run a script that must raise; the last lines of its traceback."""
         done = self.start(script, *args)
-        _, err = done.communicate(timeout=_WAIT)
+        _, err = done.communicate(timeout=self.patience)
         assert done.returncode != 0
         return str(err)[-3000:]
 

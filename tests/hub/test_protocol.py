@@ -1,4 +1,4 @@
-"""Every address of the protocol, for models and for datasets, asked as the clients ask; none is left out."""
+"""Every address that clients use, for models and for datasets; none is left out. What is told there, others test."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hubs import Answer, ask, ndjson
+from starlette.routing import Route
 
 from perdure.hub import app
 from perdure.hub.server import HubServer
@@ -41,6 +42,15 @@ def _name(method: str, path: str) -> str:
     return f"{'GET' if method == 'HEAD' else method} {path}"
 
 
+def _is_row(route: Route, kind: str) -> bool:
+    """Whether an address is for clients, not for people, and repositories of that kind have it."""
+    if route.path.startswith(("/api/", "/cas-", "/lfs/")):
+        return True
+    of_datasets = route.path.startswith("/{kind:kind}/")
+    ours = any(part in route.path for part in ("/info/", "/git-", "/resolve/", "/raw/"))
+    return (ours and of_datasets == (kind == "dataset")) or route.path.startswith("/{name:segment}/resolve")
+
+
 def _repositories(it: Asked) -> None:
     created = {"name": it.name, "type": it.kind, "private": True}
     assert it("POST", "/api/repos/create", created).json()["url"] == f"{it.url}/{it.repo}"
@@ -50,6 +60,10 @@ def _repositories(it: Asked) -> None:
     it("GET", f"{it.api}/auth-check/write")
     whoami = it("GET", "/api/whoami-v2").json()
     assert (whoami["type"], whoami["auth"]["type"]) == ("user", "access_token")
+    assert it("GET", "/api/users/me/overview").json()["user"] == "me"
+    assert {"id": f"me/{it.name}"}.items() <= it("GET", "/api/settings/repositories").json()[0].items()
+    for part in ("overview", "members", "settings/repositories"):
+        it("GET", f"/api/organizations/nobody/{part}", status=404)
     report = it(
         "POST", "/api/validate-yaml", {"content": "---\nlicense: [[5]]\n---\n", "repoType": it.kind}, status=400
     )
@@ -127,7 +141,14 @@ def _xet_git_and_locks(it: Asked) -> None:
     access = it("GET", f"{it.api}/xet-write-token/main")
     for member, header in (("casUrl", "url"), ("accessToken", "access-token"), ("exp", "token-expiration")):
         assert str(access.json()[member]) == access.headers[f"x-xet-{'cas-' if header == 'url' else ''}{header}"]
+    cas = f"{access.json()['casUrl'].removeprefix(it.url)}/v1"
+    session = {"token": access.json()["accessToken"]}
+    it("GET", f"{cas}/chunks/default-merkledb/{OID}", status=404, **session)
+    it("POST", f"{cas}/xorbs/default/{OID}", b"no xorb", status=400, **session)
+    it("POST", f"{cas}/shards", b"no shard", status=400, **session)
     it("GET", f"/{it.repo}.git/info/refs?service=git-upload-pack")
+    it("POST", f"/{it.repo}.git/git-upload-pack", b"0000")
+    assert it("POST", f"/{it.repo}.git/git-receive-pack", b"0000").body == b"0000"
     lock = it("POST", f"{it.lfs}/locks", {"path": "data/w.bin"}, status=201).json()["lock"]["id"]
     it("GET", f"{it.lfs}/locks")
     it("POST", f"{it.lfs}/locks/verify", {})
@@ -152,5 +173,6 @@ def test_every_row(server: HubServer, kind: str) -> None:
     _pull_requests_and_discussions(it)
     _xet_git_and_locks(it)
     _moving_and_deleting(it)
-    of_repositories = {_name(*sorted(r.methods - {"HEAD"}), r.path) for r in ROUTES if r.path.startswith("/api/{kind")}
-    assert of_repositories - it.routes == {"GET /api/{kind:kind}/{name:segment}"}  # names without a namespace: 404
+    every = {_name(method, route.path) for route in ROUTES for method in route.methods or () if _is_row(route, kind)}
+    # names without a namespace: 404
+    assert every - it.routes == {"GET /api/{kind:kind}/{name:segment}", "GET /{name:segment}/resolve/{rest:tail}"}

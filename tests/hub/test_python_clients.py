@@ -10,6 +10,7 @@ import pytest
 from hubs import CLIENTS, TOKEN, Client, ask
 from safetensors.numpy import save_file
 
+from perdure.hub.accounts import Accounts
 from perdure.hub.server import HubServer
 
 
@@ -230,7 +231,11 @@ def test_what_this_hub_does_not_have_is_said(client: Client) -> None:
 
 def test_another_users_token_neither_sees_nor_changes(server: HubServer, tmp_path: Path) -> None:
     ask(server.url, "POST", "/api/repos/create", {"name": "mine-alone"})
-    outsider = Client(server.url, None, tmp_path / "home")
-    assert "RepositoryNotFoundError" in outsider.fail("api.model_info('me/mine-alone')")
-    assert "401" in outsider.fail("api.upload_file(repo_id='me/mine-alone', path_in_repo='a', path_or_fileobj=b'a')")
+    assert server._hub is not None
+    Accounts(server._hub.db).add_user_with_token("you", "token-of-another-user", admin=False, label="test")
+    for token, refused in (("token-of-another-user", "404"), (None, "401")):
+        outsider = Client(server.url, token, tmp_path / "home")
+        assert "RepositoryNotFoundError" in outsider.fail("api.model_info('me/mine-alone')")
+        upload = "api.upload_file(repo_id='me/mine-alone', path_in_repo='a', path_or_fileobj=b'a')"
+        assert refused in outsider.fail(upload)
     assert ask(server.url, "GET", "/api/models/me/mine-alone", token=TOKEN).status == 200

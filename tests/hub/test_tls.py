@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 from hubs import TOKEN, Client, ask, serving
 
 from perdure.errors import InvalidInput
@@ -82,9 +82,13 @@ def test_behind_a_proxy_addresses_are_the_proxys(tmp_path: Path) -> None:
 
 def test_certificates_that_cannot_be_used_are_refused_before_anything_is_made(tmp_path: Path, authority: Path) -> None:
     encrypted = tmp_path / "encrypted.pem"
-    subprocess.run(
-        ["openssl", "pkey", "-in", authority / "key.pem", "-aes256", "-passout", "pass:word", "-out", encrypted],
-        check=True,
+    key_of_all = serialization.load_pem_private_key((authority / "key.pem").read_bytes(), password=None)
+    encrypted.write_bytes(
+        key_of_all.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"word"),
+        )
     )
     cert = authority / "cert.pem"
     for key, why in [

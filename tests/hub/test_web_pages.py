@@ -117,6 +117,8 @@ def test_lists_are_searched_sorted_and_paged(url: str) -> None:
     assert names("?sort=created")[0] == "me/run-39"
     assert "/me?kind=model&search=run&p=1" in page(url, "/me?search=run&kind=model").links
     assert "1 dataset" in page(url, "/me?kind=dataset").text
+    assert "/datasets/me/gsm" in page(url, "/datasets?search=gsm").links
+    assert "/datasets/me/gsm" not in page(url, "/datasets?search=maths").links
     page(url, "/models?p=x", status=400)
     page(url, "/nobody", status=404)
 

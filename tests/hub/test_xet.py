@@ -1,4 +1,4 @@
-"""Xet uploads: hashes as the specification has them, damaged and hostile objects, and the store that was wiped."""
+"""Xet uploads: hashes as published examples have them, damaged and hostile objects, and the store that was wiped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from perdure.hub.accounts import Accounts
 from perdure.hub.db import open_database
 from perdure.hub.server import HubServer
 from perdure.hub.xet import cas
-from perdure.hub.xet.hashing import chunk_hash, hash_text, xorb_hash
+from perdure.hub.xet.hashing import chunk_hash, hash_bytes, hash_text, xorb_hash
 from perdure.hub.xet.xorb import XetError, Xorb, check_xorb
 
 _TAG = b"HFRepoMetaData\0" + bytes.fromhex("556967456a7b815783a5bdd95ccdd14aa9")
@@ -73,6 +73,19 @@ def _poster(server: HubServer, token: str, repo: str) -> Post:
     access = ask(server.url, "GET", f"/api/models/{repo}/xet-write-token/main", token=token).json()
     address = access["casUrl"].removeprefix(server.url)
     return lambda path, body: ask(server.url, "POST", f"{address}/v1/{path}", body, token=access["accessToken"])
+
+
+def test_hashes_are_those_of_the_published_examples() -> None:
+    """The test vectors of draft-denis-xet: https://datatracker.ietf.org/doc/draft-denis-xet/"""
+    said = "d8d408e608fb9ca213b9909a65d86d725f2de4d8d540324be8a363e7a6e228cb"
+    assert hash_text(chunk_hash(b"Hello World!")) == said
+    assert hash_text(bytes(range(32))) == "07060504030201000f0e0d0c0b0a090817161514131211101f1e1d1c1b1a1918"
+    children = (
+        ("c28f58387a60d4aa200c311cda7c7f77f686614864f5869eadebf765d0a14a69", 100),
+        ("6e4e3263e073ce2c0e78cc770c361e2778db3b054b98ab65e277fc084fa70f22", 200),
+    )
+    root = xorb_hash([(hash_bytes(text), length) for text, length in children])
+    assert hash_text(root) == "be64c7003ccd3cf4357364750e04c9592b3c36705dee76a71590c011766b6c14"
 
 
 def test_a_xorb_is_stored_under_its_own_hash_only(post: Post, server: HubServer) -> None:
@@ -171,13 +184,19 @@ def test_shards_wait_for_each_other_and_hold_nobody_else_up(
     post: Post, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of many shards of one caller some work and the others wait: without a place or a thread others could need."""
-    begun, go = threading.Semaphore(0), threading.Event()
-    store = cas._store
+    begun, go, guard = threading.Semaphore(0), threading.Event(), threading.Lock()
+    store, working, most = cas._store, 0, 0
 
     def slow(*args: Any) -> None:  # a fault that cannot be had otherwise: a file whose work takes as long as we like
+        nonlocal working, most
+        with guard:
+            working += 1
+            most = max(most, working)
         begun.release()
         assert go.wait(60)
         store(*args)
+        with guard:
+            working -= 1
 
     monkeypatch.setattr(cas, "_store", slow)
     datas = [os.urandom(1000) for _ in range(50)]
@@ -195,12 +214,12 @@ def test_shards_wait_for_each_other_and_hold_nobody_else_up(
             for _ in range(limits.SHARDS_EACH):
                 assert begun.acquire(timeout=60)
             assert ask(server.url, "GET", "/api/models").status == 200
-            assert not begun.acquire(blocking=False)
             answers.append(pool.submit(other, "shards", _shard(_sha(data), (_name(data), 1000, 0, 1))))
             assert begun.acquire(timeout=60)
         finally:
             go.set()
         assert [answer.result().status for answer in answers] == [200] * len(answers)
+    assert most == limits.SHARDS_EACH + 1  # the other's among them
 
 
 def _push(client: Client, file: Path) -> Path:

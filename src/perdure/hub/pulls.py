@@ -86,7 +86,8 @@ def details(call: Call) -> Response:
                 facts["diff"] = merging.diff(git, proposed) if call.flag("diff") else None
                 facts["filesWithConflicts"] = merging.conflicts(git, proposed) if discussion.status in OPEN else []
         facts["changes"] = {"base": f"refs/heads/{discussion.base}", "mergeCommitId": discussion.merge_commit}
-    events.sort(key=lambda event: int(event.created))  # git counts whole seconds
+    opened = events[0].created  # a commit may have been made before it was proposed; and git counts whole seconds
+    events.sort(key=lambda event: int(max(event.created, opened)))
     return JSONResponse({**facts, "events": [_event_facts(event) for event in events]})
 
 
