@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,3 +101,17 @@ def test_certificates_that_cannot_be_used_are_refused_before_anything_is_made(tm
         with pytest.raises(InvalidInput, match=why):
             HubServer(tmp_path / "hub", tls=Tls(cert=cert, key=key)).start()
     assert not (tmp_path / "hub").exists()
+
+
+def test_a_key_that_the_hub_may_not_read_is_named_with_whom_it_runs_as(tmp_path: Path, authority: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_bytes((authority / "key.pem").read_bytes())
+    key.chmod(0)
+    user = os.geteuid()
+    if user == 0:  # who may read everything
+        os.seteuid(65534)
+    try:
+        with pytest.raises(InvalidInput, match="the hub runs as"):
+            Tls(cert=key, key=key).check()
+    finally:
+        os.seteuid(user)

@@ -87,11 +87,25 @@ def test_ones_own_token_is_taken_from_standard_input_and_not_repeated(
 def test_the_last_administrator_stays(server: HubServer, hub: Callable[..., Any]) -> None:
     refused = hub("user", "remove", "me")
     assert (refused.exit_code, "last administrator" in refused.stderr) == (2, True)
-    assert "perdure hub user add NAME --admin" in refused.stderr
+    assert f"perdure hub user add NAME --admin --dir {server._folder}" in refused.stderr
+    assert "last administrator" in hub("user", "set", "me", "--no-admin").stderr
     boss = hub("user", "add", "boss", "--admin")
     assert hub("user", "remove", "me")["removed"] == "me"
     assert _whoami(server, TOKEN) == 401
     assert _whoami(server, boss["token"])["auth"]["accessToken"]["role"] == "admin"
+
+
+def test_a_user_becomes_an_administrator_and_no_longer_one(server: HubServer, hub: Callable[..., Any]) -> None:
+    hub("user", "add", "ana")
+    refused = hub("token", "create", "ana", "--role", "admin").stderr
+    assert f"perdure hub user set NAME --admin --dir {server._folder}" in refused
+    assert hub("user", "set", "Ana", "--admin") == {"user": "ana", "admin": True}
+    token = hub("token", "create", "ana", "--role", "admin")["token"]
+    ask(server.url, "POST", "/api/repos/create", {"name": "secret"})
+    assert ask(server.url, "GET", "/api/models/me/secret", token=token).status == 200
+    assert hub("user", "set", "ana", "--no-admin") == {"user": "ana", "admin": False}
+    assert ask(server.url, "GET", "/api/models/me/secret", token=token).status == 404
+    assert _whoami(server, token)["auth"]["accessToken"]["role"] == "write"
 
 
 def test_roles_bound_what_a_token_may_do(server: HubServer, hub: Callable[..., Any]) -> None:
@@ -168,13 +182,23 @@ def test_members_share_an_organisations_namespace(server: HubServer, hub: Callab
 def test_names_are_of_one_user_or_one_organisation(server: HubServer, hub: Callable[..., Any]) -> None:
     hub("org", "create", "lab")
     for args in (("user", "add", "LAB"), ("org", "create", "Me"), ("user", "add", "me"), ("org", "create", "lab")):
-        assert "exists already" in hub(*args).stderr
+        refused = hub(*args).stderr
+        assert "exists already" in refused
+        assert ("capital and small letters" in refused) == (args[2] in {"LAB", "Me"})
     for name in ("datasets", "cas-x", "openapi.json", "a/b", "..", ""):
         assert hub("user", "add", name).exit_code == 2
         assert hub("org", "create", name).exit_code == 2
     for args in (("user", "remove", "nobody"), ("token", "create", "nobody"), ("org", "add", "none", "me")):
         missing = hub(*args)
-        assert (missing.exit_code, "hub user list" in missing.stderr or "hub org list" in missing.stderr) == (2, True)
+        assert missing.exit_code == 2
+        assert f"list --dir {server._folder}" in missing.stderr
+
+
+def test_a_wrong_call_is_told_in_json_where_that_is_asked_for(hub: Callable[..., Any]) -> None:
+    done = hub("token", "create", "me", "--role", "king")
+    assert (done.exit_code, json.loads(done.stdout)["error"]["kind"]) == (2, "invalid-input")
+    assert "king" in json.loads(done.stdout)["error"]["message"]
+    assert "Usage:" in done.stderr
 
 
 def test_a_folder_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
@@ -233,7 +257,16 @@ def test_gated_files_are_for_those_it_says(
     assert ask(server.url, "PUT", "/api/models/me/open/settings", {"gated": "sometimes"}).status == 400
 
 
-_COMMANDS = ["user add", "user list", "user remove", "token create", "token list", "token revoke", "org create"]
+_COMMANDS = [
+    "user add",
+    "user list",
+    "user set",
+    "user remove",
+    "token create",
+    "token list",
+    "token revoke",
+    "org create",
+]
 _COMMANDS += ["org add", "org remove", "org list", "org delete"]
 
 

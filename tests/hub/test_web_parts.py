@@ -72,6 +72,10 @@ def test_every_point_of_a_plot_is_inside_it(samples: list[tuple[float, float, st
         ("![a](<a b.png>)", 'src="/me/m/resolve/main/sub/a%20b.png"'),
         ('<img src="p.png" width="40">', 'src="/me/m/resolve/main/sub/p.png" width="40"'),
         ("<a@b.org>", 'href="mailto:a@b.org"'),
+        ("![a & b](http://x.org/p?a=1&b)", '<a href="http://x.org/p?a=1&amp;b"'),
+        ('<p>\n<IMG alt="a" width=3\n  src="http://x.org/p?a=1&amp;b"/></p>', '<a href="http://x.org/p?a=1&amp;b"'),
+        ("one <img src=http://x.org/p alt='\"a\"'> word", '>"a"</a> word'),
+        ("one <img src='https://x.org/p'> word", ">image</a> word"),
     ],
 )
 def test_addresses_in_a_document_count_from_its_folder(source: str, html: str) -> None:
@@ -88,7 +92,9 @@ def test_headings_get_ids_of_their_own() -> None:
     assert 'id="card-a-b"' in made and 'id="card-a-b-1"' in made and 'id="card-überschrift"' in made
 
 
-@pytest.mark.parametrize("pattern", ["[", "*a **b ", "<div>", "![a](", "a\n-\n", "> a\na\n", "|a", "`a", "<!--", "[\n"])
+@pytest.mark.parametrize(
+    "pattern", ["[", "*a **b ", "<div>", "![a](", "a\n-\n", "> a\na\n", "|a", "`a", "<!--", "[\n", "<img "]
+)
 def test_the_worst_documents_are_still_rendered(pattern: str) -> None:
     source = pattern * (20_000 // len(pattern))
     assert len(card(source)) < 40 * len(source)

@@ -11,13 +11,14 @@ import click
 
 import perdure
 from perdure.cli.common import LazyGroup
+from perdure.errors import InvalidInput
 
 # subcommand → one line of help; `perdure.cli.<name>` holds its `command`
 COMMANDS = {
     "completion": "Print the script that completes commands and options in bash, zsh or fish.",
     "demo": "Fine-tune a small model, save, publish and load it back: the whole road in minutes.",
     "export": "Turn a model folder into a clean one, as safetensors.",
-    "hub": "Users, tokens and organisations of an embedded hub.",
+    "hub": "Users, tokens and organisations of an embedded hub; check (fsck) and clean up (gc) its folder.",
     "ls": "List the checkpoints of a run.",
     "outbox": "Pushes of a run that wait for the Hub: list, drain, retry, cancel.",
     "push": "Publish a saved model as one commit, private unless told otherwise.",
@@ -50,6 +51,8 @@ def run(args: Sequence[str] | None = None) -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
+        if "--json" in arguments:
+            _print_error(InvalidInput.kind, error.format_message(), "")
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -65,7 +68,11 @@ def run(args: Sequence[str] | None = None) -> None:
 
 def _report(error: perdure.PerdureError, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"error": {"kind": error.kind, "message": error.message, "hint": error.hint}}))
+        _print_error(error.kind, error.message, error.hint)
     click.echo(f"perdure: {error.message}", err=True)
     if error.hint:
         click.echo(f"  {error.hint}", err=True)
+
+
+def _print_error(kind: str, message: str, hint: str) -> None:
+    click.echo(json.dumps({"error": {"kind": kind, "message": message, "hint": hint}}))

@@ -12,17 +12,17 @@ COMMANDS = {
     "gc": "Remove what nothing refers to.",
     "org": "Organisations: namespaces that several people share.",
     "token": "Tokens: create, list, revoke.",
-    "user": "Users: add, list, remove.",
+    "user": "Users: add, list, make administrators, remove.",
 }
 
 _EPILOG = """
 \b
 Examples:
   perdure hub user add ana --dir /srv/hub                          a user, and their token, shown once
-  perdure hub token create ana --role read --expires 90d           one more token, for a machine that only loads
-  perdure hub org create lab                                       a namespace to share
-  perdure hub org add lab ana --role write
-  perdure hub fsck                                                 read everything and compare
+  perdure hub token create ana --role read --dir /srv/hub          one more token, for a machine that only loads
+  perdure hub org create lab --dir /srv/hub                        a namespace to share
+  perdure hub org add lab ana --role write --dir /srv/hub
+  perdure hub fsck --dir /srv/hub                                  read everything and compare
 """
 
 

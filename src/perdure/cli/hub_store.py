@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from perdure.errors import Unavailable
+from perdure.errors import PerdureError, Unavailable
 
 if TYPE_CHECKING:
     from perdure.hub.db import Database
@@ -37,13 +38,24 @@ def store_option(command: _Command) -> _Command:
 
 
 @contextmanager
+def named(folder: Path) -> Iterator[None]:
+    """Name the store in the commands that errors of the block advise to type."""
+    try:
+        yield
+    except PerdureError as error:
+        error.hint = error.hint.replace("--dir DIR", f"--dir {quote(str(folder))}")
+        raise
+
+
+@contextmanager
 def opened(folder: Path, *, read_only: bool = False) -> Iterator[Database]:
     """The store's database, for the length of the block."""
     from perdure.hub.db import open_database
 
     db = open_database(folder, read_only=read_only)
     try:
-        yield db
+        with named(folder):
+            yield db
     except sqlite3.OperationalError as error:
         raise Unavailable(
             f"The store in {folder} cannot be changed now: {error}. Nothing was changed.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -16,6 +17,7 @@ Examples:
   perdure hub user add ana --dir /srv/hub
   pass show hub/ben | perdure hub user add ben --token - --dir /srv/hub
   perdure hub user list --dir /srv/hub --json
+  perdure hub user set ana --admin --dir /srv/hub     an administrator; --no-admin: no longer one
   perdure hub user remove ana --dir /srv/hub          their tokens end at once, their repositories stay
 """
 
@@ -79,6 +81,30 @@ def list_(folder: Path, as_json: bool) -> None:
     for user, tokens, repos, orgs_of in found:
         rows.append((user.name, "yes" if user.admin else "no", str(tokens), str(repos), ", ".join(orgs_of) or "-"))
     show_table(rows)
+
+
+@command.command("set", epilog=_EPILOG)
+@click.argument("name")
+@click.option("--admin/--no-admin", required=True, help="May do everything in all namespaces, or no longer.")
+@store_option
+@json_option
+def set_(name: str, admin: bool, folder: Path, as_json: bool) -> None:
+    """Make a user an administrator, or no longer one.
+
+    The tokens of a new administrator do what they did: create one with --role admin for the rest. Those of somebody
+    who is none any more may write what is theirs.
+    """
+    from perdure.hub.accounts import Accounts
+
+    with opened(folder) as db:
+        user = Accounts(db).set_admin(name, admin)
+    if as_json:
+        click.echo(json.dumps({"user": user.name, "admin": user.admin}))
+    elif admin:
+        click.echo(f"{user.name!r} is an administrator. A token that may do everything:")
+        click.echo(f"  perdure hub token create {user.name} --role admin --dir {quote(str(folder))}")
+    else:
+        click.echo(f"{user.name!r} is no administrator. Their tokens may do what is theirs.")
 
 
 @command.command(epilog=_EPILOG)

@@ -6,13 +6,17 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
+
+from perdure.cli.hub_store import named
 
 _EPILOG = """
 \b
@@ -23,7 +27,7 @@ Examples:
   PERDURE_HUB_TOKEN=... perdure serve --user me --json
 
 \b
-More users, tokens and organisations: see perdure hub --help.
+More users, tokens and organisations; checking and cleaning up the folder: see perdure hub --help.
 
 \b
 Then, in another terminal (any Hugging Face client works):
@@ -65,7 +69,8 @@ Then, in another terminal (any Hugging Face client works):
     "--rate-limit",
     type=click.IntRange(1),
     metavar="N",
-    help="Let a caller make N requests of each kind (api, files, pages) in five minutes.  [default: any number]",
+    help="Let a caller make N requests of each kind in five minutes: api (calls), resolvers (downloads), pages (for "
+    "people).  [default: any number]",
 )
 @click.option(
     "--behind-proxy",
@@ -108,8 +113,14 @@ def command(  # noqa: PLR0917 (click passes them by name)
         folder, user=user, token=token, host=host, port=port, tls=tls, rate_limit=rate_limit, behind_proxy=behind_proxy
     )
     try:
-        server.start()
+        with named(folder):
+            server.start()
         _announce(server.url, server.user, server.token, folder, shown=token is None, as_json=as_json)
+        if host in {"0.0.0.0", "::"}:
+            own = server.url.replace(
+                f"//{urlsplit(server.url).netloc.rpartition(':')[0]}:", f"//{socket.gethostname()}:"
+            )
+            click.echo(f"Other machines reach it by this machine's name or address, such as {own}", err=True)
         if not server.loopback and tls is None:
             click.echo(
                 f"Warning: {host} can be reached from other machines, and without TLS anybody on the way can read "

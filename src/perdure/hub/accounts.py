@@ -129,7 +129,7 @@ class Accounts:
         """
         user = self.user(name)
         if user is None:
-            raise NotFound(f"There is no user {name!r}.", hint="perdure hub user list shows everybody.")
+            raise NotFound(f"There is no user {name!r}.", hint="perdure hub user list --dir DIR shows everybody.")
         return user
 
     def add_user_with_token(
@@ -158,14 +158,24 @@ class Accounts:
         """
         user = self.require_user(name)
         with self._db.write() as db:
-            others = db.execute("SELECT count(*) FROM users WHERE admin AND id != ?", (user.id,)).fetchone()[0]
-            if user.admin and not others:
-                raise InvalidInput(
-                    f"{user.name!r} is the last administrator and was not removed.",
-                    hint="Make another one first: perdure hub user add NAME --admin",
-                )
+            _require_other_admin(db, user)
             db.execute("DELETE FROM users WHERE id = ?", (user.id,))
         return user
+
+    def set_admin(self, name: str, admin: bool) -> User:
+        """Make a user an administrator, or no longer one: their tokens that could do everything then may write.
+
+        Raises:
+            NotFound: There is none.
+            InvalidInput: Nobody else is an administrator.
+        """
+        user = self.require_user(name)
+        with self._db.write() as db:
+            if not admin:
+                _require_other_admin(db, user)
+                db.execute("UPDATE tokens SET role = 'write' WHERE role = 'admin' AND user_id = ?", (user.id,))
+            db.execute("UPDATE users SET admin = ? WHERE id = ?", (admin, user.id))
+        return self.require_user(name)
 
     # ── tokens ──
 
@@ -179,7 +189,7 @@ class Accounts:
         if role == "admin" and not user.admin:
             raise InvalidInput(
                 f"{user.name!r} is no administrator, so their tokens cannot be.",
-                hint="Use --role read or --role write.",
+                hint="Use --role read or --role write; or first: perdure hub user set NAME --admin --dir DIR",
             )
         digest = token_digest(check_token(token))
         with self._db.write() as db:
@@ -204,7 +214,9 @@ class Accounts:
         """
         found = [token for token in self.tokens() if token.id == id]
         if not found:
-            raise NotFound(f"There is no token with the id {id!r}.", hint="perdure hub token list shows all ids.")
+            raise NotFound(
+                f"There is no token with the id {id!r}.", hint="perdure hub token list --dir DIR shows all ids."
+            )
         with self._db.write() as db:
             db.execute("DELETE FROM tokens WHERE substr(lower(hex(digest)), 1, ?) = ?", (_ID, id))
         return found[0]
@@ -225,8 +237,20 @@ class Accounts:
 def require_free(db: sqlite3.Connection, name: str) -> None:
     """Within a transaction: refuse a name that a user or an organisation has."""
     for table, what in (("users", "A user"), ("orgs", "An organisation")):
-        if db.execute(f"SELECT 1 FROM {table} WHERE name = ?", (name,)).fetchone():
-            raise AlreadyExists(f"{what} of the name {name!r} exists already.", hint="Choose another name.")
+        for (taken,) in db.execute(f"SELECT name FROM {table} WHERE name = ?", (name,)):
+            case = "" if taken == name else " (capital and small letters are the same in names)"
+            raise AlreadyExists(
+                f"{what} of the name {taken!r} exists already{case}.",
+                hint="Choose another name. Who is an administrator: perdure hub user set NAME --admin --dir DIR",
+            )
+
+
+def _require_other_admin(db: sqlite3.Connection, user: User) -> None:
+    if user.admin and not db.execute("SELECT 1 FROM users WHERE admin AND id != ?", (user.id,)).fetchone():
+        raise InvalidInput(
+            f"{user.name!r} is the last administrator and stays one.",
+            hint="Make another one first: perdure hub user add NAME --admin --dir DIR (or user set, for one there is)",
+        )
 
 
 _TOKEN: Final = (

@@ -41,7 +41,9 @@ class Organizations:
         """
         rows = self._db.rows("SELECT name FROM orgs WHERE name = ?", name)
         if not rows:
-            raise NotFound(f"There is no organisation {name!r}.", hint="perdure hub org list shows all of them.")
+            raise NotFound(
+                f"There is no organisation {name!r}.", hint="perdure hub org list --dir DIR shows all of them."
+            )
         members = self._db.rows(
             "SELECT users.name, role FROM members JOIN users ON users.id = user_id JOIN orgs ON orgs.id = org_id"
             " WHERE orgs.name = ? ORDER BY users.name",

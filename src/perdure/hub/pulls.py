@@ -177,7 +177,11 @@ def own_pull(call: Call, ref: str) -> Discussion:
     valid = number.isascii() and number.isdigit() and len(number) < 10
     discussion = call.hub.discussions.get(call.repo, int(number)) if valid else None
     if discussion is None or not discussion.is_pull:
-        raise ApiError(404, f"Invalid rev id: {ref}; a pull request is to open first", code="RevisionNotFound")
+        raise ApiError(
+            404,
+            f"Invalid rev id: {ref}: no such pull request; open it first (HfApi.create_pull_request)",
+            code="RevisionNotFound",
+        )
     if discussion.status not in OPEN:
         raise ApiError(409, f"This pull request is {discussion.status}; open another one.")
     _require_say(call, discussion.author)

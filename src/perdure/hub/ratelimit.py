@@ -17,7 +17,7 @@ _MOST_CALLERS: Final = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What is left to a caller in this window, of one kind of requests."""
+    """What is left to a caller in this window, of one kind of requests: `api`, `resolvers` (downloads) or `pages`."""
 
     kind: str
     limit: int
@@ -41,7 +41,8 @@ class Allowance:
         if self.used > self.limit:
             raise ApiError(
                 429,
-                f"More than {self.limit} requests in {WINDOW_SECONDS // 60} minutes; go on in {self.seconds} seconds.",
+                f"More than {self.limit} requests of the kind {self.kind!r} in {WINDOW_SECONDS // 60} minutes; "
+                f"go on in {self.seconds} seconds.",
                 headers={"Retry-After": str(self.seconds)},
             )
 

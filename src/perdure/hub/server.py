@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import os
@@ -9,6 +10,7 @@ import socket
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +39,12 @@ _FINISH_SECONDS: Final = 10
 _BACKLOG: Final = 128
 """Connections taken at one go: each is a file of this process before any can be refused."""
 
+_LISTEN_HINTS: Final = {
+    errno.EADDRINUSE: "Choose another port with --port, or 0 for any that is free.",
+    errno.EACCES: "Ports below 1024 are for the system: choose another with --port, or permit it "
+    "(AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit).",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
@@ -58,7 +66,7 @@ class HubServer:
         host: Address to listen on.
         port: Port to listen on; 0 lets the system choose.
         tls: Serve https with this certificate; http without.
-        rate_limit: How many requests a caller may make in five minutes; any number unless told.
+        rate_limit: How many requests of each kind a caller may make in five minutes; any number unless told.
         behind_proxy: Believe a proxy on this machine who called and whether by https (`X-Forwarded-For`, `-Proto`).
 
     Attributes:
@@ -125,10 +133,14 @@ class HubServer:
 
     def start(self) -> HubServer:
         """Open the store and answer requests. Returns once the socket does."""
+        made = not self._folder.exists()
         try:
             self._open()
         except BaseException:
             self.stop()
+            if made:
+                with suppress(OSError):  # somebody's by now, when it is not empty
+                    self._folder.rmdir()
             raise
         return self
 
@@ -249,7 +261,10 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         raise InvalidInput(
             f"The hub cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}.",
-            hint="Choose another port with --port, or 0 for any that is free.",
+            hint=_LISTEN_HINTS.get(
+                getattr(error, "errno", errno.EADDRINUSE),
+                "Name an address of this machine with --host: 127.0.0.1 for itself alone, 0.0.0.0 for others, too.",
+            ),
         ) from error
     return listener
 
@@ -268,7 +283,8 @@ def _account(db: Database, name: str | None, token: str | None) -> Account:
     if existing is not None and not existing.admin:
         raise InvalidInput(
             f"{existing.name!r} is a user of this hub, and no administrator; it was not started, and nothing changed.",
-            hint="Leave the name out to start it as its administrator. For tokens: perdure hub token create NAME",
+            hint="Leave the name out to start it as its administrator. To make them one, too: "
+            f"perdure hub user set {existing.name} --admin --dir DIR",
         )
     if existing is not None and token is None:
         return Account(user=existing.name, token=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +43,35 @@ class Tls:
                 hint="Both must be PEM files, and the key the certificate's own.",
             ) from error
         except OSError as error:
-            raise InvalidInput(
-                f"The TLS certificate {self.cert} or its key {self.key} cannot be read: {error.strerror}.",
-                hint="Name both files: --tls-cert fullchain.pem --tls-key privkey.pem",
-            ) from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> InvalidInput:
+        for path in (self.cert, self.key):
+            try:
+                path.open("rb").close()
+            except PermissionError:
+                user = _name_of(os.geteuid())
+                return InvalidInput(
+                    f"The TLS file {path} {_whose(path)}, and the hub runs as {user}, who may not read it.",
+                    hint=f"Give {user} a copy: sudo install -o {user} -m 600 {path} FOLDER/",
+                )
+            except OSError as found:
+                return InvalidInput(
+                    f"The TLS file {path} cannot be read: {found.strerror}.",
+                    hint="Name both files: --tls-cert fullchain.pem --tls-key privkey.pem",
+                )
+        return InvalidInput(f"The TLS certificate {self.cert} or its key cannot be read: {error.strerror}.")
+
+
+def _whose(path: Path) -> str:
+    try:
+        return f"belongs to {_name_of(path.stat().st_uid)}"
+    except OSError:
+        return "is in a folder that is closed to others"
+
+
+def _name_of(user_id: int) -> str:
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return str(user_id)

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from html import escape, unescape
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urlsplit
 
@@ -93,6 +94,8 @@ _ATTRIBUTES: Final = {
     **{heading: {"id"} for heading in _HEADINGS},
 }
 _SCHEME: Final = re.compile(r"(?:https?|mailto):", re.IGNORECASE)
+_IMAGE: Final = re.compile(r"<img\s[^<>]{0,2000}>", re.IGNORECASE)
+_IMAGE_SAYS: Final = re.compile(r"""\s(src|alt)\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+)""", re.IGNORECASE)
 _ANCHOR: Final = "card-"  # before every id in a card, so that none of them can be one of the page's own
 
 
@@ -152,16 +155,26 @@ def _prepare(tokens: Sequence[Token]) -> None:
             token.attrSet("align", str(style).rpartition(":")[2])
         for child in token.children or ():
             if child.type == "image" and _is_elsewhere(str(child.attrs.get("src", ""))):
-                _as_link(child)
+                child.content = _as_link(str(child.attrs["src"]), child.content)
+                child.type, child.attrs = "html_inline", {}
+            elif child.type == "html_inline":
+                child.content = _IMAGE.sub(_raw_as_link, child.content)
+        if token.type == "html_block":
+            token.content = _IMAGE.sub(_raw_as_link, token.content)
 
 
-def _as_link(image: Token) -> None:
+def _raw_as_link(image: re.Match[str]) -> str:
+    said = {
+        name.lower(): unescape(value[1:-1] if value[0] in "\"'" else value)
+        for name, value in _IMAGE_SAYS.findall(image[0])
+    }
+    address = said.get("src", "")
+    return _as_link(address, said.get("alt", "")) if _is_elsewhere(address) else image[0]
+
+
+def _as_link(address: str, words: str) -> str:
     # pages ask no other server for anything, so that nobody learns who reads a card
-    address, image.attrs = str(image.attrs["src"]), {}
-    from markdown_it.common.utils import escapeHtml
-
-    image.type = "html_inline"
-    image.content = f'<a href="{escapeHtml(address)}">{escapeHtml(image.content) or "image"}</a>'
+    return f'<a href="{escape(address)}">{escape(words) or "image"}</a>'
 
 
 def _slug(heading: str) -> str:
