@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from perdure._optional import install_line
+
 # Stands in for an environment without the library, which cannot be had inside one that has it.
 WITHOUT = """
 import sys
@@ -27,18 +29,38 @@ def run_without(absent: set[str], code: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.parametrize(
-    ("absent", "code", "install"),
+    ("absent", "code", "extra"),
     [
-        ({"torch"}, "perdure.save_model(object(), 'out')", "perdure[torch]"),
-        ({"huggingface_hub"}, "perdure.publish('.', 'me/model')", "perdure[hf]"),
-        ({"transformers", "trl"}, "perdure.cli.app.run(['demo'])", "perdure[all]"),
-        ({"starlette"}, "perdure.cli.app.run(['serve', '--dir', 'hub'])", "perdure[hub]"),
+        ({"torch"}, "perdure.save_model(object(), 'out')", "torch"),
+        ({"huggingface_hub"}, "perdure.publish('.', 'me/model')", "hf"),
+        ({"transformers", "trl"}, "perdure.cli.app.run(['demo'])", "all"),
+        ({"starlette"}, "perdure.cli.app.run(['serve', '--dir', 'hub'])", "hub"),
     ],
 )
-def test_what_needs_a_library_names_the_install_line(absent: set[str], code: str, install: str, tmp_path: Path) -> None:
+def test_what_needs_a_library_names_the_install_line(absent: set[str], code: str, extra: str, tmp_path: Path) -> None:
     done = run_without(absent, f"import os, perdure.cli.app; os.chdir({str(tmp_path)!r}); {code}")
     assert done.returncode != 0
-    assert f"pip install '{install}'" in done.stderr
+    assert install_line(extra) in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("origin", "line"),
+    [
+        (None, "pip install 'perdure[hub]'"),
+        ('{"url": "https://example.org/p.whl"}', "pip install 'perdure[hub]'"),
+        ('{"url": "file:///home/me/my%20clone", "dir_info": {}}', "pip install '/home/me/my clone[hub]'"),
+        ('{"url": "file:///src", "dir_info": {"editable": true}}', "pip install -e '/src[hub]'"),
+    ],
+)
+def test_the_install_line_names_where_perdure_came_from(
+    origin: str | None, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "perdure-9.dist-info").mkdir()
+    (tmp_path / "perdure-9.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: perdure\nVersion: 9\n")
+    if origin:
+        (tmp_path / "perdure-9.dist-info/direct_url.json").write_text(origin)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert install_line("hub") == line
 
 
 def test_a_plain_module_is_saved_and_verified_without_transformers(tmp_path: Path) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
+from importlib import metadata
+from shlex import quote
 from types import ModuleType
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from perdure.errors import MissingDependency
 
@@ -49,5 +54,17 @@ def require(name: str, purpose: str) -> ModuleType:
         extra, known_as = _EXTRAS.get(top, ("all", top))
         raise MissingDependency(
             f"{purpose} needs {known_as}, which is not installed.",
-            hint=f"Install it with: pip install 'perdure[{extra}]'",
+            hint=f"Install it with: {install_line(extra)}",
         ) from error
+
+
+def install_line(extra: str) -> str:
+    """The command that adds an extra to this installation: from the folder or file it came from, or by its name."""
+    try:
+        origin = json.loads(metadata.distribution("perdure").read_text("direct_url.json") or "{}")
+    except metadata.PackageNotFoundError:
+        origin = {}
+    address = urlsplit(origin.get("url", ""))
+    source = url2pathname(address.path) if address.scheme == "file" else "perdure"
+    editable = "-e " if origin.get("dir_info", {}).get("editable") else ""
+    return f"pip install {editable}{quote(f'{source}[{extra}]')}"

@@ -154,7 +154,10 @@ def command_page() -> str:
 
 def command_entry(name: str, command: click.Command) -> str:
     """One command: how it is called, what it does, its options and examples."""
-    arguments = [one.human_readable_name for one in command.params if isinstance(one, click.Argument)]
+    context = click.Context(command)
+    arguments = [
+        word for one in command.params if isinstance(one, click.Argument) for word in one.get_usage_pieces(context)
+    ]
     options = [one for one in command.params if isinstance(one, click.Option)]
     usage = [name, *(["[OPTIONS]"] if options else []), *arguments]
     usage += ["COMMAND"] if isinstance(command, click.Group) else []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import perdure
+from perdure._optional import install_line
 from perdure.demo.folder import DemoFolder, demo_folder
 from perdure.demo.interrupt import Comparison, Undisturbed, compare, train_until_killed, undisturbed
 from perdure.demo.isolation import isolated
@@ -94,7 +95,7 @@ def check_dependencies() -> None:
         if not found:
             raise perdure.MissingDependency(
                 f"`perdure demo` needs {name}, which is not installed. Nothing was made.",
-                hint="Install all it needs with: pip install 'perdure[all]'",
+                hint=f"Install all it needs with: {install_line('all')}",
             )
 
 
