@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from gits import Git, needs_git
-from hubs import TOKEN, ask, ndjson
+from hubs import TOKEN, Client, ask, ndjson
 
 from perdure.hub.server import HubServer
 
@@ -43,6 +43,11 @@ class Watch:
         """Everything made since, but for SQLite's files, which are its own affair, and staging, which is nobody's."""
         made = set(self.store.rglob("*")) - self.before
         return sorted(path for path in made if "hub.sqlite3" not in path.name and "staging" not in path.parts)
+
+    def unsynced(self) -> list[Path]:
+        """What was made, renamed or pointed elsewhere since, and would not survive a power cut now."""
+        renamed = {path for kind, path in self.events if kind == "to" and self.store in path.parents and path.exists()}
+        return [path for path in sorted({*self.new(), *renamed}) if not self.synced_before(len(self.events), path)]
 
     def synced_before(self, end: int, path: Path) -> bool:
         """Whether `path` had its bytes synced, and then its name, before event number `end`."""
@@ -125,3 +130,63 @@ def test_a_push_by_git_moves_the_branch_only_over_synced_objects(
         assert watch.synced_before(moved, path), path
     for path in watch.new():
         assert watch.synced_before(acknowledged, path), path
+
+
+_API = "/api/models/me/kept"
+_PULL = f"{_API}/discussions"
+_CHANGES: dict[str, list[tuple[str, str, Any]]] = {
+    "a branch": [("POST", f"{_API}/branch/dev%2Fone", {})],
+    "a tag": [("POST", f"{_API}/tag/main", {"tag": "v1"})],
+    "an annotated tag": [("POST", f"{_API}/tag/main", {"tag": "v1", "message": "one"})],
+    "a squash": [("POST", f"{_API}/super-squash/main", {})],
+    "a draft": [("POST", _PULL, {"title": "a draft", "pullRequest": True})],
+    "a proposal": [("POST", f"{_API}/commit/main?create_pr=1", ndjson(("file", {"path": "a", "content": "a"})))],
+    "a merge": [
+        ("POST", f"{_API}/commit/main?create_pr=1", ndjson(("file", {"path": "a", "content": "a"}))),
+        ("POST", f"{_PULL}/1/merge", {}),
+    ],
+}
+
+
+@pytest.mark.parametrize("change", _CHANGES)
+def test_refs_and_what_they_reach_are_synced_when_a_change_is_acknowledged(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    *before, last = _CHANGES[change]
+    for method, path, body in before:
+        assert ask(hub.url, method, path, body).status == 200
+    watch = Watch(monkeypatch, tmp_path / "store")
+    assert ask(hub.url, *last).status == 200
+    assert any(kind == "to" and "refs" in path.parts for kind, path in watch.events)
+    assert watch.unsynced() == []
+
+
+@pytest.mark.parametrize("what", ["branch", "tag"])
+def test_a_removed_ref_stays_removed(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    assert ask(hub.url, "POST", f"{_API}/branch/x", {}).status == 200
+    assert ask(hub.url, "POST", f"{_API}/tag/main", {"tag": "x"}).status == 200
+    ref = next((tmp_path / "store" / "repos").glob(f"*/refs/{'heads' if what == 'branch' else 'tags'}/x"))
+    watch = Watch(monkeypatch, tmp_path / "store")
+    assert ask(hub.url, "DELETE", f"{_API}/{what}/x").status == 200
+    folder = ref.parent if ref.parent.exists() else ref.parent.parent  # an empty one goes with its last ref
+    assert not ref.exists() and ("fsync", folder) in watch.events
+
+
+def test_what_xet_clients_send_is_synced_when_it_is_acknowledged(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(monkeypatch, tmp_path / "store")
+    Client(hub.url, TOKEN, tmp_path / "home").run(
+        "api.upload_file(path_or_fileobj=os.urandom(200_000), path_in_repo='w.bin', repo_id='me/kept')"
+    )
+    assert {"xorbs", "blobs", "repos"} <= {path.relative_to(watch.store).parts[0] for path in watch.new()}
+    assert watch.unsynced() == []
+
+
+def test_rows_are_synced_when_a_call_that_wrote_them_returns(hub: HubServer) -> None:
+    """Moves, settings, discussions, locks and accounts are rows alone; so is that a repository is gone."""
+    assert hub._hub is not None
+    assert hub._hub.db.rows("PRAGMA synchronous") == [(2,)]  # FULL: with a write-ahead log, at every commit
+    assert hub._hub.db.rows("PRAGMA journal_mode") == [("wal",)]
