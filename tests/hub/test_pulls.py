@@ -162,7 +162,7 @@ def test_pull_requests_by_git(server: HubServer, client: Client, guest: Client, 
     git.run("push", "-q", "origin", "main:refs/pr/1", at="clone")
     assert "may not write" in git.fail("push", "origin", "main", at="clone")
     assert "may not write" in git.fail("push", "origin", "main:refs/pr/2", at="clone")
-    assert "to open first" in git.fail("push", "origin", "main:refs/pr/3", at="clone")
+    assert "open it first (HfApi.create_pull_request)" in git.fail("push", "origin", "main:refs/pr/3", at="clone")
     assert "close it instead" in git.fail("push", "origin", ":refs/pr/1", at="clone")
     client.run("api.merge_pull_request(args[0], 1)", repo)
     assert ask(server.url, "GET", f"/{repo}/resolve/main/a.txt").body == b"a"

@@ -35,6 +35,8 @@ Then, in another terminal (any Hugging Face client works):
   perdure push out me/model
 """
 
+_FILE = click.Path(path_type=Path, readable=False)  # what cannot be read is told with its owner, and not by click
+
 
 @click.command(epilog=_EPILOG)
 @click.option(
@@ -61,10 +63,8 @@ Then, in another terminal (any Hugging Face client works):
     help="A token for that user, added to those it has. On the command line other users of this machine can "
     "see it (ps); the environment variable keeps it from them.",
 )
-@click.option(
-    "--tls-cert", type=click.Path(path_type=Path), help="Serve https with this certificate (PEM, with its chain)."
-)
-@click.option("--tls-key", type=click.Path(path_type=Path), help="The certificate's private key (PEM).")
+@click.option("--tls-cert", type=_FILE, help="Serve https with this certificate (PEM, with its chain).")
+@click.option("--tls-key", type=_FILE, help="The certificate's private key (PEM).")
 @click.option(
     "--rate-limit",
     type=click.IntRange(1),
