@@ -44,7 +44,7 @@ class Stream(IterableDataset[list[float]]):
 
     def _mine(self) -> tuple[int, int, int]:
         info = get_worker_info()
-        return (info.id, 24, info.num_workers) if info else (0, 24, 1)
+        return (info.id, 22, info.num_workers) if info else (0, 22, 1)
 
 
 class Stateful(Stream):
@@ -172,6 +172,9 @@ CASES: dict[str, Callable[[], DataLoader[Any]]] = {
     "stream, 2 workers": lambda: DataLoader(Stream(), batch_size=4, num_workers=2),
     "stateful stream": lambda: DataLoader(Stateful(), batch_size=4),
     "stateful stream, 2 workers": lambda: DataLoader(Stateful(), batch_size=4, num_workers=2),
+    "stateful stream, 2 persistent workers": lambda: DataLoader(
+        Stateful(), batch_size=4, num_workers=2, persistent_workers=True
+    ),
 }
 
 
@@ -201,6 +204,29 @@ def test_resumed_batches_are_the_same(case: str, taken: int) -> None:
     loader.track(second).load_state_dict(place)
     rng.set_state(generators)
     assert train(second, 15 - taken) == uninterrupted(case)[taken:]
+
+
+@pytest.mark.parametrize("trainer", [False, True])
+def test_persistent_workers_go_on_where_a_run_was_interrupted_between_two_epochs(trainer: bool) -> None:
+    case = "2 persistent workers"
+    seed(7)
+    first = CASES[case]()
+    place = loader.track(first)
+    if trainer:  # it saves within the loop, and begins the next epoch by itself
+        _, saved, generators = train_and_look(first, 6, place)
+    else:
+        for _ in first:
+            torch.rand(3)
+            random.random()
+        saved, generators = through_json(place.state_dict()), through_json(rng.state())
+
+    seed(99)
+    second = CASES[case]()
+    loader.track(second).load_state_dict(saved)
+    if trainer:
+        loader.track(second).forgo()
+    rng.set_state(generators)
+    assert train(second, 9) == uninterrupted(case)[6:]
 
 
 def train_and_look(batches: DataLoader[Any], count: int, place: Any) -> tuple[list[Any], Any, Any]:

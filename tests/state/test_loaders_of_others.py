@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import accelerate
+import datasets
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -21,11 +22,12 @@ def data() -> TensorDataset:
 
 
 def train(loader: Any, count: int, ckpt: Any = None, state: Any = None) -> Batches:
+    """What each step saw: its batch, and what it drew itself."""
     seen: Batches = []
     while len(seen) < count:
-        for (batch,) in loader:
-            seen.append(batch.tolist())
-            torch.rand(2)
+        for batch in loader:
+            samples = batch["x"] if isinstance(batch, dict) else batch[0]
+            seen.append([*samples.tolist(), *torch.rand(2).tolist()])
             if len(seen) == count:
                 if ckpt is not None:
                     ckpt.save(count, state, force=True)
@@ -65,6 +67,20 @@ def test_accelerate(taken: int, workers: int, tmp_path: Path) -> None:
 def test_torchdata(taken: int, workers: int, tmp_path: Path) -> None:
     def make() -> Any:
         return StatefulDataLoader(data(), batch_size=4, shuffle=True, num_workers=workers)
+
+    resumes_the_same(make, taken, tmp_path)
+
+
+@pytest.mark.parametrize("taken", [3, 6, 8])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_streams_of_hugging_face(shuffled: bool, workers: int, taken: int, tmp_path: Path) -> None:
+    def make() -> Any:
+        stream = datasets.Dataset.from_dict({"x": list(range(22))}).to_iterable_dataset(num_shards=2)
+        stream = stream.shuffle(seed=3, buffer_size=7) if shuffled else stream
+        return DataLoader(
+            stream.with_format("torch"), 4, num_workers=workers, persistent_workers=taken == 8 and workers > 0
+        )
 
     resumes_the_same(make, taken, tmp_path)
 

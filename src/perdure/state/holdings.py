@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from perdure.state import rng
+from perdure.state.streams import is_stream
 
 _DEPTH, _PARTS, _ITEMS = 6, 256, 32  # beyond, nothing is looked for: datasets can hold anything
 _COUNTERS = ("epoch", "iteration", "initial_seed")  # of loaders and samplers, accelerate's too
@@ -109,8 +110,11 @@ class Holdings:
 
 
 def has_state(part: object) -> bool:
-    """Whether an object can tell where it stands, and go on from there; no module, and no loader itself, is meant."""
-    return not (issubclass(type(part), torch.nn.Module) or _is_loader(part)) and all(
+    """Whether an object can tell where it stands, and go on from there; no module, and no loader itself, is meant.
+
+    Nor is one of Hugging Face's streams, which `perdure.state.streams` tells of.
+    """
+    return not (issubclass(type(part), torch.nn.Module) or _is_loader(part) or is_stream(part)) and all(
         callable(getattr(type(part), name, None)) for name in ("state_dict", "load_state_dict")
     )
 
@@ -131,7 +135,7 @@ def _numbers(part: Any) -> dict[str, Any]:
 def _children(part: Any) -> Iterator[tuple[str, Any]]:
     kind = type(part)
     found: list[tuple[str, Any]] = []
-    if _is_generator(part) or has_state(part):
+    if _is_generator(part) or has_state(part) or is_stream(part):
         return
     if _is_loader(part):
         found = [(name, vars(part).get(name)) for name in _OF_LOADER]

@@ -1,8 +1,8 @@
 """Where a data loader stands in its data: what is recorded of an epoch, and how it is begun again.
 
-What draws in worker processes, and iterable datasets that have `state_dict`, go on from the notes that came with their
-last batches (`perdure.state.workers`). An iterable dataset without it is read again up to the place. Of what samplers,
-dataset and collate function hold besides, `perdure.state.holdings` keeps what it finds.
+What draws in worker processes, and iterable datasets that tell their state, go on from the notes that came with their
+last batches (`perdure.state.workers`). An iterable dataset that does not is read again up to the place. Of what
+samplers, dataset and collate function hold besides, `perdure.state.holdings` keeps what it finds.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 from torch.utils.data import IterableDataset
 
 from perdure.state import rng
-from perdure.state.holdings import Held, Holdings, has_state
+from perdure.state.holdings import Held, Holdings
 from perdure.state.source import Fetched, Skipping, Source, index_sampler
+from perdure.state.streams import is_stream
 from perdure.state.watch import Containers, Draws
-from perdure.state.workers import Note, Noting, Succession, state_of
+from perdure.state.workers import Note, Noting, Succession, state_of, tells
 
 _log = logging.getLogger("perdure")
 
@@ -39,9 +40,13 @@ class Place:
         self._taken = 0
         self._last = -1
         self._notes: dict[int, Note] = {}
-        self._turned = False  # persistent workers took up roles in turned order
+        self._succeeds = False  # the next epoch needs new workers, in the place of persistent ones
         dataset = self.inner.dataset
-        self._notes_tell = isinstance(dataset, IterableDataset) and has_state(dataset)
+        self._iterable, self._stream = isinstance(dataset, IterableDataset), is_stream(dataset)
+        self._started = False  # the stream was given where to start
+        # Persistent workers would begin each later epoch where such a stream was started.
+        lasting = self._stream and self.inner.persistent_workers
+        self._notes_tell = self._iterable and tells(dataset) and not lasting
         self._order = Holdings({"loader": loader, "inner": self.inner}, apart=(dataset,))
         self._data = Holdings({"dataset": None if self._notes_tell else dataset, "collate_fn": self.inner.collate_fn})
         self._draws, self._containers = Draws(index_sampler(self.inner)), Containers(self._order)
@@ -58,7 +63,7 @@ class Place:
             "last": self._last,
             "notes": _listed(self._notes),
             "ahead": self.queue[0].before if self.queue else None,
-            "dataset": state_of(self.inner.dataset) if self._notes_tell and self._begin is None else None,
+            "dataset": state_of(self.inner.dataset) if self._begin is None and self._tells_between else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -69,11 +74,13 @@ class Place:
         if state.get("dataset") is not None:
             self.inner.dataset.load_state_dict(state["dataset"])
         self.pending = state if state["begin"] is not None else None
+        self._succeeds = self.pending is None and self._lasting
 
     def forgo(self) -> None:
         """Of a restored place keep the generators and counters, and begin a new epoch with the next loop."""
         if self.pending is not None:
             self._put(self.pending["now"])
+            self._succeeds = self._lasting
         self.pending = None
         self.end()
 
@@ -92,8 +99,11 @@ class Place:
             return open_()
         # Persistent workers go on from where they ended the epoch before.
         left = self._notes.values() if self.inner.persistent_workers else ()
-        self._notes = {note.role: Note(note.role, note.rng, None, note.held) for note in left}
-        again = self.inner.persistent_workers and self.inner._iterator is not None
+        self._notes = {
+            note.role: Note(note.role, note.rng, note.dataset if note.ended and self._notes_tell else None, note.held)
+            for note in left
+        }
+        again = self.inner.persistent_workers and (self._succeeds or self.inner._iterator is not None)
         self._begin = {"rng": rng.cpu_state(), "again": again, "notes": _listed(self._notes), **self._moment()}
         self._taken, self._last = 0, -1
         return open_()
@@ -113,22 +123,28 @@ class Place:
     def source(self, iterate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         """The inner loader's iterator, whose batches bring notes with them; of a restored epoch, from its place on."""
         resuming, self._resuming = self._resuming, None
-        iterable = isinstance(self.inner.dataset, IterableDataset)
+        iterable = self._iterable
+        if self._started:
+            self.inner.dataset.load_state_dict({})  # it would start each later pass there
+            self._started = False
         if resuming is None:
             # Only now: accelerate has just given all ranks the sampler's generator of the first, and set its epoch.
             self._begin = {**(self._begin or {}), "rng": rng.cpu_state(), **self._moment()}
             self._containers.look()
-            if not self._turned:
+            if not self._succeeds:
                 self.skipping = None if iterable else Skipping(index_sampler(self.inner), self._draws)
                 return self._opened(iterate, 0, {})
         begin: dict[str, Any] = (resuming["begin"] if resuming is not None else self._begin) or {}
         takes_up = self._can_take_up()
         if takes_up and self._notes_tell and not self.inner.num_workers:
             self.inner.dataset.load_state_dict(self._notes[0].dataset)
+            self._started = self._stream
+            if self._notes[0].ended:
+                iterate = lambda: iter(())  # noqa: E731
         first, notes = (self._last + 1, self._notes) if takes_up else (0, _notes(begin["notes"]))
         if self.inner.persistent_workers:
             self.inner._iterator = None  # workers of before would go on from where they are
-            self._turned = first % self.inner.num_workers != 0  # torch begins each epoch with its own first worker
+            self._succeeds = first % self.inner.num_workers != 0  # torch begins each epoch with its own first worker
         if not iterable and self._taken < len(index_sampler(self.inner)):
             self._check_epoch(begin["counters"])
 
@@ -144,11 +160,13 @@ class Place:
         now = rng.cpu_state()
         rewind()
         source = self._opened(iterate, first, notes)
+        if iterable and rewinds is not None:  # nothing is skipped, and nothing drawn but that seed
+            rewind()
         skipping.force()
         if resuming is not None:
             for _ in range(0 if takes_up else self._taken):
-                next(source, None)
-                self.queue.popleft()
+                if next(source, self) is not self:  # unless there are fewer now
+                    self.queue.popleft()
             source.ahead = resuming.get("ahead")
             rng.set_cpu_state(now)
             self._go_on(resuming["now"], source.ahead)
@@ -158,7 +176,9 @@ class Place:
         # accelerate fetches a batch ahead of training; its source must tell what that batch depended on.
         moment = self._before if self.inner is not self.loader and not self.inner.num_workers else None
         try:
-            return Source(self.inner, self._iterate(iterate, first, notes), self.queue, moment)
+            noted = bool(self.inner.num_workers) or self._notes_tell
+            iterator = self._iterate(iterate, first, notes) if noted else iterate()
+            return Source(iterator, noted, self.queue, moment)
         finally:
             self.skipping = None
 
@@ -188,10 +208,10 @@ class Place:
 
     def _iterate(self, iterate: Callable[[], Iterator[Any]], first: int, notes: dict[int, Note]) -> Iterator[Any]:
         inner = self.inner
-        if not inner.num_workers:
-            return iterate()
         collate, init = inner.collate_fn, inner.worker_init_fn
-        inner.collate_fn = Noting(collate, self._data.first)
+        full = (inner.batch_size or 0) if self._iterable else 0
+        over = {role: note for role, note in notes.items() if note.ended}
+        inner.collate_fn = Noting(collate, inner.dataset, self._data.first, full, over)
         inner.worker_init_fn = Succession(init, collate, first, notes)
         try:
             return iterate()
@@ -200,7 +220,7 @@ class Place:
 
     def _can_take_up(self) -> bool:
         """Whether the place can be reached without loading again what was loaded before it."""
-        iterable, workers = isinstance(self.inner.dataset, IterableDataset), self.inner.num_workers
+        iterable, workers = self._iterable, self.inner.num_workers
         if iterable and not self._notes_tell:
             return False
         noted = all(role in self._notes for role in range(workers or iterable))
@@ -212,6 +232,16 @@ class Place:
         if self.inner is not self.loader and "iteration" in vars(self.loader):
             self.loader.iteration += 1
 
+    @property
+    def _tells_between(self) -> bool:
+        """Whether the dataset's state means something between two epochs, too; streams start over."""
+        return self._notes_tell and not self._stream
+
+    @property
+    def _lasting(self) -> bool:
+        """Whether workers of an epoch before would serve the next one, too."""
+        return bool(self.inner.persistent_workers and self._notes)
+
     def _moment(self) -> Held:
         order, data = self._order.state(), self._data.state()
         return {kind: {**order[kind], **data[kind]} for kind in order}
@@ -222,7 +252,7 @@ class Place:
 
 
 def _listed(notes: dict[int, Note]) -> list[Any]:
-    return [[note.role, note.rng, note.dataset, note.held] for note in notes.values()]
+    return [[note.role, note.rng, note.dataset, note.held, note.ended] for note in notes.values()]
 
 
 def _notes(saved: list[Any]) -> dict[int, Note]:

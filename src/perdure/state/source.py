@@ -6,12 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from torch.utils.data import IterableDataset
-
 from perdure.state import rng
-from perdure.state.holdings import has_state
 from perdure.state.watch import Draws
-from perdure.state.workers import Note, state_of
+from perdure.state.workers import Note
 
 
 class Fetched(NamedTuple):
@@ -25,6 +22,7 @@ class Source:
     """What the inner loader fetches, told apart from the notes that came with it.
 
     Args:
+        noted: Whether notes come with the batches.
         queue: What is fetched is put there, until training takes it.
         moment: Tells what a batch depends on; None where no batch is fetched before it is taken.
 
@@ -34,29 +32,23 @@ class Source:
 
     def __init__(
         self,
-        loader: Any,
         iterator: Iterator[Any],
+        noted: bool,
         queue: deque[Fetched],
         moment: Callable[[], dict[str, Any]] | None,
     ) -> None:
         self.ahead: dict[str, Any] | None = None
         self._moment = moment
-        self._loader = loader
         self._iterator = iterator
+        self._noted = noted
         self._queue = queue
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        loader, note = self._loader, None
-        if loader.num_workers:
-            batch, note = next(self._iterator)
-            before = None
-        else:
-            before, batch = self._fetch()
-            if isinstance(loader.dataset, IterableDataset) and has_state(loader.dataset):
-                note = Note(0, None, state_of(loader.dataset))
+        before, fetched = self._fetch()
+        batch, note = fetched if self._noted else (fetched, None)
         self._queue.append(Fetched(note, before))
         return batch
 

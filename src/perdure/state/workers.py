@@ -1,14 +1,15 @@
 """What a data loader's workers tell of themselves with every batch, and how their successors take it up.
 
 A worker draws from generators of its own, and an iterable dataset has its own place in each. Batches are fetched ahead
-of training, so the state that belongs to a batch must travel with it: it is noted right after the batch was made.
+of training, so the state that belongs to a batch must travel with it: it is noted right after the batch was made. So
+is the state of an iterable dataset in the training process itself.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.utils.data import get_worker_info
 
 from perdure.state import rng
 from perdure.state.holdings import Held, Holdings, has_state
+from perdure.state.streams import is_shuffled, is_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +26,24 @@ class Note:
     """One worker right after a batch: which it was, its generators, where its dataset stood, and what else it holds.
 
     `rng` and `held` are None for a loader without workers, whose generators are the run's own; `dataset` is None where
-    the dataset has no state to tell.
+    the dataset has no state to tell. `ended` says that it had no more samples for this epoch, which its state need not.
     """
 
     role: int
     rng: dict[str, Any] | None
     dataset: Any
     held: Held | None = None
+    ended: bool = False
+
+
+def tells(dataset: object) -> bool:
+    """Whether a dataset can go on from what it tells of itself, with exactly the samples that come next."""
+    return not is_shuffled(dataset) if is_stream(dataset) else has_state(dataset)
 
 
 def state_of(dataset: object) -> Any:
-    """A dataset's state as it is now, or None where it has none; later changes do not reach it."""
-    return copy.deepcopy(dataset.state_dict()) if has_state(dataset) else None  # type: ignore[attr-defined]
+    """A dataset's state as it is now, or None where it tells none; later changes do not reach it."""
+    return copy.deepcopy(dataset.state_dict()) if tells(dataset) else None  # type: ignore[attr-defined]
 
 
 def holdings_of(dataset: object, collate: object, first: Mapping[str, Mapping[str, Any]] | None = None) -> Holdings:
@@ -49,21 +57,32 @@ def holdings_of(dataset: object, collate: object, first: Mapping[str, Mapping[st
 
 @dataclass(frozen=True)
 class Noting:
-    """A collate function that adds a `Note` to every batch that it makes in a worker.
+    """A collate function that adds a `Note` to every batch that it makes.
 
     Args:
+        dataset: The loader's.
         first: As for `Holdings`.
+        full: How many samples a batch has, unless an iterable dataset came to its end.
+        over: What workers noted whose datasets had come to their end; these go on with the next epoch.
     """
 
     collate: Callable[[Any], Any]
+    dataset: Any
     first: Mapping[str, Mapping[str, Any]]
+    full: int
+    over: dict[int, Note] = field(default_factory=dict)
 
     def __call__(self, samples: Any) -> tuple[Any, Note]:
-        batch = self.collate(samples)
         info = get_worker_info()
-        assert info is not None
+        if info is not None and (note := self.over.pop(info.id, None)):
+            _take_up(note, info.dataset, self.collate)
+            raise StopIteration  # as the fetcher does that knows of its dataset's end
+        ended = len(samples) < self.full if self.full else False
+        batch = self.collate(samples)
+        if info is None:
+            return batch, Note(0, None, state_of(self.dataset), None, ended)
         held = holdings_of(info.dataset, self.collate, self.first).state()
-        return batch, Note(info.id, _packed(rng.cpu_state()), state_of(info.dataset), held)
+        return batch, Note(info.id, _packed(rng.cpu_state()), state_of(info.dataset), held, ended)
 
 
 @dataclass(frozen=True)
@@ -86,13 +105,17 @@ class Succession:
         object.__setattr__(info, "id", role)  # datasets divide their samples by it
         if self.then is not None:
             self.then(role)
-        if note := self.notes.get(role):
-            if note.rng is not None:
-                rng.set_cpu_state(unpacked(note.rng))
-            if note.dataset is not None:
-                info.dataset.load_state_dict(note.dataset)  # type: ignore[attr-defined]
-            if note.held is not None:
-                holdings_of(info.dataset, self.collate).restore(note.held)
+        if (note := self.notes.get(role)) and not note.ended:
+            _take_up(note, info.dataset, self.collate)
+
+
+def _take_up(note: Note, dataset: Any, collate: object) -> None:
+    if note.rng is not None:
+        rng.set_cpu_state(unpacked(note.rng))
+    if note.dataset is not None:
+        dataset.load_state_dict(note.dataset)
+    if note.held is not None:
+        holdings_of(dataset, collate).restore(note.held)
 
 
 def _packed(state: dict[str, Any]) -> dict[str, Any]:
