@@ -55,7 +55,7 @@ def test_where_accumulation_stands_comes_back(accelerator: Any, tmp_path: Path) 
 
 @pytest.mark.parametrize("taken", [3, 4])
 def test_a_save_amid_an_accumulation_resumes_exactly(taken: int, tmp_path: Path) -> None:
-    def train(begin: int, end: int) -> Any:
+    def train(begin: int, end: int, run: str) -> Any:
         torch.manual_seed(begin)
         accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=3)
         model = torch.nn.Linear(2, 2)
@@ -63,7 +63,7 @@ def test_a_save_amid_an_accumulation_resumes_exactly(taken: int, tmp_path: Path)
         loader = DataLoader(TensorDataset(torch.arange(36.0).reshape(18, 2) / 36), batch_size=2)
         model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
         state = perdure.State.from_accelerator(accelerator)
-        with perdure.Checkpointer(tmp_path) as ckpt:
+        with perdure.Checkpointer(tmp_path / run) as ckpt:
             assert begin == 0 or ckpt.restore(state) == begin
             for number, (batch,) in enumerate(loader, begin + 1):
                 with accelerator.accumulate(model):
@@ -75,9 +75,9 @@ def test_a_save_amid_an_accumulation_resumes_exactly(taken: int, tmp_path: Path)
                     break
         return model.weight.tolist()
 
-    train(0, taken)
-    resumed = train(taken, 8)
-    assert resumed == train(0, 8)
+    train(0, taken, "interrupted")
+    resumed = train(taken, 8, "interrupted")
+    assert resumed == train(0, 8, "uninterrupted")
 
 
 def test_wrong_calls_are_told(accelerator: Any) -> None:
