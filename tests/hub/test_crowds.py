@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,8 +17,9 @@ import pytest
 from gits import Git, needs_git
 from hubs import TOKEN, ask, ndjson
 
-from perdure.hub import limits
+from perdure.hub import commits, limits
 from perdure.hub.accounts import Accounts
+from perdure.hub.attributes import Ignore
 from perdure.hub.db import open_database
 from perdure.hub.server import HubServer
 
@@ -199,3 +202,27 @@ def test_one_callers_clones_keep_no_other_out(
         monkeypatch.undo()
         _until(lambda: _open(hub) == 0)
         assert Git(hub.url, tmp_path / "git").clone("me/slow").is_dir()
+
+
+def test_one_callers_requests_leave_others_a_thread(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(server.url, "POST", "/api/repos/create", {"name": "busy", "private": False})
+    begun, go = threading.Semaphore(0), threading.Event()
+
+    def slow(text: str) -> Ignore:  # a fault that cannot be had otherwise: patterns that take as long as we like
+        begun.release()
+        assert go.wait(60)
+        return Ignore(text)
+
+    monkeypatch.setattr(commits, "Ignore", slow)
+    body = {"files": [{"path": "a", "size": 1}]}
+    with ThreadPoolExecutor(50) as pool:  # more than there are threads for all
+        address = "/api/models/me/busy/preupload/main"
+        asked = [pool.submit(ask, server.url, "POST", address, body) for _ in range(50)]
+        try:
+            for _ in range(limits.HANDLERS_EACH):
+                assert begun.acquire(timeout=60)
+            assert ask(server.url, "GET", "/api/models/me/busy", token=None).status == 200
+            assert not begun.acquire(blocking=False)
+        finally:
+            go.set()
+        assert [answer.result().status for answer in asked] == [200] * 50

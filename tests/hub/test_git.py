@@ -7,9 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from dulwich.objects import Blob, Commit
 from hubs import TOKEN, ask, ndjson
 
+from perdure.hub import tree
 from perdure.hub.attributes import Attributes, Ignore
+from perdure.hub.git import written
+from perdure.hub.http import ApiError
+from perdure.hub.repos import GitRepos
 from perdure.hub.server import HubServer
 
 
@@ -84,3 +89,39 @@ def test_hostile_patterns_take_no_time() -> None:
     rules = Attributes("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b filter=lfs\n" + "**/" * 60 + "x filter=lfs")
     assert not rules.is_large("a" * 255)
     assert not rules.is_large("a/" * 60 + "y")
+
+
+def test_patterns_that_would_take_long_for_so_many_files_are_refused() -> None:
+    rules = Ignore("".join("*" + "a" * 200 + f"b{i}\n" for i in range(1000)))
+    with pytest.raises(ApiError, match="too many for so many files"):
+        for i in range(1000):
+            rules.ignores(f"{i}/" + "a" * 200 + "/" + "b" * 200)
+
+
+def test_folders_that_no_commit_changed_are_not_read(tmp_path: Path) -> None:
+    repos = GitRepos(tmp_path, tmp_path)
+    repos.create("r", {"top.txt": b"0"}, "me")
+    with repos.open("r") as git:
+
+        def commit(**files: str) -> Commit:
+            head = git.resolve("main")
+            editor = tree.TreeEditor(git, head.tree)
+            blobs = {path.replace("__", "/"): Blob.from_string(text.encode()) for path, text in files.items()}
+            for path, blob in blobs.items():
+                editor.put(path, blob.id)
+            root, folders = editor.finish()
+            new = git.commit([*map(written, blobs.values()), *folders], root, [head.id], "me", "a commit")
+            assert git.move_branch("main", head.id, new)
+            return git.resolve("main")
+
+        made = commit(**{f"d{i}__{name}": "1" for i in range(20) for name in ("a", "b")})
+        later = commit(d3__b="2")
+        for i in range(1, 10):
+            head = commit(top=str(i))
+        entries = list(tree.walk(git, tree.root(head), recursive=True))
+    with repos.open("r") as git:
+        last = tree.last_commits(git, head, entries)
+        assert len(git.folders) == 12 + 2  # the root of each commit, and d3 before and after
+    assert {path for path, commit in last.items() if commit.id == later.id} == {"d3", "d3/b"}
+    assert last["d3/a"].id == last["d4"].id == made.id and last["top"].id == head.id
+    assert last["top.txt"].message == b"initial commit"

@@ -100,6 +100,26 @@ def test_the_worst_documents_are_still_rendered(pattern: str) -> None:
     assert len(card(source)) < 40 * len(source)
 
 
+_ROW = "|" + "a|" * 20 + "\n"
+_WIDE = "|" + "a|" * 300 + "\n", "|" + "-|" * 300 + "\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "renders"),
+    [
+        ("[a](b) " * 3000 + "\n\n" + _ROW + "|" + "-|" * 20 + "\n" + _ROW * 300, True),
+        ("a" * markdown.LONGEST, True),
+        ("a" * (markdown.LONGEST + 1), False),
+        ("[" * 20_000, False),
+        ("".join(_WIDE) + "a\n" * 300, False),
+        ("> " + "> ".join(_WIDE) + "> a\n" * 300, False),
+    ],
+    ids=["an ordinary one", "a long one", "too long", "brackets", "a short table of many cells", "one in a quote"],
+)
+def test_documents_that_would_take_long_are_shown_as_text(source: str, renders: bool) -> None:
+    assert markdown.renders(source) is renders
+
+
 @given(st.binary(max_size=60))
 def test_text_is_told_from_what_is_not(data: bytes) -> None:
     found = text.decode(data)

@@ -88,6 +88,10 @@ def create_app(hub: Hub) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.state.hub = hub
+    app.state.turns = Turns(
+        limits.HANDLERS_AT_ONCE, each=limits.HANDLERS_EACH,
+        patience=limits.HANDLER_PATIENCE_SECONDS, waiting=limits.CONNECTIONS,
+    )  # fmt: skip
     return _Envelope(app)
 
 

@@ -24,12 +24,13 @@ def preupload(call: Call) -> Response:
     """Say for each file whether to upload it first (`lfs`) or send it in the commit (`regular`)."""
     body = call.json()
     wanted = field(body, "files", list)
-    if len(wanted) > limits.COMMIT_OPERATIONS:
-        raise bad_request("Too many files in one request.")
+    if len(wanted) > limits.PREUPLOAD_FILES:
+        raise bad_request(f"One request may ask about {limits.PREUPLOAD_FILES} files at most.")
     ignore = Ignore(field(body, "gitIgnore", str, "")[: limits.GIT_ATTRIBUTES])
     with call.git() as git:
         commit = git.resolve(call.param("revision"))
-        attributes = Attributes(field(body, "gitAttributes", str, None) or _attributes(git, commit))
+        given = field(body, "gitAttributes", str, "")[: limits.GIT_ATTRIBUTES]
+        attributes = Attributes(given or _attributes(git, commit))
         files = []
         for item in wanted:
             if not isinstance(item, dict):

@@ -62,8 +62,10 @@ def paths_info(call: Call) -> Response:
     paths, expand = _wanted(call)
     with call.git() as git:
         commit = git.resolve(call.param("revision"))
-        found = [tree.find(git, commit, check_path(path.strip("/"))) for path in paths]
-        return _listing(git, commit, [entry for entry in found if entry is not None], expand=expand)
+        # sorted, so that what is in one folder comes together, and no folder is read twice
+        found = {path: tree.find(git, commit, check_path(path.strip("/"))) for path in sorted(set(paths))}
+        entries = [entry for path in dict.fromkeys(paths) if (entry := found[path]) is not None]
+        return _listing(git, commit, entries, expand=expand)
 
 
 def _wanted(call: Call) -> tuple[list[str], bool]:

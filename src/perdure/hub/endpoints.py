@@ -51,8 +51,9 @@ def route(
 ) -> Route:
     """The route of a handler that wants the body in memory, at most `limit` bytes.
 
-    `before` runs once the caller is admitted and ahead of the body, for what only the handler can check. With `turns`
-    the handler waits for one, which it has until its answer has gone out; its git commands end with the client.
+    `before` runs once the caller is admitted and ahead of the body, for what only the handler can check. The handler
+    waits for its turn among all; with `turns` for one of those, which it has until its answer has gone out, and its git
+    commands end with the client.
     """
 
     async def serve(request: Request) -> Response:
@@ -77,7 +78,7 @@ def upload_route(
 ) -> Route:
     """The route of a handler that wants the body in a staged file, digested on the way if it says so.
 
-    With `turns` it waits for one, as in `route`.
+    It waits for its turn as in `route`.
     """
 
     async def serve(request: Request) -> Response:
@@ -102,12 +103,13 @@ def _route(method: str, path: str, serve: Endpoint, handler: Handler, access: Ac
 
 
 async def _answered(request: Request, call: Call, handler: Handler, turns: Turns | None) -> Response:
-    if turns is None:
-        return await run(handler, call)
     async with AsyncExitStack() as held:
-        await held.enter_async_context(turns.take(call.who))
+        everyones: Turns = request.app.state.turns
+        await held.enter_async_context((turns or everyones).take(call.who))
         if await request.is_disconnected():
             raise ApiError(408, "The client has gone; nothing was done.")
+        if turns is None:
+            return await run(handler, call)
         async with ending_with_client(request.receive, call.commands):
             answer = await run(handler, call)
         return _Held(answer, held.pop_all())

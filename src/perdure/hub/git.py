@@ -63,6 +63,8 @@ class GitRepo:
         self.folder = folder
         self._lock = lock
         self.facts = facts
+        self.folders: dict[ObjectID, Tree] = {}
+        self.folder_entries = 0
         self.store = repo.object_store
         repo.object_store.fsync_object_files = True
 
@@ -136,12 +138,6 @@ class GitRepo:
     def history(self, start: Commit) -> Iterator[Commit]:
         """`start` and what came before it, newest first."""
         return (entry.commit for entry in self.repo.get_walker(include=[start.id]))
-
-    def tree(self, commit: Commit) -> Tree:
-        """A commit's root folder."""
-        tree = self.store[commit.tree]
-        assert isinstance(tree, Tree)
-        return tree
 
     def blob(self, sha: ObjectID) -> bytes:
         """The content of a file that is kept in git."""

@@ -35,6 +35,9 @@ REF_SEGMENT: Final = 250
 MESSAGE: Final = 64 * KIB
 TITLE: Final = 200
 
+PREUPLOAD_FILES: Final = 1000
+"""Files of which one call asks how they should travel; Python sends 256 at a time."""
+
 PATHS: Final = 10_000
 """Paths that one call asks about."""
 
@@ -71,6 +74,9 @@ PATTERNS: Final = 1000
 PATTERN: Final = 256
 """Lines of a .gitattributes or .gitignore that count, and the characters that one of them may have."""
 
+PATTERN_WORK: Final = 500_000_000
+"""Steps, of a few nanoseconds each, that matching names with them may take in one request."""
+
 GIT_PACK: Final = 4 * 1024 * MIB
 """What one `git push` sends; large files go another way."""
 
@@ -87,6 +93,9 @@ GIT_FOLDERS: Final = 250_000
 
 TREE_FILES: Final = 250_000
 """Files of one commit, counted as a listing shows them: a folder that is named twice counts twice."""
+
+HISTORY_ENTRIES: Final = 1_000_000
+"""Entries of folders that one request compares to find what changed each file last."""
 
 SIBLINGS: Final = 50_000
 """Files that are told in one answer; where there are more, clients list the tree, which comes in pages."""
@@ -142,6 +151,11 @@ BUSY_SECONDS: Final = 5
 LINK_SECONDS: Final = 6 * 3600
 XET_TOKEN_SECONDS: Final = 3600
 """How long a link to upload or download, and a token for Xet uploads, may be used."""
+
+HANDLERS_AT_ONCE: Final = 16
+HANDLERS_EACH: Final = 8
+HANDLER_PATIENCE_SECONDS: Final = 60.0
+"""Requests that are worked on at the same time, of all callers and of one; how long the others wait."""
 
 XET_SHARD_SECONDS: Final = 7 * 24 * 3600
 """How long a client may go by what it was told is stored."""

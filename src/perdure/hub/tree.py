@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from dulwich.objects import Commit, ObjectID, ShaFile, Tree
+from dulwich.objects import Commit, ObjectID, Tree
 
+from perdure.hub import limits
 from perdure.hub.git import GitRepo, Writable, written
 from perdure.hub.http import ApiError, bad_request
 
@@ -78,19 +79,32 @@ def find(git: GitRepo, commit: Commit, path: str) -> Entry | None:
 
 def locate(git: GitRepo, commit: Commit, path: str) -> tuple[int, ObjectID] | None:
     """Git's mode and id of what is at `path`, whatever it is."""
-    tree: ShaFile = git.tree(commit)
+    tree = _folder(git, commit.tree)
     *folders, name = path.encode().split(b"/")
     for folder in folders:
         mode, oid = _child(tree, folder)
         if oid is None or not stat.S_ISDIR(mode):
             return None
-        tree = git.store[oid]
+        tree = _folder(git, oid)
     mode, oid = _child(tree, name)
     return (mode, oid) if oid is not None else None
 
 
-def _child(tree: ShaFile, name: bytes) -> tuple[int, ObjectID | None]:
-    assert isinstance(tree, Tree)
+def _folder(git: GitRepo, oid: ObjectID) -> Tree:
+    """A folder, which is read once for each request as long as all of them fit."""
+    tree = git.folders.get(oid)
+    if tree is None:
+        stored = git.store[oid]
+        assert isinstance(stored, Tree)
+        tree = stored
+        git.folder_entries += len(tree)
+        if git.folder_entries > limits.TREE_FILES:
+            git.folders, git.folder_entries = {}, len(tree)
+        git.folders[oid] = tree
+    return tree
+
+
+def _child(tree: Tree, name: bytes) -> tuple[int, ObjectID | None]:
     try:
         return tree[name]
     except KeyError:
@@ -110,9 +124,7 @@ def walk(git: GitRepo, folder: Entry, *, recursive: bool) -> Iterator[Entry]:
 
 
 def _items(git: GitRepo, oid: ObjectID) -> list[tuple[bytes, int, ObjectID]]:
-    tree = git.store[oid]
-    assert isinstance(tree, Tree)
-    return list(tree.iteritems())
+    return list(_folder(git, oid).iteritems())
 
 
 def root(commit: Commit) -> Entry:
@@ -143,35 +155,61 @@ def _facts(git: GitRepo, oid: ObjectID) -> tuple[int, Lfs | None]:
 
 
 def last_commits(git: GitRepo, head: Commit, entries: list[Entry], *, depth: int = 1000) -> dict[str, Commit]:
-    """For each entry the newest commit, along first parents, that changed it; looks `depth` commits back."""
-    pending: dict[str, dict[str, ObjectID]] = {}
+    """For each entry the newest commit, along first parents, that changed it.
+
+    Looks `depth` commits back, or fewer where the folders that changed have many entries; of what did not change in
+    them, it tells the oldest.
+    """
+    asked = _Asked()
     for entry in entries:
-        pending.setdefault(entry.path.rpartition("/")[0], {})[entry.path] = entry.oid
+        asked.add(entry.path)
     found: dict[str, Commit] = {}
-    commit = head
+    commit, work = head, limits.HISTORY_ENTRIES
     for _ in range(depth):
-        if not pending or not commit.parents:
+        if not commit.parents or work < 0 or not asked.below:
             break
         parent = git.store[commit.parents[0]]
         assert isinstance(parent, Commit)
-        for folder in list(pending) if parent.tree != commit.tree else ():
-            before = _oids(git, parent, folder)
-            changed = [path for path, oid in pending[folder].items() if before.get(path) != oid]
-            for path in changed:
-                found[path] = commit
-                del pending[folder][path]
-            if not pending[folder]:
-                del pending[folder]
+        if parent.tree != commit.tree:
+            changed, cost = asked.changed(git, commit.tree, parent.tree)
+            found |= dict.fromkeys(changed, commit)
+            work -= cost
         commit = parent
-    return found | {path: commit for paths in pending.values() for path in paths}
+    return {entry.path: commit for entry in entries} | found
 
 
-def _oids(git: GitRepo, commit: Commit, folder: str) -> dict[str, ObjectID]:
-    found = find(git, commit, folder)
-    if found is None or not found.folder:
-        return {}
-    prefix = f"{folder}/" if folder else ""
-    return {prefix + name.decode("utf-8", "replace"): oid for name, _, oid in _items(git, found.oid)}
+class _Asked:
+    """Paths that are asked about, as the tree that they are."""
+
+    def __init__(self) -> None:
+        self.path: str | None = None
+        self.below: dict[bytes, _Asked] = {}
+
+    def add(self, path: str) -> None:
+        """Ask about a path."""
+        at = self
+        for name in path.encode().split(b"/"):
+            at = at.below.setdefault(name, _Asked())
+        at.path = path
+
+    def changed(self, git: GitRepo, new: ObjectID, old: ObjectID | None) -> tuple[list[str], int]:
+        """Take out the paths of which two versions of this folder differ; they, and how many entries were looked at."""
+        after, before = _folder(git, new), _folder(git, old) if old else Tree()
+        found, cost = [], len(before) + len(self.below)
+        for name, child in list(self.below.items()):
+            (mode, now), (old_mode, then) = _child(after, name), _child(before, name)
+            if now == then:
+                continue
+            if child.path is not None:
+                found.append(child.path)
+                child.path = None
+            if child.below and now is not None and stat.S_ISDIR(mode):
+                more, extra = child.changed(git, now, then if stat.S_ISDIR(old_mode) else None)
+                found += more
+                cost += extra
+            if not child.below:
+                del self.below[name]
+        return found, cost
 
 
 class TreeEditor:

@@ -22,12 +22,14 @@ class Turns:
         total: How many requests have a place at a time.
         each: How many of them one caller's may be; fewer than `total`, or one caller could keep all others out.
         patience: Seconds that a request waits before it is refused.
+        waiting: How many requests of one caller may wait.
     """
 
-    def __init__(self, total: int, *, each: int, patience: float) -> None:
+    def __init__(self, total: int, *, each: int, patience: float, waiting: int = limits.WAITING) -> None:
         self._total = anyio.CapacityLimiter(total)
         self._each = each
         self._patience = patience
+        self._waiting = waiting
         self._own: WeakValueDictionary[str, anyio.CapacityLimiter] = WeakValueDictionary()
 
     @asynccontextmanager
@@ -38,7 +40,7 @@ class Turns:
             ApiError: 503, when there was none in time, or too many of `who`'s wait already.
         """
         own = self._own.setdefault(who, anyio.CapacityLimiter(self._each))
-        if own.statistics().tasks_waiting >= limits.WAITING:
+        if own.statistics().tasks_waiting >= self._waiting:
             raise busy()
         async with AsyncExitStack() as held:
             with anyio.move_on_after(self._patience) as waiting:

@@ -102,7 +102,7 @@ def _shown(call: Call, git: GitRepo, entry: Entry) -> dict[str, Any]:
     content = text.decode(git.blob(entry.oid)) if entry.lfs is None and entry.size <= _TEXT else None
     if content is None:
         return {"shown": "nothing", "longest": _TEXT}
-    renders = entry.path.lower().endswith((".md", ".markdown")) and len(content) <= markdown.LONGEST
+    renders = entry.path.lower().endswith((".md", ".markdown")) and markdown.renders(card.body(content))
     if renders and not call.flag("plain"):
         links, parent = Links.to(call.repo), entry.path.rpartition("/")[0]
         rendered = markdown.render(card.body(content), links=links, revision=call.param("revision"), folder=parent)

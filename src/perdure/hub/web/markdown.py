@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from perdure.hub.web.links import Links
 
 LONGEST: Final = 128 * 1024
-"""Characters of a document that are rendered; a longer one is shown as text."""
+"""Characters of a document that is rendered, and of one that is not those that are shown."""
 
 _TAGS: Final = frozenset(
     [
@@ -93,18 +93,41 @@ _ATTRIBUTES: Final = {
     "details": {"open"},
     **{heading: {"id"} for heading in _HEADINGS},
 }
+_BRACKETS: Final = 4000
+_CELLS: Final = 20_000
+_DELIMITERS: Final = re.compile(r"[|:\-\s>*+.)0-9]*-[|:\-\s]*")  # the line below a table's head, in a quote too
 _SCHEME: Final = re.compile(r"(?:https?|mailto):", re.IGNORECASE)
 _IMAGE: Final = re.compile(r"<img\s[^<>]{0,2000}>", re.IGNORECASE)
 _IMAGE_SAYS: Final = re.compile(r"""\s(src|alt)\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+)""", re.IGNORECASE)
 _ANCHOR: Final = "card-"  # before every id in a card, so that none of them can be one of the page's own
 
 
-@lru_cache(maxsize=16)  # the longest documents take seconds, and are looked at more than once
+def renders(source: str) -> bool:
+    """Whether a document can be rendered with bounded work; another one is shown as text.
+
+    What costs is its length, brackets (each looks for its other half to the end) and tables (a line in one stands for
+    as many cells as there are columns, however short it is).
+    """
+    return len(source) <= LONGEST and source.count("[") <= _BRACKETS and _cells(source) <= _CELLS
+
+
+def _cells(source: str) -> int:
+    cells = columns = 0
+    for line in source.splitlines():
+        if not line.strip():
+            columns = 0
+        elif _DELIMITERS.fullmatch(line):
+            columns = line.count("|") + 1
+        cells += columns
+    return cells
+
+
+@lru_cache(maxsize=64)  # the longest documents take a second, and are looked at more than once
 def render(source: str, *, links: Links, revision: str, folder: str = "") -> Markup:
     """Markdown, with what HTML it holds, as HTML that is safe to show in a page of the hub.
 
     Args:
-        source: The document without front matter, at most `LONGEST` characters.
+        source: The document without front matter, one that `renders`.
         links: The repository it is in, for images and links to its files.
         revision: The revision it is of.
         folder: The folder it is in, from which relative addresses count.

@@ -33,7 +33,7 @@ def card(call: Call) -> Response:
     with call.git() as git:
         facts = facts_of(call.hub, git, git.resolve(revision))
         rendered = None
-        if facts.readme is not None and len(facts.card) <= markdown.LONGEST:
+        if facts.readme is not None and markdown.renders(facts.card):
             rendered = markdown.render(facts.card, links=Links.to(call.repo), revision=revision)
         return view.render(
             call,

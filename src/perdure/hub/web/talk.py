@@ -73,6 +73,6 @@ def discussion(call: Call) -> Response:
 
 def _said(call: Call, event: Event) -> Markup | str:
     text = event.data.get("latest", {}).get("raw", "") if event.type == "comment" else ""
-    if len(text) > markdown.LONGEST:
+    if not markdown.renders(text):
         return str(text)
     return markdown.render(text, links=Links.to(call.repo), revision=MAIN)
