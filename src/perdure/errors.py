@@ -24,8 +24,9 @@ PerdureError                              catch this to catch them all
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class PerdureError(Exception):
@@ -46,6 +47,24 @@ class PerdureError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+    def as_document(self) -> dict[str, Any]:
+        """The kind and all that the error was made with, as JSON knows it, for another process."""
+        details = {name: value for name, value in vars(self).items() if not name.startswith("_")}  # no __notes__
+        return {"kind": self.kind} | {n: str(v) if isinstance(v, Path) else v for n, v in details.items()}
+
+    @staticmethod
+    def from_document(document: Mapping[str, Any]) -> PerdureError:
+        """The error of which this is the `as_document`, of the same class."""
+        details = dict(document)
+        kind = details.pop("kind")
+        return next(one for one in _family(PerdureError) if one.kind == kind)(**details)
+
+
+def _family(root: type[PerdureError]) -> Iterator[type[PerdureError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _family(child)
 
 
 class InvalidInput(PerdureError, ValueError):
@@ -83,14 +102,14 @@ class Corrupt(PerdureError):
         self,
         message: str,
         *,
-        path: Path | None = None,
+        path: str | Path | None = None,
         tensor: str | None = None,
         expected: str | int | None = None,
         got: str | int | None = None,
         hint: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
-        self.path = path
+        self.path = None if path is None else Path(path)
         self.tensor = tensor
         self.expected = expected
         self.got = got
@@ -111,9 +130,9 @@ class StateMismatch(PerdureError):
 
     kind = "state-mismatch"
 
-    def __init__(self, message: str, *, differences: tuple[str, ...] = (), hint: str = "") -> None:
+    def __init__(self, message: str, *, differences: Iterable[str] = (), hint: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.differences = differences
+        self.differences = tuple(differences)
 
 
 class CheckFailed(PerdureError):
@@ -126,9 +145,9 @@ class CheckFailed(PerdureError):
     kind = "check-failed"
     exit_code = 1
 
-    def __init__(self, message: str, *, findings: tuple[str, ...] = (), hint: str = "") -> None:
+    def __init__(self, message: str, *, findings: Iterable[str] = (), hint: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.findings = findings
+        self.findings = tuple(findings)
 
 
 class SaveFailed(PerdureError):

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from perdure.errors import PerdureError, SaveFailed, StateMismatch
+from perdure.errors import PerdureError
 
 if TYPE_CHECKING:
     import torch
@@ -107,11 +107,11 @@ class _Several(Group):
         try:
             told = {"done": work()}
         except Exception as raised:  # the others must hear of it first
-            failure, told = raised, _described(raised)
+            failure, told = raised, _described(raised, error)
         said = [json.loads(text) for text in self._exchange(json.dumps(told).encode(), error)]
         for rank, one in enumerate(said):
             if "kind" in one:
-                raise _rebuilt(rank, one, error) from failure
+                raise _rebuilt(rank, one) from failure
         return [one["done"] for one in said]
 
     def collect(self, data: bytes, *, error: type[PerdureError] = PerdureError) -> list[bytes]:
@@ -183,22 +183,11 @@ def _timeout() -> timedelta | None:
     return None
 
 
-def _described(failure: Exception) -> dict[str, Any]:
-    if not isinstance(failure, PerdureError):
-        return {"kind": "", "message": f"{type(failure).__name__}: {failure}"}
-    differences = failure.differences if isinstance(failure, StateMismatch) else ()
-    return {"kind": failure.kind, "message": failure.message, "hint": failure.hint, "differences": differences}
+def _described(failure: Exception, otherwise: type[PerdureError]) -> dict[str, Any]:
+    known = failure if isinstance(failure, PerdureError) else otherwise(f"{type(failure).__name__}: {failure}")
+    return known.as_document()
 
 
-def _rebuilt(rank: int, said: dict[str, Any], otherwise: type[PerdureError]) -> PerdureError:
-    kind = next((one for one in _kinds(PerdureError) if one.kind == said["kind"]), otherwise)
-    message, hint = f"Rank {rank}: {said['message']}", said.get("hint", "")
-    if issubclass(kind, StateMismatch):
-        return kind(message, differences=tuple(said.get("differences", ())), hint=hint)
-    return kind(message, rank=rank, hint=hint) if issubclass(kind, SaveFailed) else kind(message, hint=hint)
-
-
-def _kinds(root: type[PerdureError]) -> Iterator[type[PerdureError]]:
-    for kind in root.__subclasses__():
-        yield kind
-        yield from _kinds(kind)
+def _rebuilt(rank: int, said: dict[str, Any]) -> PerdureError:
+    named = {"rank": rank} if "rank" in said else {}
+    return PerdureError.from_document({**said, "message": f"Rank {rank}: {said['message']}", **named})
