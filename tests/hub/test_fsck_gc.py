@@ -175,7 +175,9 @@ def test_of_a_damaged_store_nothing_is_removed(store: Path, name: str) -> None:
 def test_the_command_says_what_is_wrong_with_code_1(store: Path) -> None:
     blob = _one(store, "blobs/*/*/*")
     _flip(blob)
-    assert [found["where"] for found in _hub("fsck", store, code=1)["damage"]] == [f"blob {blob.name}"]
+    found = _hub("fsck", store, code=1)["damage"]
+    assert [one["where"] for one in found] == [f"blob {blob.name}", "model me/one"]
+    assert str(blob) in found[0]["what"] and "'model.safetensors'" in found[1]["what"]
     assert "no hub's folder" in _hub("fsck", store / "blobs", code=2)["error"]["message"]
 
 

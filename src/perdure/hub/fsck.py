@@ -6,13 +6,13 @@ It can run while a server does: what is stored is only added to, and what a dele
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dulwich.errors import NotGitRepository
-from dulwich.objects import ObjectID, ShaFile
+from dulwich.objects import ObjectID, ShaFile, Tree
 
 from perdure.hub.blobs import CHUNK, ContentStore, make_private_folder
 from perdure.hub.db import Database, Repo
@@ -85,7 +85,7 @@ def _check_store(folder: Path, db: Database, *, quarantine: bool) -> Report:
             report.quarantined.append(_set_aside(folder, path))
     for repo in db.repos():
         report.repositories += 1
-        _check_repo(report, folder, db, repo)
+        _check_repo(report, folder, db, repo, {path.name for path in damaged})
     return report
 
 
@@ -139,12 +139,12 @@ def _files(store: ContentStore) -> list[Path]:
     return sorted(path for path in store.folder.rglob("*") if path.is_file())
 
 
-def _check_repo(report: Report, folder: Path, db: Database, repo: Repo) -> None:
+def _check_repo(report: Report, folder: Path, db: Database, repo: Repo, damaged: set[str]) -> None:
     repos = GitRepos(folder / "repos", folder / "staging")
     found = missing_refs(repos, db, repo)
     with suppress(ApiError, NotGitRepository), repos.open(repo.id) as git:
         found += _check_objects(report, git)
-        found += _check_pointers(git, ContentStore(folder / "blobs"), db, repo)
+        found += _check_pointers(git, ContentStore(folder / "blobs"), db, repo, damaged)
     if found and db.repo_by_id(repo.id) is not None:  # it may have been deleted while we looked
         for what in dict.fromkeys(found):
             report.add(f"{repo.kind} {repo.full_name}", what)
@@ -171,7 +171,8 @@ def _why_damaged(git: GitRepo, oid: ObjectID) -> str | None:
         return f"cannot be read: {_words(error)}"
 
 
-def _check_pointers(git: GitRepo, blobs: ContentStore, db: Database, repo: Repo) -> Iterable[str]:
+def _check_pointers(git: GitRepo, blobs: ContentStore, db: Database, repo: Repo, damaged: set[str]) -> Iterator[str]:
+    wrong: dict[ObjectID, str] = {}
     try:
         for oid, obj in reachable(git, tips(git)):
             if obj is None:
@@ -180,13 +181,28 @@ def _check_pointers(git: GitRepo, blobs: ContentStore, db: Database, repo: Repo)
             if lfs is None:
                 continue
             if blobs.size(lfs.oid) is None:
-                yield f"the large file with the sha256 {lfs.oid} is missing"
+                wrong[oid] = f"the large file with the sha256 {lfs.oid} is missing"
+            elif lfs.oid in damaged:
+                wrong[oid] = f"the large file with the sha256 {lfs.oid} is damaged"
             elif blobs.size(lfs.oid) != lfs.size:
-                yield f"the large file with the sha256 {lfs.oid} does not have {lfs.size} bytes"
+                wrong[oid] = f"the large file with the sha256 {lfs.oid} does not have {lfs.size} bytes"
             elif not db.holds(repo, lfs.oid):
-                yield f"it is not recorded that it holds the large file with the sha256 {lfs.oid}"
+                wrong[oid] = f"it is not recorded that it holds the large file with the sha256 {lfs.oid}"
     except Exception as error:
         yield f"its history cannot be read to the end: {_words(error)}"
+    names = _names(git) if wrong else {}
+    for oid, why in wrong.items():
+        yield f"{why} ({names[oid]})" if oid in names else why
+
+
+def _names(git: GitRepo) -> dict[ObjectID, str]:
+    """What git's objects are called in their folders, as far as these can be read."""
+    names: dict[ObjectID, str] = {}
+    with suppress(Exception):  # of damaged objects dulwich tells in a dozen ways, and they were named before
+        for _, obj in reachable(git, tips(git)):
+            if isinstance(obj, Tree):
+                names |= {oid: repr(name.decode("utf-8", "replace")) for name, _, oid in obj.iteritems()}
+    return names
 
 
 def _words(error: Exception) -> str:
