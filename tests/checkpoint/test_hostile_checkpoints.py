@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import shutil
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -68,11 +67,9 @@ def test_a_forged_document_is_refused_and_the_one_before_taken(
     newest = three / "checkpoint-3"
     forge(newest, DOCUMENT, FORGERIES[how](newest))
     run = new_run()
-    started = time.monotonic()
     with perdure.Checkpointer(three) as ckpt:
         assert ckpt.restore(run.state) == 2
     assert run.values() == {2.0}
-    assert time.monotonic() - started < 30
 
 
 PLACES: dict[str, Any] = {
