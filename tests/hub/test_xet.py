@@ -18,7 +18,7 @@ from hubs import TOKEN, Answer, Client, ask, ndjson
 
 from perdure.hub import limits
 from perdure.hub.accounts import Accounts
-from perdure.hub.db import open_database
+from perdure.hub.db import Database, open_database
 from perdure.hub.server import HubServer
 from perdure.hub.xet import cas
 from perdure.hub.xet.hashing import chunk_hash, hash_bytes, hash_text, xorb_hash
@@ -178,6 +178,42 @@ def test_a_small_shard_does_not_stand_for_endless_work(
     assert b"repeat the same chunks" in post("shards", _shard(_sha(b"other"), *[(name, size, 0, 64)] * 2)).body
     assert post("shards", _shard(_sha(data * 64), (name, size, 0, 64))).status == 200
     assert not list((server._folder / "staging").iterdir())
+
+
+def test_many_files_of_a_shard_are_written_down_together(
+    post: Post, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datas = [os.urandom(100) for _ in range(30)]
+    name = _name(*datas)
+    assert post(f"xorbs/default/{name}", b"".join(map(_chunk, datas))).status == 200
+    files = [_shard(_sha(data), (name, 100, i, i + 1))[48:-96] for i, data in enumerate(datas)]
+    shard = _shard(None)
+    writes, write = [], Database.write
+    monkeypatch.setattr(Database, "write", lambda db: writes.append(1) or write(db))  # counts, and changes nothing
+    assert post("shards", shard[:48] + b"".join(files * 100) + _END + _END).status == 200
+    assert len(writes) < 10
+    for data in datas:
+        body = {"oid": _sha(data), "size": 100}
+        assert ask(server.url, "POST", "/me/xet.git/info/lfs/objects/verify", body).status == 200
+
+
+def test_a_shard_of_what_is_gone_renews_its_senders_address_alone(post: Post, server: HubServer) -> None:
+    db = open_database(server._folder)
+    Accounts(db).add_user_with_token("renewer", "token-of-the-renewer", admin=False, label="test")
+    db.close()
+    other = _poster(server, "token-of-the-renewer", "renewer/xet")
+
+    def addresses() -> list[str]:
+        return [
+            ask(server.url, "GET", f"/api/models/{repo}/xet-write-token/main", token=token).json()["casUrl"]
+            for repo, token in (("me/xet", TOKEN), ("renewer/xet", "token-of-the-renewer"))
+        ]
+
+    mine, theirs = addresses()
+    for _ in range(2):
+        assert b"is not stored here" in other("shards", _shard(_sha(b"x"), ("0" * 64, 1, 0, 1))).body
+        assert addresses()[0] == mine
+    assert addresses()[1] != theirs
 
 
 def test_shards_wait_for_each_other_and_hold_nobody_else_up(

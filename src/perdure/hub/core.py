@@ -60,7 +60,7 @@ class Hub:
         # Clients remember which xorbs they sent to which CAS address and never send them twice. When the xorbs
         # are gone the address has to change, or the next upload of the same bytes would be refused.
         if not (folder / "xorbs").is_dir():
-            db.renew_epoch(db.epoch())
+            db.renew_epoch()
         for name in ("blobs", "repos", "xorbs"):
             make_private_folder(folder / name)
         staging = Staging(folder / "staging")

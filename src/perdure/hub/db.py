@@ -110,16 +110,23 @@ class Database:
             db.execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_bytes(32),))
             return bytes(db.execute("SELECT value FROM meta WHERE key = 'secret'").fetchone()[0])
 
-    def epoch(self) -> str:
-        """The part of the CAS address by which Xet clients remember what they sent."""
+    def epoch(self, user: int) -> str:
+        """The part of a user's CAS address by which their Xet clients remember what they sent."""
         with self.write() as db:
             db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (secrets.token_hex(8),))
-            return str(db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
+        parts = self.rows("SELECT value FROM meta WHERE key IN ('epoch', ?) ORDER BY key DESC", f"epoch of {user}")
+        return "-".join(str(value) for (value,) in parts)
 
-    def renew_epoch(self, current: str) -> None:
-        """Make clients forget what they sent; nothing happens when `current` was replaced already."""
+    def renew_epoch(self) -> None:
+        """Make all clients forget what they sent."""
         with self.write() as db:
-            db.execute("UPDATE meta SET value = ? WHERE key = 'epoch' AND value = ?", (secrets.token_hex(8), current))
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (secrets.token_hex(8),))
+
+    def renew_epoch_of(self, user: int, current: str) -> None:
+        """Make a user's clients forget what they sent; nothing happens when `current` was replaced already."""
+        if self.epoch(user) == current:
+            with self.write() as db:
+                db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"epoch of {user}", secrets.token_hex(8)))
 
     # ── repositories ──
 
@@ -194,10 +201,10 @@ class Database:
 
     # ── which repository holds which large file ──
 
-    def hold(self, repo: Repo, oid: str) -> None:
-        """Record that `repo` was given the bytes of `oid`."""
+    def hold(self, repo: Repo, *oids: str) -> None:
+        """Record that `repo` was given the bytes of these files."""
         with self.write() as db:
-            db.execute("INSERT OR IGNORE INTO holdings VALUES (?, ?)", (oid, repo.id))
+            db.executemany("INSERT OR IGNORE INTO holdings VALUES (?, ?)", [(oid, repo.id) for oid in oids])
 
     def holds(self, repo: Repo, oid: str) -> bool:
         """Whether `repo` was given the bytes of `oid`."""

@@ -115,7 +115,7 @@ def _collect_xorbs(
     if dry_run or not collected.xorbs:
         return
     # clients never send twice what they sent to an address: with another one they know nothing of what goes now
-    db.renew_epoch(db.epoch())
+    db.renew_epoch()
     dedup.forget(collected.xorbs)
     for name in collected.xorbs:
         xorbs.path(name).unlink(missing_ok=True)

@@ -54,6 +54,9 @@ SHARD: Final = 64 * MIB
 SHARD_TERMS: Final = 1 << 18
 """Pieces that one file of a shard is joined from."""
 
+SHARD_BATCH: Final = 1000
+"""Files of a shard that are written down together."""
+
 SHARD_UNPACKED: Final = 8 * 1024 * MIB
 SHARD_REPEATS: Final = 64
 """What the files of one shard may add up to: `SHARD_UNPACKED` or, where that is more, so many times their xorbs."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from typing import IO, Final
 
 from starlette.responses import JSONResponse, Response
@@ -17,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from perdure.hub import limits
 from perdure.hub.core import Access, Call, Hub
 from perdure.hub.http import ApiError, bad_request
+from perdure.hub.xet.dedup import Made
 from perdure.hub.xet.hashing import chunk_hash, hash_text
 from perdure.hub.xet.shard import File, describe_xorbs, read_files, read_xorbs
 from perdure.hub.xet.xorb import XetError, Xorb, check_xorb
@@ -29,7 +31,7 @@ def write_token(call: Call) -> Response:
     """A short-lived token for uploads to this repository, and the address to upload to."""
     expires = int(time.time()) + limits.XET_TOKEN_SECONDS
     token = call.signed(_PURPOSE, limits.XET_TOKEN_SECONDS)
-    url = f"{call.base}/cas-{call.hub.db.epoch()}"
+    url = f"{call.base}/cas-{call.hub.db.epoch(call.user.user.id)}"
     return JSONResponse(
         {"casUrl": url, "exp": expires, "accessToken": token},
         headers={
@@ -101,10 +103,12 @@ def put_shard(call: Call) -> Response:
             _check_files(call, file)
             _require_xorbs(call, ((name, 0) for name in read_xorbs(file)))
             file.seek(0)
-            for described in read_files(file):
-                _take(call, described)
+            files = _distinct(read_files(file))
+            while made := [_take(call, described) for described in islice(files, limits.SHARD_BATCH)]:
+                call.hub.db.hold(call.repo, *(taken.oid for taken in made))
+                call.hub.dedup.use(made)
     except _Absent as error:
-        call.hub.db.renew_epoch(call.param("epoch"))
+        call.hub.db.renew_epoch_of(call.user.user.id, call.param("epoch"))
         raise bad_request(f"This shard cannot be taken: {error}. Upload again, and every xorb is sent.") from error
     except XetError as error:
         raise bad_request(f"This shard cannot be taken: {error}.") from error
@@ -135,8 +139,16 @@ def _require_xorbs(call: Call, uses: Iterable[tuple[str, int]]) -> None:
             raise _Absent(f"the xorb {name} is not stored here")
 
 
-def _take(call: Call, file: File) -> None:
-    """Let the repository hold a file, once its terms proved to be that file.
+def _distinct(files: Iterable[File]) -> Iterator[File]:
+    seen: set[str] = set()
+    for file in files:
+        if file.sha256 not in seen:
+            seen.add(file.sha256)
+            yield file
+
+
+def _take(call: Call, file: File) -> Made:
+    """Store a file, once its terms proved to be that file; the repository may hold it then.
 
     That its bytes are stored is no proof: whoever knows a sha256 could then open other people's files.
     """
@@ -145,8 +157,7 @@ def _take(call: Call, file: File) -> None:
         stored = hub.blobs.keep(file.sha256) and hub.blobs.size(file.sha256) == file.size
         if not stored or not (hub.holds(call.repo, file.sha256) or _is_as_stored(hub, file)):
             _store(hub, file)
-        hub.db.hold(call.repo, file.sha256)
-        hub.dedup.use(file.sha256, file.uses(), _first_chunk(hub, file))
+    return Made(file.sha256, file.uses(), _first_chunk(hub, file))
 
 
 def _first_chunk(hub: Hub, file: File) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from perdure.hub import auth
@@ -21,6 +22,15 @@ _ENTRY: Final = struct.Struct("<32sI")
 _ASKED: Final = 1024
 _MOST_XORBS: Final = 128
 _MOST_CANDIDATES: Final = 4 * _MOST_XORBS
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a file was made of: the chunks of each xorb as `may_use` has them, and its first chunk with its xorb."""
+
+    oid: str
+    uses: Mapping[str, int]
+    first: tuple[str, str] | None
 
 
 class Deduplication:
@@ -77,17 +87,14 @@ class Deduplication:
                 total += sum(length for _, length in set(_ENTRY.iter_unpack(packed)))
         return total
 
-    def use(self, oid: str, uses: Mapping[str, int], first: tuple[str, str] | None) -> None:
-        """Record which chunks of which xorbs a stored file was made of, and its first with the xorb that has it.
-
-        `uses` maps each xorb to its chunks as `may_use` has them.
-        """
-        rows = [(xorb, oid, _pack(chunks)) for xorb, chunks in uses.items()]
+    def use(self, files: Sequence[Made]) -> None:
+        """Record what stored files were made of."""
+        rows = [(xorb, file.oid, _pack(chunks)) for file in files for xorb, chunks in file.uses.items()]
+        firsts = [file.first for file in files if file.first is not None]
         with self._db.write() as db:
             # another set of terms for the same file: the latest, whose sender may use all that it names
             db.executemany("INSERT OR REPLACE INTO xorb_uses (xorb, oid, chunks) VALUES (?, ?, ?)", rows)
-            if first is not None:
-                db.execute("INSERT OR IGNORE INTO chunks VALUES (?, ?)", first)
+            db.executemany("INSERT OR IGNORE INTO chunks VALUES (?, ?)", firsts)
 
     def find(self, chunk: str, caller: auth.Caller) -> list[tuple[str, list[Chunk]]]:
         """The xorbs of the files that have a chunk, and the chunks of each: those of which `caller` may use all."""
