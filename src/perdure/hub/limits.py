@@ -157,8 +157,9 @@ XET_TOKEN_SECONDS: Final = 3600
 
 HANDLERS_AT_ONCE: Final = 16
 HANDLERS_EACH: Final = 8
-HANDLER_PATIENCE_SECONDS: Final = 60.0
-"""Requests that are worked on at the same time, of all callers and of one; how long the others wait."""
+HANDLER_PATIENCE_SECONDS: Final = 600.0
+"""Requests that are worked on at the same time, of all callers and of one; how long the others wait: refused then, a
+large upload would have come for nothing."""
 
 XET_SHARD_SECONDS: Final = 7 * 24 * 3600
 """How long a client may go by what it was told is stored."""
