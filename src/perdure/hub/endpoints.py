@@ -23,7 +23,7 @@ from perdure.hub import limits
 from perdure.hub.blobs import CHUNK
 from perdure.hub.core import Access, Call
 from perdure.hub.git_process import Commands
-from perdure.hub.http import ApiError, too_large
+from perdure.hub.http import ApiError, repo_not_found, too_large
 from perdure.hub.turns import Turns
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ def route(
         call = await _admitted(request, access, before)
         parts = [chunk async for chunk in _body(request, limit)]
         call.body = b"".join(parts)
-        return await _answered(request, call, handler, turns)
+        return await _answered(request, call, _unless_deleted(handler), turns)
 
     return _route(method, path, serve, handler, access)
 
@@ -92,7 +92,7 @@ def upload_route(
                     buffer = bytearray()
             await run(staged.write, buffer)
             call.upload = staged
-            return await _answered(request, call, handler, turns)
+            return await _answered(request, call, _unless_deleted(handler), turns)
 
     return _route(method, path, serve, handler, access)
 
@@ -100,6 +100,22 @@ def upload_route(
 def _route(method: str, path: str, serve: Endpoint, handler: Handler, access: Access) -> Route:
     _served[serve] = handler, access
     return Route(path, serve, methods=[method])
+
+
+def _unless_deleted(handler: Handler) -> Handler:
+    """The same handler, whose failure may be that its repository was deleted meanwhile: then that is what it tells."""
+
+    def handle(call: Call) -> Response:
+        try:
+            return handler(call)
+        except ApiError:
+            raise
+        except Exception as error:
+            if call.admitted is None or call.hub.db.repo_by_id(call.admitted.id) is not None:
+                raise
+            raise repo_not_found(anonymous=call.caller is None) from error
+
+    return handle
 
 
 async def _answered(request: Request, call: Call, handler: Handler, turns: Turns | None) -> Response:

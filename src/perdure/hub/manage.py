@@ -47,8 +47,11 @@ def delete_repo(call: Call) -> Response:
     """Remove a repository for good. Its large files stay in the blob store."""
     repo = call.find_repo(*_target(call, call.json()))
     _require_write(call, repo)
-    call.hub.db.delete_repo(repo)
-    call.hub.git.delete(repo.id)
+    with call.hub.git.writing(repo.id):  # a commit under way ends first; one that waits finds no branch
+        if call.hub.db.repo_by_id(repo.id) is None:
+            raise repo_not_found()
+        call.hub.db.delete_repo(repo)
+        call.hub.git.delete(repo.id)
     return JSONResponse({"success": True})
 
 
