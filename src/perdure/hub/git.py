@@ -257,11 +257,7 @@ class GitRepo:
             return current is not None and self.move_ref(name, current, None)
 
     def pack(self, oids: Sequence[ObjectID]) -> Path:
-        """Write stored objects to one new pack, durably; its path without a suffix.
-
-        Raises:
-            ValueError: There are none.
-        """
+        """Write stored objects, one at least, to one new pack, durably; its path without a suffix."""
         unpacked = (full_unpacked_object(self.store[oid]) for oid in oids)
         made = self.store.add_pack_data(len(oids), unpacked)
         if made is None:
