@@ -41,7 +41,7 @@ def differences(name: str, component: Any, type_: str, document: Any, names: Map
         here_groups = [[next(numbered) for _ in group["params"]] for group in inner.param_groups]
         return _group_differences(name, saved_groups, here_groups)
     if is_ordinary(component):
-        saved, here = document["about"], track(component).about()
+        saved, here = document.get("about", {}), track(component).about()
         return [
             f"{name}: {key} was {saved.get(key)}, and is {here.get(key)}" for key in here if here[key] != saved.get(key)
         ]

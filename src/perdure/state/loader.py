@@ -19,9 +19,16 @@ from perdure.state.source import index_sampler
 
 
 def is_ordinary(loader: object) -> bool:
-    """Whether `loader` is a DataLoader, bare or wrapped by accelerate, that does not tell its place by itself."""
+    """Whether `loader` is a DataLoader, bare or wrapped by accelerate, whose place is told by counting.
+
+    torchdata's is one, too: its own state leaves out what workers draw, and loading it draws from the generators.
+    """
     inner = getattr(loader, "base_dataloader", loader)
-    return isinstance(inner, DataLoader) and not hasattr(inner, "state_dict")
+    return isinstance(inner, DataLoader) and (not hasattr(inner, "state_dict") or _is_torchdata(inner))
+
+
+def _is_torchdata(loader: object) -> bool:
+    return any(kind.__module__.partition(".")[0] == "torchdata" for kind in type(loader).__mro__)
 
 
 def track(loader: Any) -> Place:

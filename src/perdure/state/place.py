@@ -123,6 +123,8 @@ class Place:
     def source(self, iterate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         """The inner loader's iterator, whose batches bring notes with them; of a restored epoch, from its place on."""
         resuming, self._resuming = self._resuming, None
+        if getattr(self.inner, "_initial_iter_for_state_dict", False):  # torchdata's made one just to tell its state
+            self.inner._iterator, self.inner._initial_iter_for_state_dict = None, False
         iterable = self._iterable
         if self._started:
             self.inner.dataset.load_state_dict({})  # it would start each later pass there
