@@ -185,15 +185,17 @@ def test_the_command_says_what_is_wrong_with_code_1(store: Path) -> None:
 def test_what_is_damaged_is_mended_by_the_next_push(store: Path, sound: Path, tmp_path: Path, xet: bool) -> None:
     weights = sound.parent / "weights"
     blob, xorb = _one(store, "blobs/*/*/*"), _one(store, "xorbs/*/*/*")
-    _flip(blob)
-    _flip(xorb)
     with HubServer(store, user="me", token=TOKEN) as hub:
+        client = Client(hub.url, TOKEN, tmp_path / "home", xet=xet)
+        client.run(_UPLOAD, "me/two", weights)  # it remembers what it sent to this address
+        _flip(blob)
+        _flip(xorb)
         assert "running" in _hub("fsck", store, "--quarantine", code=2)["error"]["message"]
     report = _hub("fsck", store, "--quarantine", code=1)
     assert [(store / name).name for name in report["quarantined"]] == [blob.name, xorb.name]
     assert not blob.exists() and not xorb.exists()
-    with HubServer(store, user="me", token=TOKEN) as hub:
-        Client(hub.url, TOKEN, tmp_path / "home", xet=xet).run(_UPLOAD, "me/one", weights)
+    with HubServer(store, user="me", token=TOKEN, port=int(hub.url.rpartition(":")[2])) as hub:
+        client.run(_UPLOAD, "me/one", weights)
         assert ask(hub.url, "GET", "/me/one/resolve/main/model.safetensors").body == weights.read_bytes()
     assert _damage(store) == [] and xorb.exists() == xet
 

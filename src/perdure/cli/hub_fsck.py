@@ -40,7 +40,7 @@ def command(folder: Path, quarantine: bool, as_json: bool) -> None:
     """
     from perdure.hub.fsck import check_store
 
-    with opened(folder, read_only=True) as db:
+    with opened(folder, read_only=not quarantine) as db:
         report = check_store(folder, db, quarantine=quarantine)
     if as_json:
         click.echo(json.dumps({"ok": not report.damage, **asdict(report)}))

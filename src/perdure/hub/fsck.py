@@ -61,7 +61,7 @@ def check_store(folder: Path, db: Database, *, quarantine: bool = False) -> Repo
 
     Args:
         folder: The store.
-        db: Its database.
+        db: Its database, not opened to be read only where something may go in quarantine.
         quarantine: Move damaged blobs and xorbs out of the way, into the store's folder `quarantine`. As long as one
             lies in its place, clients are told that it is there, and do not send it again.
 
@@ -80,7 +80,8 @@ def _check_store(folder: Path, db: Database, *, quarantine: bool) -> Report:
         report.add("database", problem)
     damaged = [*_check_blobs(report, ContentStore(folder / "blobs"))]
     damaged += _check_xorbs(report, ContentStore(folder / "xorbs"))
-    if quarantine:
+    if quarantine and damaged:
+        db.renew_epoch(db.epoch())  # clients remember what they sent to an address, and would not send it again
         for path in damaged:
             report.quarantined.append(_set_aside(folder, path))
     for repo in db.repos():
