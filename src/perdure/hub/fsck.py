@@ -81,7 +81,7 @@ def _check_store(folder: Path, db: Database, *, quarantine: bool) -> Report:
     damaged = [*_check_blobs(report, ContentStore(folder / "blobs"))]
     damaged += _check_xorbs(report, ContentStore(folder / "xorbs"))
     if quarantine and damaged:
-        db.renew_epoch(db.epoch())  # clients remember what they sent to an address, and would not send it again
+        db.renew_epoch()  # clients remember what they sent to an address, and would not send it again
         for path in damaged:
             report.quarantined.append(_set_aside(folder, path))
     for repo in db.repos():
