@@ -335,3 +335,18 @@ def test_a_checkpoint_is_hardly_larger_than_what_is_trained(targets: Any, tmp_pa
     needed = sum(tensor.numel() * tensor.element_size() for tensor in (*trained, *state))
     written = sum(path.stat().st_size for path in (tmp_path / "checkpoint-2").rglob("*") if path.is_file())
     assert needed < written < 1.1 * needed
+
+
+@pytest.mark.parametrize("saved", ["adapters", "whole"])
+def test_with_adapters_and_without_are_two_runs(saved: str, tmp_path: Path) -> None:
+    runs = {"adapters": Run(peft.get_peft_model(llama(), lora())), "whole": Run(llama())}
+    runs.pop(saved).save(tmp_path)
+    (other,) = runs.values()
+    before = live(other.model)
+    told = {
+        "adapters": "holds adapters, and the model has none",
+        "whole": "holds a whole model, and the model here has",
+    }
+    with pytest.raises(perdure.StateMismatch, match=told[saved]):
+        other.restored(tmp_path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in live(other.model).items())

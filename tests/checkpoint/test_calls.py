@@ -47,7 +47,7 @@ def test_a_tensor_that_no_file_can_hold_is_named(place: str, make: Callable[[], 
     with perdure.Checkpointer(tmp_path) as ckpt:
         with pytest.raises(perdure.InvalidInput, match="odd" if place != "optimizer" else "weight.momentum_buffer"):
             ckpt.save(1, perdure.State(**parts), force=True)
-        assert list(tmp_path.iterdir()) == []
+        assert perdure.checkpoints(tmp_path) == ()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -183,3 +183,55 @@ def test_or_that_nothing_else_was(tmp_path: Path) -> None:
         ckpt.save(1, perdure.State(mine=Stubborn()), force=True)
         with pytest.raises(perdure.StateMismatch, match="Nothing else was changed; mine may have taken a part"):
             ckpt.restore(perdure.State(mine=Stubborn()))
+
+
+def test_a_chosen_step_is_restored_and_no_other_in_its_stead(new_run: Callable[..., Any], three: Path) -> None:
+    run = new_run()
+    with perdure.Checkpointer(three) as ckpt:
+        with pytest.raises(perdure.NotFound, match="no checkpoint of step 4") as missing:
+            ckpt.restore(run.state, step=4)
+        assert "there are: 1, 2, 3" in missing.value.hint
+        assert ckpt.restore(run.state, step=2) == 2
+        assert run.values() == {2.0}
+        assert ckpt.restored is not None
+        assert ckpt.restored.skipped == ()
+    weights = three / "checkpoint-2" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with perdure.Checkpointer(three) as ckpt, pytest.raises(perdure.Corrupt, match="can be used") as caught:
+        ckpt.restore(new_run().state, step=2)
+    assert caught.value.path == three / "checkpoint-2"
+    assert "another step" in caught.value.hint
+
+
+def test_what_came_after_a_chosen_step_is_to_be_deleted_first(new_run: Callable[..., Any], three: Path) -> None:
+    run = new_run()
+    with perdure.Checkpointer(three) as ckpt:
+        ckpt.restore(run.state, step=1)
+        for step in (2, 9):
+            with pytest.raises(
+                perdure.InvalidInput, match="after step 1, from which this run goes on, up to step 3"
+            ) as error:
+                ckpt.save(step, run.state, force=True)
+            assert error.value.hint.endswith(f"rm -r {three / 'checkpoint-2'} {three / 'checkpoint-3'}")
+        for step in (2, 3):
+            shutil.rmtree(three / f"checkpoint-{step}")
+        assert ckpt.save(2, run.state, force=True)
+    with perdure.Checkpointer(three) as ckpt:
+        assert ckpt.restore(run.state, step=2) == 2
+        assert ckpt.save(2, run.state, force=True), "the newest, chosen by name"
+
+
+def test_a_checkpoint_is_no_run(three: Path) -> None:
+    with pytest.raises(perdure.InvalidInput, match="is a checkpoint, not the folder of a run") as caught:
+        perdure.Checkpointer(three / "checkpoint-2")
+    assert str(three) in caught.value.hint
+    (three / "checkpoint-2" / "perdure.json").write_text("{")
+    with pytest.raises(perdure.InvalidInput, match="is a checkpoint"):
+        perdure.Checkpointer(three / "checkpoint-2")
+
+
+@pytest.mark.parametrize("option", [{"memory": "128MB"}, {"memory": True}, {"tokenizer": "gpt2"}])
+def test_options_of_another_kind(option: dict[str, Any], tmp_path: Path) -> None:
+    (name,) = option
+    with pytest.raises(perdure.InvalidInput, match=f"{name}="):
+        perdure.Checkpointer(tmp_path, **option)

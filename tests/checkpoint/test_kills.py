@@ -93,7 +93,7 @@ def resumed(folder: Path, run: Any) -> int:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
+    return [path.name for path in folder.iterdir() if path.name.startswith(".") and path.name != ".perdure"]
 
 
 def test_killed_anywhere_the_old_or_the_new_is_whole(new_run: Callable[..., Any], quick_path: Path) -> None:

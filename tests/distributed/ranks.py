@@ -230,7 +230,8 @@ def a_fault_on_one_rank_is_told_on_all(folder: Path) -> Any:
         said["skipped"] = [skipped.reason for skipped in ckpt.restored.skipped] if ckpt.restored else None
         said["own value"] = run.told.value
         said["records"] = len(ckpt.saves)
-    said["leftovers"] = [path.name for path in folder.iterdir() if path.name.startswith(".")]
+    hidden = {path.name for path in folder.iterdir() if path.name.startswith(".")}
+    said["leftovers"] = sorted(hidden - {".perdure"})  # which rank 0 may just be about to remove
     return said
 
 

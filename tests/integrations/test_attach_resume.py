@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 
@@ -249,3 +250,31 @@ def test_a_part_that_is_missing(part: str, run: Callable[[str], Path], trainer: 
     (folder / "perdure.json").write_bytes(dataclasses.replace(manifest, files=kept).encode())
     with pytest.raises(perdure.StateMismatch, match=rf"the checkpoint has no {part}"):
         trainer().train(resume_from_checkpoint=str(folder))
+
+
+def test_adapters_and_a_model_without(trainer: Callable[..., Any]) -> None:
+    config = peft.LoraConfig(r=2, target_modules="all-linear")
+    trainer(peft=config, max_steps=1).train()
+    with pytest.raises(perdure.StateMismatch, match="the checkpoint holds adapters, and the model has none"):
+        trainer(max_steps=1).train(resume_from_checkpoint=True)
+    trainer("whole", max_steps=1).train()
+    with pytest.raises(perdure.StateMismatch, match="holds a whole model, and the model here has adapters"):
+        trainer("whole", peft=config, max_steps=1).train(resume_from_checkpoint=True)
+
+
+def test_a_training_begun_anew_beside_a_longer_one_is_told_of_it(
+    trainer: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer(max_steps=3).train()
+    assert "earlier training" not in caplog.text
+    again = trainer(max_steps=1)
+    again.train()
+    assert f"{again.args.output_dir} holds checkpoints of an earlier training, up to step 3" in caplog.text
+    assert "begins at zero" in caplog.text
+    assert "(checkpoint-1 checkpoint-2 checkpoint-3)" in caplog.text
+    caplog.clear()
+    trainer(max_steps=3).train(resume_from_checkpoint=str(Path(again.args.output_dir, "checkpoint-2")))
+    assert "begins at step 2" in caplog.text
+    caplog.clear()
+    trainer(max_steps=3).train(resume_from_checkpoint=True)
+    assert "earlier training" not in caplog.text

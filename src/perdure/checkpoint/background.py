@@ -189,6 +189,19 @@ class StepGuard:
         if self.closed:
             raise InvalidInput("The Checkpointer is closed; nothing was written.", hint="Save within its `with` block.")
 
+    def raise_failure(self) -> None:
+        """Tell of a save that is done, and was not committed.
+
+        Raises:
+            SaveFailed: There is one; it is told once.
+        """
+        save = self.save
+        if save is None or save.running:
+            return
+        self.save = None
+        if (failure := save.failure) is not None:
+            raise failure
+
     def close(self) -> None:
         """Watch no more."""
         for handle in self._handles:

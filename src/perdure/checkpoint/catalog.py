@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import Any
 from perdure.checkpoint.policy import Retention
 from perdure.errors import Corrupt, InvalidInput, NotFound, PerdureError
 from perdure.folder import is_interrupted, recover
+from perdure.format.instead import instead_of
 from perdure.format.manifest import read_manifest
 from perdure.format.names import MANIFEST, STAGING_PREFIX
 from perdure.io import locks
@@ -61,6 +63,15 @@ def path_of(run: Path, step: int) -> Path:
     return run / f"checkpoint-{step}"
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Whether this is one checkpoint, whole or not, rather than the folder of a run."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    with suppress(PerdureError):
+        return read_manifest(folder).step is not None
+    return _NAME.fullmatch(folder.name) is not None
+
+
 def checkpoints(folder: str | os.PathLike[str]) -> tuple[CheckpointInfo, ...]:
     """The checkpoints in a run's folder, oldest step first; what is still being written is not among them.
 
@@ -71,7 +82,10 @@ def checkpoints(folder: str | os.PathLike[str]) -> tuple[CheckpointInfo, ...]:
     try:
         names = [path.name for path in run.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"There is no run in {run}: it is not a folder.") from None
+        raise NotFound(
+            f"There is no run in {run}: it is not a folder.",
+            hint=instead_of(run) or "Name the folder that its checkpoints are in.",
+        ) from None
     except OSError as error:
         raise NotFound(
             f"The run in {run} cannot be read: {error.strerror}.", hint="Give yourself permission to read it."
@@ -108,26 +122,35 @@ def _look_at(run: Path, step: int) -> CheckpointInfo:
     )  # fmt: skip
 
 
-def check_new(run: Path, step: int, distrusted: set[Path]) -> None:
+def check_new(run: Path, step: int, distrusted: set[Path], restored: int | None) -> None:
     """Refuse to save into a folder from whose later checkpoints the next restore would go on.
 
     Args:
         distrusted: Which look whole, and are not.
+        restored: The step that this run was told to go on from, if any.
 
     Raises:
-        InvalidInput: One is whole, and of this step or a later one.
+        InvalidInput: One is whole, and of this step or a later one, and not the one that was restored.
     """
     try:
         found = checkpoints(run)
     except PerdureError:  # there is none, or the save will tell why it cannot be read
         return
-    newest = max((one.step for one in found if one.state == "whole" and one.path not in distrusted), default=-1)
-    if newest >= step:
+    after = step - 1 if restored is None else restored
+    ahead = [one for one in found if one.state == "whole" and one.path not in distrusted and one.step > after]
+    if not ahead:
+        return
+    if restored is None:
         raise InvalidInput(
-            f"{run} holds an earlier run, up to step {newest}; this one did not restore it, and is at step {step}. "
-            "A later restore would go on from the earlier run, so nothing was written.",
+            f"{run} holds an earlier run, up to step {ahead[-1].step}; this one did not restore it, and is at step "
+            f"{step}. A later restore would go on from the earlier run, so nothing was written.",
             hint="Call restore(state) before the first step to go on with it; or name another folder, or delete it.",
         )
+    raise InvalidInput(
+        f"{run} holds checkpoints after step {restored}, from which this run goes on, up to step {ahead[-1].step}. "
+        "A later restore would go on from those, so nothing was written.",
+        hint=f"Delete them first, then call save again: {shlex.join(['rm', '-r', *(str(one.path) for one in ahead)])}",
+    )
 
 
 def collect(run: Path) -> None:

@@ -14,14 +14,16 @@ from perdure.checkpoint.background import Save, StepGuard, now
 from perdure.checkpoint.decision import check_modules, check_state, decide, say
 from perdure.checkpoint.ledger import Ledger
 from perdure.checkpoint.model import note_base
-from perdure.checkpoint.policy import Every, Keep, Retention, Schedule, check_policies
+from perdure.checkpoint.options import check_options
+from perdure.checkpoint.policy import Every, Keep, Retention, Schedule
 from perdure.checkpoint.records import RestoreRecord, SaveRecord
-from perdure.checkpoint.resume import Fallback
+from perdure.checkpoint.resume import restore_into
 from perdure.checkpoint.signals import StopSignals
 from perdure.checkpoint.snapshot import WRITER_BUDGET, Moment, moment_of, take
+from perdure.checkpoint.writer import Writer
 from perdure.distributed import group as groups
 from perdure.distributed.shared import check_shared
-from perdure.errors import InvalidInput, PerdureError, SaveFailed
+from perdure.errors import PerdureError, SaveFailed
 from perdure.folder.paths import resolve
 from perdure.state.staging import Spill, Staging
 from perdure.state.state import State
@@ -76,26 +78,20 @@ class Checkpointer:
         memory: int = 128 * 2**20,
         tokenizer: Any = None,
     ) -> None:
-        check_policies(save, keep)
-        if when_busy not in ("wait", "skip"):
-            raise InvalidInput(f'when_busy={when_busy!r} is neither "wait" nor "skip".')
-        if memory < WRITER_BUDGET:
-            raise InvalidInput(f"memory={memory} is too little.", hint=f"Allow {WRITER_BUDGET} bytes at least.")
         self.path = resolve(Path(folder))
+        check_options(self.path, save=save, keep=keep, when_busy=when_busy, memory=memory, tokenizer=tokenizer)
         self.stop_requested = False
         self.restored: RestoreRecord | None = None
         self._ledger = Ledger(self.path, keep or Keep())
         self.saves: list[SaveRecord] = self._ledger.saves
         self._schedule = Schedule(save) if save else None
-        self._blocking = blocking
-        self._when_busy = when_busy
-        self._tokenizer = tokenizer
+        self._blocking, self._skips, self._tokenizer = blocking, when_busy == "skip", tokenizer
         self._spill = Spill(memory - WRITER_BUDGET)
         self._latest: int | None = None
-        self._taken_over = False
         self._owed = False  # a save failed: the next call makes up for it
         self._group: groups.Group | None = None
         self._guard = StepGuard()
+        self._writer = Writer(self.path)
         self._signals = StopSignals()
 
     def save(
@@ -126,8 +122,8 @@ class Checkpointer:
 
         Raises:
             SaveFailed: The one before was not done, or this one where it blocks; older checkpoints are whole.
-            InvalidInput: The state cannot be saved; or a later step was saved before, or, without `restore`, the
-                folder holds checkpoints of this step or later ones. Nothing was written.
+            InvalidInput: The state cannot be saved; or a later step was saved before; or another process is training in
+                this folder; or it holds later checkpoints from which this run did not go on. Nothing was written.
         """
         self._guard.check_process()
         moments: list[Moment] = []
@@ -138,7 +134,7 @@ class Checkpointer:
             return self._wish(moments[0], force)
 
         said, (moment,) = self._agree(wish), moments
-        decision = decide(said, latest=self._latest, stopping=self.stop_requested, skips=self._when_busy == "skip")
+        decision = decide(said, latest=self._latest, stopping=self.stop_requested, skips=self._skips)
         if decision.begins:
             self._begin(moment, state, files or {})
         if decision.signal is not None:
@@ -147,12 +143,13 @@ class Checkpointer:
             _log.warning("%s: the checkpoint of step %d is durable; stopping.", decision.signal, moment.step)
         return decision.begins
 
-    def restore(self, state: State, *, strict: bool = True) -> int:
+    def restore(self, state: State, *, step: int | None = None, strict: bool = True) -> int:
         """Put the newest whole checkpoint's state into the live objects of `state`, in place, verified.
 
         A damaged or uncommitted one is reported, and the next older is taken; `restored` says which, and why.
 
         Args:
+            step: Of which step it is to be, and no other in its stead. `save` is refused until later ones are deleted.
             strict: Refuse a checkpoint in which something is missing, extra or different; otherwise take what fits.
 
         Returns:
@@ -162,14 +159,16 @@ class Checkpointer:
             StateMismatch: The newest whole checkpoint is not of this run. Nothing was changed, unless the message says
                 what: a newer one was found to be damaged while it was read, or a component refused its own state.
             Corrupt: There are checkpoints, and none can be used. What is in `state` may then be partly theirs.
+            NotFound: There is none of this `step`.
+            InvalidInput: Another process is training in this folder.
         """
         self._guard.check_process()
         self.wait()
         self.group.agree(lambda: check_modules(check_state(state)))
+        self._claim()
         note_base(state.components.get("model"))
-        hint = "To start from zero, name another folder."
-        record = Fallback(self.path, self.group, distrust=self.distrust, hint=hint).restore_newest(state, strict=strict)
-        self.take_over()
+        record = restore_into(state, self.path, self.group, step=step, strict=strict, distrust=self.distrust)
+        self._ledger.goes_on(step)
         if record is None:
             return 0
         self.restored, self._latest = record, record.step
@@ -188,11 +187,15 @@ class Checkpointer:
         self._ledger.distrusted.add(path)
 
     def take_over(self) -> None:
-        """Save from now on, even where the folder holds checkpoints of later steps, from which `restore` did not go on.
+        """Train here from now on, even where the folder holds later checkpoints, from which `restore` did not go on.
 
         The next `restore` takes those; to be called by who knows what is there, and restores by other means.
+
+        Raises:
+            InvalidInput: Another process is training in this folder.
         """
-        self._taken_over = True
+        self._claim()
+        self._ledger.goes_on()
 
     def wait(self) -> None:
         """Return when the save under way is durable.
@@ -205,7 +208,7 @@ class Checkpointer:
         if self._guard.save is not None:
             self._guard.save.join()
         if self._group is not None:
-            self._agree(self._raise_failure)
+            self._agree(self._guard.raise_failure)
 
     def close(self) -> None:
         """Wait for the save under way, and put back what was there before: signal handlers, hooks.
@@ -218,6 +221,7 @@ class Checkpointer:
         finally:
             self._guard.close()
             self._signals.close()
+            self._writer.release()
             self._leave_group()
 
     def __enter__(self) -> Checkpointer:
@@ -245,6 +249,9 @@ class Checkpointer:
             self._group = group
         return self._group
 
+    def _claim(self) -> None:
+        self.group.agree(lambda: self._writer.claim(make=False) if self.group.rank == 0 else None)
+
     def _leave_group(self) -> None:
         if self._group is not None and not self._guard.forked:
             self._group.close()
@@ -260,11 +267,11 @@ class Checkpointer:
 
     def _wish(self, moment: Moment, force: bool) -> dict[str, Any]:
         """What this rank says at the end of a step."""
-        self._raise_failure()
+        self._guard.raise_failure()
         self._guard.check_open()
-        if self.group.rank == 0 and not self._taken_over:
-            catalog.check_new(self.path, moment.step, self._ledger.distrusted)
-        self.take_over()
+        if self.group.rank == 0:
+            self._writer.claim(make=True)
+            self._ledger.check_new(moment.step)
         due = self._owed or (self._schedule is not None and self._schedule.due(moment.step, moment.epoch))
         busy = self._guard.save is not None
         return say(step=moment.step, due=due, force=force, signal=self._signals.received, busy=busy)
@@ -289,11 +296,3 @@ class Checkpointer:
                 save.start()
         if blocks:
             self.wait()
-
-    def _raise_failure(self) -> None:
-        save = self._guard.save
-        if save is None or save.running:
-            return
-        self._guard.save = None
-        if (failure := save.failure) is not None:
-            raise failure

@@ -29,6 +29,22 @@ class Ledger:
         self._run = run
         self._keep = keep
         self._told: set[str] = set()
+        self._settled = False  # whether this run may save with the checkpoints that are there
+        self._chosen: int | None = None
+
+    def goes_on(self, step: int | None = None) -> None:
+        """The run goes on from what is there, or from its checkpoint of `step`, although there may be later ones."""
+        self._settled, self._chosen = step is None, step
+
+    def check_new(self, step: int) -> None:
+        """Refuse to save where a later restore would go on from other checkpoints than this run's.
+
+        Raises:
+            InvalidInput: There are such.
+        """
+        if not self._settled:
+            catalog.check_new(self._run, step, self.distrusted, self._chosen)
+        self._settled = True
 
     def begun(self, moment: Moment) -> None:
         """A save of this moment begins."""

@@ -117,6 +117,15 @@ def _adapters(model: Any) -> ModelFiles:
     return ModelFiles(kind="adapter", weights=paths, metadata=FORMAT, about=about, finish=finish)
 
 
+def other_kind(model: Any, *, has_adapters: bool) -> str:
+    """In words, that of a live model and a checkpoint, which `has_adapters` or not, one does and the other does not."""
+    if has_adapters == (kind_of(weights.unwrap(model)) == "adapter"):
+        return ""
+    if has_adapters:
+        return "the checkpoint holds adapters, and the model has none"
+    return "the checkpoint holds a whole model, and the model here has adapters"
+
+
 def active_differences(model: Any, saved: list[str]) -> list[str]:
     """In what the adapters that were active cannot be the active ones of a live model, in words."""
     return [f"the adapter {name!r} was active, and is not here" for name in saved if name not in model.peft_config]

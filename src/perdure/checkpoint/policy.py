@@ -10,6 +10,8 @@ from typing import Protocol
 
 from perdure.errors import InvalidInput
 
+_WHOLE = ("steps", "last", "every")
+
 
 class Checkpoint(Protocol):
     """What policies look at."""
@@ -118,6 +120,8 @@ def check_numbers(policy: Every | Keep) -> None:
         value = getattr(policy, name, None)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise InvalidInput(f"{name}={value!r} is no number.")
+        if name in _WHOLE and isinstance(value, float):
+            raise InvalidInput(f"{name}={value!r} is no whole number.")
 
 
 def check_policies(save: object, keep: object) -> None:
@@ -127,9 +131,16 @@ def check_policies(save: object, keep: object) -> None:
         InvalidInput: `save` is no `Every`, or `keep` has no say in what is kept.
     """
     if not isinstance(save, Every | None):
-        raise InvalidInput(f"save={save!r} does not say when to save.", hint="As save=Every(steps=200).")
+        raise InvalidInput(f"save={save!r} does not say when to save.", hint=f"As save={_meant(save)}.")
     if keep is not None and not hasattr(keep, "condemned"):
         raise InvalidInput(f"keep={keep!r} does not say what to keep.", hint="As keep=Keep(last=3).")
+
+
+def _meant(save: object) -> str:
+    """The policy that somebody most likely means."""
+    if isinstance(save, int) and not isinstance(save, bool) and save > 0:
+        return f"Every(steps={save})"
+    return "Every(epochs=1)" if save in ("epoch", "epochs") else "Every(steps=200)"
 
 
 class Schedule:

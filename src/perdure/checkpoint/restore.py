@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from perdure.checkpoint import ranks
-from perdure.checkpoint.model import activate, active_differences, key_of
+from perdure.checkpoint.model import activate, active_differences, key_of, other_kind
 from perdure.checkpoint.reading import Progress, read_document, read_tensors, read_verified_header
 from perdure.checkpoint.snapshot import FOLDER, KIND
 from perdure.distributed.group import Group
@@ -212,6 +212,8 @@ class _Reader:
         headers = {beside: self._header(beside)} if beside in self.manifest.files else {}
         if isinstance(component, torch.nn.Module):
             if name == "model":
+                if other := other_kind(component, has_adapters="base" in document):
+                    return [other]
                 headers.update({path: self._header(path) for path in self._model_files()})
             self._modules.append((component, document))
             return self._plan_module(name, unwrap(component), document, headers)

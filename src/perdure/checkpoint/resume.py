@@ -92,14 +92,30 @@ class Fallback:
 
     def restore_newest(self, state: State, *, strict: bool) -> RestoreRecord | None:
         """Restore the first that is whole; None where there is no checkpoint."""
-
-        def use(one: CheckpointInfo) -> RestoreRecord:
-            if one.state != "whole":
-                raise Unusable(one.problem)
-            return self.restore(one.path, state, strict=strict, nbytes=one.nbytes)
-
         candidates = self.candidates()
-        return self.first(candidates, use) if candidates else None
+        return self.first(candidates, lambda one: self._use(one, state, strict=strict)) if candidates else None
+
+    def restore_step(self, step: int, state: State, *, strict: bool) -> RestoreRecord:
+        """Restore that of one step, and no other in its stead.
+
+        Raises:
+            NotFound: There is none.
+            Corrupt: It is damaged. The state may then be partly its, and the message says so.
+        """
+        candidates = self.candidates()
+        for one in candidates:
+            if one.step == step:
+                return self.first([one], lambda one: self._use(one, state, strict=strict))
+        there = ", ".join(str(one.step) for one in reversed(candidates)) or "none"
+        raise NotFound(
+            f"There is no checkpoint of step {step} in {self._run}. Nothing was changed.",
+            hint=f"Of these steps there are: {there}",
+        )
+
+    def _use(self, one: CheckpointInfo, state: State, *, strict: bool) -> RestoreRecord:
+        if one.state != "whole":
+            raise Unusable(one.problem)
+        return self.restore(one.path, state, strict=strict, nbytes=one.nbytes)
 
     def restore(self, path: Path, state: State, *, strict: bool, nbytes: int) -> RestoreRecord:
         """Put a checkpoint into `state`, as `restore_from` does.
@@ -125,3 +141,18 @@ class Fallback:
             step=manifest.step or 0, path=path, epoch=manifest.epoch, nbytes=manifest.nbytes,
             seconds=now() - started, skipped=tuple(self.skipped),
         )  # fmt: skip
+
+
+def restore_into(
+    state: State, run: Path, group: Group, *, step: int | None, strict: bool, distrust: Callable[[Path], None]
+) -> RestoreRecord | None:
+    """What `Checkpointer.restore` does: the newest that can be used, or that of one step."""
+    hint = (
+        "To start from zero, name another folder."
+        if step is None
+        else "Restore another step, or the newest: leave step= out."
+    )
+    fallback = Fallback(run, group, distrust=distrust, hint=hint)
+    if step is None:
+        return fallback.restore_newest(state, strict=strict)
+    return fallback.restore_step(step, state, strict=strict)

@@ -52,8 +52,10 @@ def moment_of(step: int, epoch: float | None, metrics: Mapping[str, float] | Non
         passed = None if epoch is None else float(epoch)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"step, epoch and metrics are numbers: {error}; nothing was written.") from error
-    if not 0 <= count < 10**18 or (passed is not None and not 0 <= passed < 2**63):
-        raise InvalidInput(f"step {count} and epoch {passed} cannot be; nothing was written.")
+    if not 0 <= count < 10**18:
+        raise InvalidInput(f"step={count} cannot be; nothing was written.", hint="Steps done are counted from 0.")
+    if passed is not None and not 0 <= passed < 2**63:
+        raise InvalidInput(f"epoch={passed} cannot be; nothing was written.", hint="Epochs done are counted from 0.")
     return Moment(step=count, epoch=passed, metrics=values)
 
 

@@ -10,6 +10,7 @@ TEMPLATES = "additional_chat_templates"
 STAGING_PREFIX = ".perdure-"
 TRAINING_STATE = "training_state"
 OUTBOX = ".perdure/outbox"
+WRITER_LOCK = ".perdure/writer.lock"
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -16,6 +16,7 @@ from perdure.checkpoint.records import RestoreRecord, SaveRecord
 from perdure.errors import InvalidInput, MissingDependency
 from perdure.integrations.overrides import SAVE_MODEL, SAVE_STATE, overrides
 from perdure.integrations.ranks import state_spread_by
+from perdure.publishing.target import check_repo
 
 if TYPE_CHECKING:
     from perdure.integrations.attach_run import Run
@@ -102,7 +103,8 @@ def attach(
         strict: Refuse to resume where something is missing or differs; otherwise say what, and take what fits.
 
     Raises:
-        InvalidInput: This is no trainer, it is attached already, or its model is spread over processes.
+        InvalidInput: This is no trainer, it is attached already, or its model is spread over processes; or `push_to` is
+            no repository's name.
         MissingDependency: transformers is too old for it.
 
     ```python
@@ -113,6 +115,8 @@ def attach(
     ```
     """
     check_policies(save, keep)
+    if push_to is not None:
+        check_repo(push_to)
     _check(trainer, save)
     from perdure.integrations.attached import AttachedTrainer
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from perdure.checkpoint.catalog import checkpoints
 from perdure.checkpoint.checkpointer import Checkpointer
 from perdure.checkpoint.reading import read_document
 from perdure.checkpoint.records import RestoreRecord
@@ -19,8 +21,11 @@ from perdure.format.manifest import read_manifest
 from perdure.integrations import attach_resume
 from perdure.integrations.attach_epochs import Position
 from perdure.integrations.attach_resume import Choice
+from perdure.integrations.attach_trainer_state import step_of
 from perdure.state.state import State
 
+_log = logging.getLogger("perdure")
+_SHOWN = 5
 _PROGRESS = f"{FOLDER}/progress.json"
 
 
@@ -35,7 +40,9 @@ class Resumption:
         self.choice: Choice | None = None
         self._trainer = trainer
         self._strict = strict
+        self._ckpt = ckpt
         self._group = _group_of(ckpt, each_node=trainer.args.save_on_each_node)
+        ckpt.take_over()  # which checkpoint a trainer goes on from, if any, its caller says
         self._fallback = Fallback(
             resolve(Path(trainer.args.output_dir)),
             self._group,
@@ -49,6 +56,7 @@ class Resumption:
         One that proves to be damaged while it is read is passed over, and `begin` called again with the next older.
         """
         if asked is None or asked is False:
+            self._tell_what_is_ahead(-1)
             return begin(None)
         if asked is not True:
             return self._train_from_named(attach_resume.named(self._group, asked), begin)
@@ -58,7 +66,25 @@ class Resumption:
             found, lambda one: self._train_from(attach_resume.considered(self._group, one), begin)
         )
 
+    def _tell_what_is_ahead(self, step: int) -> None:
+        """Warn of checkpoints after `step`, since a later resume would go on from those, and not from this training."""
+        run = self._ckpt.path
+        if self._group.rank or not run.is_dir():
+            return
+        if not (ahead := [one for one in checkpoints(run) if one.state == "whole" and one.step > step]):
+            return
+        names = " ".join(one.path.name for one in ahead[:_SHOWN]) + (" …" if len(ahead) > _SHOWN else "")
+        begins = "zero" if step < 0 else f"step {step}"
+        _log.warning(
+            "%s holds checkpoints of an earlier training, up to step %d. This one begins at %s; until it is past that, "
+            "resume_from_checkpoint=True goes on from the earlier one. Delete its checkpoints (%s), or set another "
+            "output_dir, or go on from them: trainer.train(resume_from_checkpoint=True)",
+            run, ahead[-1].step, begins, names,
+        )  # fmt: skip
+
     def _train_from_named(self, choice: Choice, begin: Callable[[str | None], Any]) -> Any:
+        if (step := step_of(choice.path, self._ckpt.path)) is not None:
+            self._tell_what_is_ahead(step)
         try:
             return self._train_from(choice, begin)
         except Unusable as damage:
@@ -107,8 +133,11 @@ class Resumption:
         try:
             return self._fallback.restore(choice.path, state, strict=self._strict, nbytes=choice.nbytes)
         except StateMismatch as error:  # its own hint is for loops
-            hint = attach_resume.STRICT_HINT
-            raise StateMismatch(error.message, differences=error.differences, hint=hint) from None
+            message, hint = error.message, attach_resume.STRICT_HINT
+            if attach_resume.holds_only_model(choice.path):
+                message = f"{message} It was saved with save_only_model, so no run can go on from it exactly."
+                hint = "Take the model, and begin the rest anew, with: perdure.attach(trainer, strict=False)"
+            raise StateMismatch(message, differences=error.differences, hint=hint) from None
 
 
 def _group_of(ckpt: Checkpointer, *, each_node: bool) -> Group:

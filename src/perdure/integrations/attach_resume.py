@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure.checkpoint.catalog import CheckpointInfo, checkpoints
+from perdure.checkpoint.ranks import of_rank
 from perdure.checkpoint.reading import read_document
 from perdure.checkpoint.restore import tell_passed_over
 from perdure.checkpoint.resume import Unusable
@@ -21,6 +22,7 @@ from perdure.errors import Corrupt, InvalidInput, NotFound, PerdureError, StateM
 from perdure.folder.paths import resolve
 from perdure.format.manifest import read_manifest
 from perdure.format.names import MANIFEST
+from perdure.state.state import RNG
 
 _log = logging.getLogger("perdure")
 TRAINER_STATE = "trainer_state.json"
@@ -169,6 +171,11 @@ def mismatch(path: Path, found: list[str]) -> StateMismatch:
         differences=tuple(found),
         hint=STRICT_HINT,
     )
+
+
+def holds_only_model(path: Path) -> bool:
+    """Whether a checkpoint that perdure wrote was saved with `save_only_model`."""
+    return set(of_rank(read_manifest(path).files, 0)) == {"model", RNG}
 
 
 def _lacking(trainer: Any, path: Path) -> Any:

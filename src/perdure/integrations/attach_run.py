@@ -59,7 +59,6 @@ class Run:
         self._rotation = Rotation(keep=attachment.keep, total=trainer.args.save_total_limit)
         collator = getattr(trainer.data_collator, "tokenizer", None)
         self._ckpt = Checkpointer(self._folder, keep=self._rotation, tokenizer=trainer.processing_class or collator)
-        self._ckpt.take_over()  # which checkpoint a trainer goes on from, if any, its caller says
         attachment.run, attachment.saves = self, self._ckpt.saves
         attachment.restored, attachment.stop_requested = None, False
         trainer.callback_handler.on_save = self._on_save

@@ -45,9 +45,14 @@ def components_of(accelerator: Any) -> dict[str, Any]:
     The first of a kind is `model`, `optimizer`, `scheduler`, `loader`, `custom`; the second is `model_2`, and so on.
 
     Raises:
-        InvalidInput: Nothing was prepared; the model is spread over processes; or the processes that were launched
-            know nothing of each other.
+        InvalidInput: It is none, or nothing was prepared; the model is spread over processes; or the processes that
+            were launched know nothing of each other.
     """
+    if not hasattr(accelerator, "distributed_type"):
+        raise InvalidInput(
+            f"This is a {type(accelerator).__name__}, not an accelerate.Accelerator.",
+            hint="For objects of your own: State(model=model, optimizer=optimizer, …)",
+        )
     _check_processes(accelerator)
     how = accelerator.distributed_type.name
     if how in _SPREAD:

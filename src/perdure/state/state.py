@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -102,6 +102,8 @@ def _checked(name: str, component: Any) -> Any:
     if not all(callable(getattr(component, method, None)) for method in ("state_dict", "load_state_dict")):
         raise InvalidInput(
             f"{name} is a {type(component).__name__}, which has no state_dict and load_state_dict.",
-            hint="Leave it out of State, or give it the two methods.",
+            hint=f"Pass the object itself, not its state_dict(): State({name}={name}, …)"
+            if isinstance(component, Mapping)
+            else "Leave it out of State, or give it the two methods.",
         )
     return component
