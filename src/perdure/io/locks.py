@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 _UNSUPPORTED = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
@@ -37,27 +37,15 @@ def hold(descriptor: int) -> Lock:
     return Lock.TAKEN
 
 
-@contextmanager
-def folder_locked(path: Path) -> Iterator[None]:
+def folder_locked(path: Path) -> AbstractContextManager[None]:
     """Hold the lock of an existing folder, waiting for whoever has it; on entry `path` still names what is locked.
 
     Where the filesystem has no locks the block runs without one.
     """
-    while True:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with suppress_unsupported():
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # While we waited the folder may have been exchanged for another: then that one is to be locked.
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                yield
-                return
-        finally:
-            release(descriptor)
+    return _locked(path, fcntl.LOCK_EX)
 
 
-@contextmanager
-def pinned(path: Path) -> Iterator[None]:
+def pinned(path: Path) -> AbstractContextManager[None]:
     """Share the lock of a folder while it is read or uploaded: until then nobody replaces or deletes it.
 
     On entry `path` still names what is locked. Where the filesystem has no locks the block runs without one.
@@ -65,11 +53,17 @@ def pinned(path: Path) -> Iterator[None]:
     Raises:
         FileNotFoundError, NotADirectoryError: There is no such folder, or not any more.
     """
+    return _locked(path, fcntl.LOCK_SH)
+
+
+@contextmanager
+def _locked(path: Path, operation: int) -> Iterator[None]:
     while True:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with suppress_unsupported():
-                fcntl.flock(descriptor, fcntl.LOCK_SH)
+                fcntl.flock(descriptor, operation)
+            # While we waited the folder may have been exchanged for another: then that one is to be locked.
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 yield
                 return
