@@ -11,7 +11,7 @@ class SaveRecord:
     """One committed checkpoint.
 
     Attributes:
-        nbytes: Of all its files.
+        nbytes: Of all its files but the manifest.
         seconds: From the call of `save` until it was durable and in place.
         staged_seconds: From the call until training was free to change the state.
         stalled_seconds: What training lost: in `save` itself, and in steps that had to wait.
