@@ -97,6 +97,25 @@ def test_streams_of_hugging_face(shuffled: bool, workers: int, taken: int, tmp_p
     resumes_the_same(make, taken, tmp_path)
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_stream_resumes_in_its_epoch(begun: bool, tmp_path: Path) -> None:
+    def make(epoch: int) -> tuple[Any, perdure.State]:
+        stream = datasets.Dataset.from_dict({"x": list(range(8))}).to_iterable_dataset(num_shards=2)
+        loader: Any = DataLoader(stream.shuffle(seed=3, buffer_size=4).with_format("torch"), 4)
+        loader.dataset.set_epoch(epoch)
+        return loader, perdure.State(loader=loader)
+
+    loader, state = make(2)
+    with perdure.Checkpointer(tmp_path) as ckpt:
+        train(loader, 1 + begun, ckpt, state)
+        rest = train(make(3)[0], 2) if begun else [[batch["x"].tolist() for batch in make(2)[0]][1]]
+        loader, state = make(0)
+        ckpt.restore(state)
+        if begun:
+            loader.dataset.set_epoch(3)
+        assert [seen[:4] for seen in train(loader, 1 + begun)] == [seen[:4] for seen in rest]
+
+
 def test_an_iterator_that_was_begun_before_the_restore_goes_on_from_the_place(tmp_path: Path) -> None:
     torch.manual_seed(3)
     loader = DataLoader(data(), batch_size=4, shuffle=True)

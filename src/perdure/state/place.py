@@ -94,6 +94,11 @@ class Place:
     def begin(self, open_: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         """An epoch's iterator: a new epoch, or the restored one from its place on."""
         self.queue.clear()
+        if self.pending is not None and self._stream:
+            epoch, now = int(self.inner.dataset.epoch), self.pending["now"]["counters"]
+            if now.get("dataset", {}).get("epoch", epoch) != epoch:  # the program goes on with another
+                self.forgo()
+                self.inner.dataset.set_epoch(epoch)
         if self.pending is not None:
             self._resuming, self.pending = self.pending, None
             return open_()
@@ -246,9 +251,14 @@ class Place:
 
     def _moment(self) -> Held:
         order, data = self._order.state(), self._data.state()
-        return {kind: {**order[kind], **data[kind]} for kind in order}
+        moment = {kind: {**order[kind], **data[kind]} for kind in order}
+        if self._stream:
+            moment["counters"]["dataset"] = {"epoch": int(self.inner.dataset.epoch)}
+        return moment
 
     def _put(self, moment: Held) -> None:
+        if self._stream and (told := moment["counters"].get("dataset")):
+            self.inner.dataset.set_epoch(told["epoch"])
         self._order.restore(moment)
         self._data.restore(moment)
 
