@@ -16,7 +16,7 @@ import perdure
 from perdure.checkpoint.snapshot import KIND
 from perdure.format.manifest import Manifest
 from perdure.model.kind import Kind
-from perdure.state import tree
+from perdure.state import buckets, tree
 from perdure.state.capture import capture_module
 from perdure.state.tree import encode
 
@@ -62,5 +62,9 @@ def test_the_tags_are_those_that_are_written_and_read() -> None:
 
 
 def test_a_modules_keys() -> None:
-    part = capture_module("model", torch.nn.Linear(1, 1), "adapter", {}, {"active": []})
+    class Counting(torch.nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"seen": 3}
+
+    part = capture_module("model", Counting(1, 1), "adapter", {}, {"active": [], buckets.ORDER: [0, 1]})
     assert rows("Key", after="### Modules").keys() == part.document.keys()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-_ORDER = "gradient_order"
+ORDER = "gradient_order"
 
 
 def order_of(module: torch.nn.Module) -> dict[str, list[int]]:
@@ -23,12 +23,12 @@ def order_of(module: torch.nn.Module) -> dict[str, list[int]]:
         return {}
     told = module._get_ddp_logging_data()  # type: ignore[no-untyped-call]
     order = told.get("rebuilt_per_bucket_param_indices") or told.get("prev_iteration_grad_ready_order_indices") or ""
-    return {_ORDER: [int(number) for number in re.findall(r"\d+", order)]}
+    return {ORDER: [int(number) for number in re.findall(r"\d+", order)]}
 
 
 def restore_order(module: torch.nn.Module, document: Mapping[str, Any]) -> None:
     """Have the first step to come add gradients as the run did that the document is of."""
-    order = document.get(_ORDER)
+    order = document.get(ORDER)
     if not order or not isinstance(module, DistributedDataParallel) or not _rearranges(module):
         return
     ddp = module
