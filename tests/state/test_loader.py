@@ -270,6 +270,23 @@ def test_a_sampler_whose_state_cannot_be_kept_is_told_of_once(caplog: pytest.Log
     assert "loader.sampler.order was changed in place" in told[1]
 
 
+class Large(Numbers):
+    """Holds more than is looked through."""
+
+    def __init__(self) -> None:
+        self.parts = [[random.Random(number) for number in range(30)] for _ in range(30)]
+
+
+def test_what_holds_too_much_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    batches = DataLoader(Large(), batch_size=None)
+    loader.track(batches)
+    for _ in range(3):
+        assert len(list(batches)) == 23
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert told.startswith("dataset holds more than the 256 objects")
+    assert "If dataset.parts." in told
+
+
 def test_samplers_that_need_no_warning_get_none(caplog: pytest.LogCaptureFixture) -> None:
     for case in ("shuffled", "sampler with replacement", "generators of its own"):
         batches = CASES[case]()

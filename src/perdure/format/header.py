@@ -58,6 +58,7 @@ class Header:
 
     @property
     def size(self) -> int:
+        """How many bytes the whole file must be."""
         return self.length + max((info.end for info in self.tensors.values()), default=0)
 
 

@@ -27,6 +27,7 @@ class AttachedTrainer(Trainer):  # type: ignore[misc]
         return run
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's own `train`, which may resume from a checkpoint of ours as well as from one of its own."""
         trial = args[0] if args else kwargs.get("trial")
         with Run(self._perdure, self._get_output_dir(trial)) as run:
             train = super().train

@@ -46,6 +46,7 @@ class Ending:
                 self.problem(f"dataset_name={name!r} is not a Hub id, so the card does not name it")
 
     def save(self, max_shard_size: int | str) -> SavedModel:
+        """Save the model, with the card as far as it is known before an evaluation; this alone may raise."""
         base = self.attempt(
             "The base model could not be traced", lambda: gather.base_model(self.model, self.told.base_model)
         )
@@ -71,6 +72,7 @@ class Ending:
         return saved
 
     def evaluate(self, wanted: bool | None) -> dict[str, float]:
+        """The metrics of an evaluation, which None asks for where the trainer has a dataset; empty where it fails."""
         if wanted is False or (wanted is None and self.trainer.eval_dataset is None):
             return {}
         return self.attempt("The evaluation failed", lambda: evaluated(self.trainer)) or {}
@@ -110,6 +112,7 @@ class Ending:
         return {name: as_json(values) for name, values in files.items() if values}
 
     def problem(self, message: str, error: Exception | None = None) -> None:
+        """Keep a problem for the caller of `finish`, and log it."""
         self.problems.append(message)
         if self.trainer.is_world_process_zero():  # once, not by every process
             _log.warning("%s", message, exc_info=error)

@@ -104,6 +104,13 @@ class File:
 
 @contextmanager
 def open_file(path: Path, disk: Disk, *, writing: bool, cached: bool = False) -> Iterator[File]:
+    """Open a file by both roads, or a new one for `writing`; if `cached`, by the page cache alone where that holds it.
+
+    It is closed at the end of the block; to finish and fsync it is up to the caller.
+
+    Raises:
+        OSError: There is no such file, or, for writing, there is one.
+    """
     with ExitStack() as stack:
         descriptor = disk.create(path) if writing else disk.open(path)
         stack.callback(disk.close, descriptor)

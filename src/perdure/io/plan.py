@@ -26,6 +26,7 @@ class Task:
 
     @property
     def nbytes(self) -> int:
+        """How many bytes all pieces are."""
         return sum(piece.nbytes for piece in self.pieces)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import random
 import types
 from collections import deque
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader
 from perdure.state import rng
 from perdure.state.streams import is_stream
 
+_log = logging.getLogger("perdure")
 _DEPTH, _PARTS, _ITEMS = 6, 256, 32  # beyond, nothing is looked for: datasets can hold anything
 _COUNTERS = ("epoch", "iteration", "initial_seed")  # of loaders and samplers, accelerate's too
 _OF_LOADER = ("generator", "synchronized_generator", "batch_sampler", "sampler")
@@ -53,6 +55,7 @@ class Holdings:
     ) -> None:
         self._roots = {name: root for name, root in roots.items() if root is not None}
         self._apart = apart
+        self._told = first is not None  # whoever knows them as they were at first has told of them
         self.first = dict(first) if first is not None else {path: _numbers(part) for path, part in self.parts()}
 
     def parts(self) -> Iterator[tuple[str, Any]]:
@@ -66,6 +69,15 @@ class Holdings:
                 yield path, part
                 if path.count(".") < _DEPTH:
                     waiting.extend((f"{path}.{name}", child) for name, child in _children(part))
+        beyond = next((path for path, part in waiting if id(part) not in seen), None)
+        if beyond is not None and not self._told:
+            self._told = True
+            _log.warning(
+                "%s holds more than the %d objects in which perdure looks for what changes. If %s, or what comes after "
+                "it, draws random numbers or counts, a resumed run goes on otherwise. Give what holds it state_dict "
+                "and load_state_dict.",
+                beyond.partition(".")[0], _PARTS, beyond,
+            )  # fmt: skip
 
     def state(self) -> Held:
         """As it is now; later changes do not reach it."""

@@ -29,6 +29,7 @@ class Region:
 
     @property
     def nbytes(self) -> int:
+        """How large the tensor is."""
         return self.tensor.numel() * self.tensor.element_size()
 
     def put(self, saved: str, offset: int | None, nbytes: int) -> None:
