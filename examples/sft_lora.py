@@ -39,7 +39,8 @@ def main() -> None:
     if run.stop_requested:
         return  # SIGTERM: a checkpoint is durable, and the next run goes on from it
 
-    print(perdure.finish(trainer, dataset_name=script.dataset_name))
+    done = perdure.finish(trainer, dataset_name=script.dataset_name)
+    print(done, *done.problems, sep="\n  ")
 
 
 if __name__ == "__main__":

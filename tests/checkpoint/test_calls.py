@@ -221,6 +221,16 @@ def test_what_came_after_a_chosen_step_is_to_be_deleted_first(new_run: Callable[
         assert ckpt.save(2, run.state, force=True), "the newest, chosen by name"
 
 
+@pytest.mark.parametrize("policy", [perdure.Every(steps=100), None])
+def test_saves_of_which_none_was_due(
+    policy: perdure.Every | None, new_run: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with perdure.Checkpointer(tmp_path, save=policy) as ckpt:
+        for step in (1, 2):
+            assert not ckpt.save(step, new_run().state)
+    assert ("save was called 2 times, and none was due: pass save=" in caplog.text) == (policy is None)
+
+
 def test_a_checkpoint_is_no_run(three: Path) -> None:
     with pytest.raises(perdure.InvalidInput, match="is a checkpoint, not the folder of a run") as caught:
         perdure.Checkpointer(three / "checkpoint-2")

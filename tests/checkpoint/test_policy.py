@@ -169,3 +169,11 @@ def test_one_that_is_being_uploaded_stays(
 def test_what_is_no_policy_is_refused_when_it_is_given(make: Callable[[], object]) -> None:
     with pytest.raises(perdure.InvalidInput):
         make()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: perdure.Every(steps=0.1), lambda: perdure.Keep(last=1.5), lambda: perdure.Keep(every=2.0)]
+)
+def test_steps_and_checkpoints_are_counted_in_whole_numbers(make: Callable[[], object]) -> None:
+    with pytest.raises(perdure.InvalidInput, match="is no whole number"):
+        make()

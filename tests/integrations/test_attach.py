@@ -179,6 +179,29 @@ def test_saving_methods_that_are_not_called_are_told(
     assert not (done.path / "head.txt").exists()
 
 
+def test_a_trainer_that_saves_its_own_way_is_refused(trainer: Callable[..., Any]) -> None:
+    one = trainer("out")
+
+    class Own(type(one)):  # type: ignore[misc]
+        def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+            """As TRL's OnlineDPOTrainer, which is experimental."""
+
+    Own.__module__ = "trl.experimental"
+    one.__class__ = Own
+    with pytest.raises(perdure.InvalidInput, match="Own logs and saves in a method of its own"):
+        perdure.attach(one)
+
+
+def test_where_to_push_is_checked_at_once(trainer: Callable[..., Any]) -> None:
+    one = trainer("out")
+    with pytest.raises(perdure.InvalidInput, match="not the name of a repository"):
+        perdure.attach(one, push_to="no name at all")
+    for save, meant in ((500, "Every(steps=500)"), ("epoch", "Every(epochs=1)")):
+        with pytest.raises(perdure.InvalidInput) as caught:
+            perdure.attach(one, save=save)  # type: ignore[arg-type]
+        assert meant in caught.value.hint
+
+
 def test_no_trainer_of_trl_adds_to_what_is_saved() -> None:
     """Were one to, `attach` would have to call it, or to say that it does not."""
     import trl

@@ -262,6 +262,13 @@ def test_adapters_and_a_model_without(trainer: Callable[..., Any]) -> None:
         trainer("whole", peft=config, max_steps=1).train(resume_from_checkpoint=True)
 
 
+def test_a_checkpoint_of_the_model_alone_says_so(trainer: Callable[..., Any]) -> None:
+    trainer(save_only_model=True, max_steps=1).train()
+    with pytest.raises(perdure.StateMismatch, match="saved with save_only_model") as caught:
+        trainer(max_steps=1).train(resume_from_checkpoint=True)
+    assert "strict=False" in caught.value.hint
+
+
 def test_a_training_begun_anew_beside_a_longer_one_is_told_of_it(
     trainer: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:

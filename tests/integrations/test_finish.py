@@ -287,7 +287,7 @@ def test_what_the_card_cannot_name_is_a_problem(sft, tokenizer, tmp_path):
     trainer = sft(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), train=False)
     done = finish(trainer, dataset_name=["openai/gsm8k", "./my data"])
     assert len(done.problems) == 2 and "dataset_name='./my data'" in done.problems[0]
-    assert str(done) == f"saved {done.path} · 2 notes (see problems)"
+    assert str(done) == f"saved {done.path} · 2 notes (in problems)"
     assert "base_model=" in done.problems[1] and str(tmp_path) not in done.problems[1]
     assert finish(trainer, base_model="org/base").problems == ()
 

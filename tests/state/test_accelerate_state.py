@@ -89,6 +89,15 @@ def test_wrong_calls_are_told(accelerator: Any) -> None:
         perdure.State.from_accelerator(accelerator, loader=torch.nn.Linear(1, 1))
 
 
+def test_what_is_no_accelerator_and_what_is_no_component() -> None:
+    model = torch.nn.Linear(2, 2)
+    with pytest.raises(perdure.InvalidInput, match=r"a Linear, not an accelerate\.Accelerator"):
+        perdure.State.from_accelerator(model)
+    with pytest.raises(perdure.InvalidInput, match="has no state_dict") as caught:
+        perdure.State(model=model.state_dict())
+    assert "the object itself" in caught.value.hint
+
+
 def test_processes_that_know_nothing_of_each_other_are_refused(
     accelerator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

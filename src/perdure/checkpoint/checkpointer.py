@@ -222,6 +222,7 @@ class Checkpointer:
             self._guard.close()
             self._signals.close()
             self._writer.release()
+            self._ledger.end(scheduled=self._schedule is not None)
             self._leave_group()
 
     def __enter__(self) -> Checkpointer:

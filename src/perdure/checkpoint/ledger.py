@@ -29,6 +29,7 @@ class Ledger:
         self._run = run
         self._keep = keep
         self._told: set[str] = set()
+        self._calls = self._begun = 0
         self._settled = False  # whether this run may save with the checkpoints that are there
         self._chosen: int | None = None
 
@@ -37,18 +38,26 @@ class Ledger:
         self._settled, self._chosen = step is None, step
 
     def check_new(self, step: int) -> None:
-        """Refuse to save where a later restore would go on from other checkpoints than this run's.
+        """`save` is called; refuse it where a later restore would go on from other checkpoints than this run's.
 
         Raises:
             InvalidInput: There are such.
         """
+        self._calls += 1
         if not self._settled:
             catalog.check_new(self._run, step, self.distrusted, self._chosen)
         self._settled = True
 
     def begun(self, moment: Moment) -> None:
         """A save of this moment begins."""
+        self._begun += 1
         self.warn_once(self._run, *unrated(self._keep, moment.metrics))
+
+    def end(self, *, scheduled: bool) -> None:
+        """The run is over; `scheduled` tells whether anything said when a save is due."""
+        if self._calls and not self._begun and not scheduled:
+            how = "pass save=perdure.Every(steps=200) to Checkpointer, or force=True to save"
+            self.warn_once(self._run, f"save was called {self._calls} times, and none was due: {how}")
 
     def committed(self, save: Save, manifest: Manifest, told: list[str]) -> None:
         """A checkpoint is in place; called on the saving thread."""

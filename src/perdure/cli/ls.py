@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -13,6 +14,8 @@ import click
 import perdure
 from perdure.cli.common import human_bytes, json_option
 
+_FEW = 3
+_OF_THE_CLOCK = ("_runtime", "_per_second", "grad_norm", "learning_rate", "num_tokens", "epoch")
 _EXAMPLES = """\b
 Examples:
   perdure ls runs/a
@@ -26,8 +29,9 @@ Examples:
 def command(run: Path, as_json: bool) -> None:
     """List the checkpoints in a RUN's folder: step, size, metrics, state.
 
-    A checkpoint is whole (committed, every file there with its size), damaged, or uncommitted; `perdure verify` on one
-    of them compares every byte. Exits with 1 if one is not whole.
+    A checkpoint is committed (every file there with its size; "whole" in JSON), damaged, or uncommitted. Whether the
+    bytes are those that were saved, `perdure verify` says. Of the metrics, those by which a checkpoint is chosen are
+    shown, and all with --json. Exits with 1 if one is not committed.
     """
     found = perdure.checkpoints(run)
     if as_json:
@@ -43,6 +47,7 @@ def command(run: Path, as_json: bool) -> None:
         for one in found:
             if one.problem:
                 click.echo(f"{one.path}: {one.problem}", err=True)
+        click.echo(f"Sizes were compared. The bytes, too: {shlex.join(['perdure', 'verify', str(run)])}", err=True)
     sys.exit(0 if all(one.state == "whole" for one in found) else 1)
 
 
@@ -58,6 +63,15 @@ def _instead(folder: Path) -> str:
 def _row(one: perdure.CheckpointInfo) -> tuple[str, ...]:
     saved = "" if one.saved_at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(one.saved_at))
     epoch = "" if one.epoch is None else f"{one.epoch:g}"
-    metrics = "  ".join(f"{name}={value:.4g}" for name, value in one.metrics.items())
-    size = human_bytes(one.nbytes) if one.state == "whole" else ""
-    return str(one.step), epoch, saved, size, one.state, metrics
+    metrics = "  ".join(f"{name}={one.metrics[name]:.4g}" for name in _shown(one.metrics))
+    is_whole = one.state == "whole"
+    size, state = (human_bytes(one.nbytes), "committed") if is_whole else ("", one.state)
+    return str(one.step), epoch, saved, size, state, metrics
+
+
+def _shown(metrics: Mapping[str, float]) -> list[str]:
+    """Which metrics fit a line: all of a few; of what a trainer logs, the loss and what was evaluated first."""
+    if len(metrics) <= _FEW:
+        return list(metrics)
+    names = [name for name in metrics if not name.endswith(_OF_THE_CLOCK)]
+    return sorted(names, key=lambda name: (name != "loss", not name.startswith("eval_")))[:_FEW]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.checkpoint.policy import Every, Keep, check_policies
 from perdure.checkpoint.records import RestoreRecord, SaveRecord
 from perdure.errors import InvalidInput, MissingDependency
-from perdure.integrations.overrides import SAVE_MODEL, SAVE_STATE, overrides
+from perdure.integrations.overrides import SAVE_MODEL, SAVE_STATE, overrides, saves_its_own_way
 from perdure.integrations.ranks import state_spread_by
 from perdure.publishing.target import check_repo
 
@@ -103,8 +103,8 @@ def attach(
         strict: Refuse to resume where something is missing or differs; otherwise say what, and take what fits.
 
     Raises:
-        InvalidInput: This is no trainer, it is attached already, or its model is spread over processes; or `push_to` is
-            no repository's name.
+        InvalidInput: This is no trainer, it is attached already, its model is spread over processes, or it saves in its
+            own way; or `push_to` is no repository's name.
         MissingDependency: transformers is too old for it.
 
     ```python
@@ -156,6 +156,11 @@ def _check(trainer: Any, save: Every | None) -> None:
     if save is not None and trainer.args.save_strategy == "best":
         raise InvalidInput(
             'save= and save_strategy="best" cannot both say when to save.', hint="Leave one of them out."
+        )
+    if own := saves_its_own_way(trainer):
+        raise InvalidInput(
+            f"{own[0]} logs and saves in a method of its own, which `attach` has no part in.",
+            hint="Leave this trainer's checkpoints to the trainer itself.",
         )
     if how := state_spread_by(trainer):
         raise InvalidInput(

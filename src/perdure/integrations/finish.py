@@ -58,7 +58,7 @@ class Finished:
         if self.push_error is not None:
             parts.append("not published (push_error says how to do it later)")
         if notes := len(self.problems) - (self.push_error is not None):
-            parts.append(f"{notes} {'note' if notes == 1 else 'notes'} (see problems)")
+            parts.append(f"{notes} {'note' if notes == 1 else 'notes'} (in problems)")
         return " · ".join(parts)
 
     def __repr__(self) -> str:
