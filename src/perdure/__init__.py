@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from perdure.checkpoint.catalog import CheckpointInfo, checkpoints
     from perdure.checkpoint.checkpointer import Checkpointer
-    from perdure.checkpoint.policy import Every, Keep
+    from perdure.checkpoint.policy import Every, Keep, Retention
     from perdure.checks.verify import Problem, Verification, verify
     from perdure.errors import (
         AlreadyExists,
@@ -50,7 +50,7 @@ __version__ = "0.1.0.dev0"
 _NAMES = {
     "perdure.checkpoint.catalog": ("CheckpointInfo", "checkpoints"),
     "perdure.checkpoint.checkpointer": ("Checkpointer",),
-    "perdure.checkpoint.policy": ("Every", "Keep"),
+    "perdure.checkpoint.policy": ("Every", "Keep", "Retention"),
     "perdure.checks.verify": ("Problem", "Verification", "verify"),
     "perdure.errors": (
         "AlreadyExists", "CheckFailed", "Conflict", "Corrupt", "HubError", "InvalidInput", "MissingDependency",
@@ -94,6 +94,7 @@ __all__ = [
     "PushPlan",
     "Receipt",
     "Rejected",
+    "Retention",
     "SaveFailed",
     "SavedModel",
     "State",

@@ -67,6 +67,22 @@ def test_keep_is_checked_when_it_is_made(wrong: dict[str, Any]) -> None:
         perdure.Keep(**wrong)
 
 
+class Accurate:
+    """A rule of one's own."""
+
+    def condemned(self, checkpoints: Any, saved: int) -> list[Any]:
+        return [one for one in checkpoints if one.metrics["acc"] < 0.5 and one.step != saved]
+
+
+def test_a_rule_of_ones_own(new_run: Callable[..., Any], tmp_path: Path) -> None:
+    rule: perdure.Retention = Accurate()
+    run = new_run()
+    with perdure.Checkpointer(tmp_path, keep=rule) as ckpt:
+        for step, accuracy in enumerate((0.1, 0.9, 0.2), 1):
+            ckpt.save(step, run.state, metrics={"acc": accuracy}, force=True)
+    assert [one.step for one in perdure.checkpoints(tmp_path)] == [2, 3]
+
+
 def test_keep_last_best_and_every() -> None:
     saved = [Saved(step, {"eval_loss": abs(step - 30.0)}) for step in range(10, 101, 10)]
     keep = perdure.Keep(last=2, best="eval_loss", every=50)

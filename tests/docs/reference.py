@@ -23,7 +23,7 @@ FOLDER = Path(perdure.__file__).parents[2] / "docs/reference"
 GROUPS = {
     "Save and read": ("save_model", "SavedModel", "export", "open_weights", "WeightsReader"),
     "Check": ("verify", "Verification", "Problem"),
-    "Checkpoints": ("State", "Checkpointer", "Every", "Keep", "checkpoints", "CheckpointInfo"),
+    "Checkpoints": ("State", "Checkpointer", "Every", "Keep", "Retention", "checkpoints", "CheckpointInfo"),
     "Trainers": ("attach", "Attachment", "finish", "Finished"),
     "Publish": ("publish", "Receipt", "PushPlan", "Outbox", "Job"),
 }
@@ -76,6 +76,8 @@ def members(value: Any) -> Iterator[tuple[str, Any]]:
 
 def signature(value: Any) -> str:
     """As it stands in the source, on several lines where it is long."""
+    if getattr(value, "_is_protocol", False):  # nothing to call
+        return ""
     found = inspect.signature(value)
     shown: list[str] = []
     for one in found.parameters.values():

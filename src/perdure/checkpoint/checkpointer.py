@@ -58,6 +58,9 @@ class Checkpointer:
         saves: A record of each save that was committed; rank 0 has them.
         restored: Where the run went on from.
 
+    Raises:
+        InvalidInput: An option is of another kind, or out of bounds; or `folder` is itself a checkpoint.
+
     Example:
         >>> with perdure.Checkpointer("runs/a", save=perdure.Every(steps=200)) as ckpt:  # doctest: +SKIP
         ...     for step in range(ckpt.restore(state), total):
@@ -84,7 +87,7 @@ class Checkpointer:
         self.restored: RestoreRecord | None = None
         self._ledger = Ledger(self.path, keep or Keep())
         self.saves: list[SaveRecord] = self._ledger.saves
-        self._schedule = Schedule(save) if save else None
+        self._schedule = Schedule(save)
         self._blocking, self._skips, self._tokenizer = blocking, when_busy == "skip", tokenizer
         self._spill = Spill(memory - WRITER_BUDGET)
         self._latest: int | None = None
@@ -160,7 +163,8 @@ class Checkpointer:
                 what: a newer one was found to be damaged while it was read, or a component refused its own state.
             Corrupt: There are checkpoints, and none can be used. What is in `state` may then be partly theirs.
             NotFound: There is none of this `step`.
-            InvalidInput: Another process is training in this folder.
+            SaveFailed: The save under way was not done; older checkpoints are whole, and nothing was changed.
+            InvalidInput: `state` is none that could have been saved; or another process is training in this folder.
         """
         self._guard.check_process()
         self.wait()
@@ -172,8 +176,7 @@ class Checkpointer:
         if record is None:
             return 0
         self.restored, self._latest = record, record.step
-        if self._schedule is not None:
-            self._schedule.saved(record.step, record.epoch)
+        self._schedule.saved(record.step, record.epoch)
         _log.info("%s: restored %.2f GB in %.2f s", record.path, record.nbytes / 1e9, record.seconds)
         return record.step
 
@@ -222,7 +225,7 @@ class Checkpointer:
             self._guard.close()
             self._signals.close()
             self._writer.release()
-            self._ledger.end(scheduled=self._schedule is not None)
+            self._ledger.end(scheduled=self._schedule.every is not None)
             self._leave_group()
 
     def __enter__(self) -> Checkpointer:
@@ -273,7 +276,7 @@ class Checkpointer:
         if self.group.rank == 0:
             self._writer.claim(make=True)
             self._ledger.check_new(moment.step)
-        due = self._owed or (self._schedule is not None and self._schedule.due(moment.step, moment.epoch))
+        due = self._owed or self._schedule.due(moment.step, moment.epoch)
         busy = self._guard.save is not None
         return say(step=moment.step, due=due, force=force, signal=self._signals.received, busy=busy)
 
@@ -284,16 +287,12 @@ class Checkpointer:
             self.group, self._agree, state, lambda: take(state, moment, staging, self._tokenizer, files), self._blocking
         )
         self._latest, self._owed = moment.step, False
-        if self._schedule is not None:
-            self._schedule.saved(moment.step, moment.epoch)
+        self._schedule.saved(moment.step, moment.epoch)
         if snapshot is not None:
             self._ledger.begun(moment)
             self._guard.watch(state)
             path = catalog.path_of(self.path, moment.step)
             self._guard.save = save = Save(snapshot, path, self._spill, self._ledger.committed, called=called)
-            if blocks:
-                save.finish()
-            else:
-                save.start()
+            (save.finish if blocks else save.start)()
         if blocks:
             self.wait()

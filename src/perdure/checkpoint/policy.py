@@ -23,10 +23,21 @@ class Checkpoint(Protocol):
 
 
 class Retention(Protocol):
-    """Decides which checkpoints stay: `Keep`, or another rule."""
+    """Decides which checkpoints stay: `Keep`, or a rule of one's own.
+
+    Example:
+        >>> class Tens:
+        ...     def condemned(self, checkpoints, saved):
+        ...         return [one for one in checkpoints if one.step % 10 and one.step != saved]
+        >>> ckpt = perdure.Checkpointer("runs/a", save=perdure.Every(steps=1), keep=Tens())  # doctest: +SKIP
+    """
 
     def condemned(self, checkpoints: Iterable[Checkpoint], saved: int) -> list[Checkpoint]:
-        """Which of these whole checkpoints may go, now that the one of step `saved` is committed."""
+        """Which of these whole checkpoints may go, now that the one of step `saved` is committed.
+
+        Args:
+            checkpoints: Each with its `step` and `metrics`, that of step `saved` among them.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,15 +155,17 @@ def _meant(save: object) -> str:
 
 
 class Schedule:
-    """Follows a run and says when a save is due by `every`."""
+    """Follows a run and says when a save is due by `every`; never, where that is None."""
 
-    def __init__(self, every: Every, step: int = 0, epoch: float | None = None) -> None:
-        self._every = every
+    def __init__(self, every: Every | None, step: int = 0, epoch: float | None = None) -> None:
+        self.every = every
         self.saved(step, epoch)
 
     def due(self, step: int, epoch: float | None) -> bool:
         """Whether to save at this step."""
-        every = self._every
+        every = self.every
+        if every is None:
+            return False
         if every.epochs is not None and epoch is None:
             raise InvalidInput(
                 f"Saving {every} needs to know the epoch.",
