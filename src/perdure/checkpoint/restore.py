@@ -24,7 +24,7 @@ from perdure.io.digest import as_text, digest_bytes
 from perdure.io.locks import pinned
 from perdure.model.tensors import torch_dtype
 from perdure.model.weights import unwrap
-from perdure.state.apply import apply, differences, left_out, targets
+from perdure.state.apply import Comparable, apply, differences, left_out, targets
 from perdure.state.base import base_differences, base_in
 from perdure.state.buckets import restore_order
 from perdure.state.capture import parameter_names
@@ -89,7 +89,7 @@ def _planned(folder: Path, state: State, group: Group, strict: bool, outcome: st
     found = reader.plan()
     if found and strict:
         _refuse(folder, found, outcome, reader.world_size if reader.world_size != group.size else None)
-    tell_passed_over(folder, found)
+    tell_passed_over(folder, [*found, *(f"nothing is taken of {name}, which begins anew" for name in reader.left)])
     return reader
 
 
@@ -142,6 +142,7 @@ class _Reader:
     def __init__(self, folder: Path, manifest: Manifest, state: State, group: Group) -> None:
         self.manifest = manifest
         self.world_size = ranks.world_size(manifest.files)
+        self.left: list[str] = []  # components that begin anew, since theirs differs
         self._files: dict[str, tuple[Header, Targets]] = {}
         self._folder = folder
         self._state = state
@@ -223,6 +224,7 @@ class _Reader:
         if set(devices) != set(shapes):
             raise ValueError("its tensors are not those of the file beside it")
         if found:
+            self.left += [] if isinstance(component, Comparable) else [name]  # which are there to be compared
             return found
         into = targets(component, shapes, devices, self._names)
         for file, header in headers.items():
