@@ -82,6 +82,16 @@ class KilledWhenSaved(TrainerCallback):
     on_epoch_begin = on_train_end = on_step_begin
 
 
+class CutShort(TrainerCallback):
+    """Ends an epoch after a step."""
+
+    def __init__(self, step: int | None) -> None:
+        self._step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_epoch_stop = state.global_step == self._step
+
+
 class Forgetful:
     """A collator that leaves out tokens by all three generators."""
 
@@ -150,6 +160,7 @@ def train(
     stop_at: int | None = None,
     kill_at: float | None = None,
     kill_saved: int | None = None,
+    cut_at: int | None = None,
     lora: bool = False,
     stream: bool = False,
     forgetful: bool = False,
@@ -161,6 +172,7 @@ def train(
     transformers.set_seed(0)
     trainer = make_trainer(kind, out, lora=lora, stream=stream, forgetful=forgetful, arguments=arguments)
     trainer.add_callback(Interrupted(stop_at, kill_at))
+    trainer.add_callback(CutShort(cut_at))
     if kill_saved is not None:
         trainer.add_callback(KilledWhenSaved(kill_saved))
     handle = perdure.attach(trainer)

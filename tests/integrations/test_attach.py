@@ -159,6 +159,32 @@ def test_a_trainer_that_adds_to_its_checkpoints_finds_them(
     assert (Path(one.args.output_dir) / "checkpoint-2" / "note.txt").read_text() == "mine"
 
 
+def test_checkpoints_of_another_making_are_told_at_once(
+    model: LlamaForCausalLM, arguments: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import TrainingArguments
+
+    class Own(Trainer):
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            self.save_model(f"{self.args.output_dir}/checkpoint-{self.state.global_step}")
+
+    told: list[int] = []
+
+    class Listening(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            told.append(state.global_step)
+
+    data = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}] * 8
+    settings = TrainingArguments(**arguments(save_strategy="steps", save_steps=1, max_steps=3))
+    one = Own(model, settings, train_dataset=data, callbacks=[Listening()])
+    perdure.attach(one, save=perdure.Every(steps=2))
+    one.train()
+    assert told == [2, 3]
+    assert caplog.text.count("Own._save_checkpoint writes checkpoints without calling super()'s") == 1
+    with pytest.raises(perdure.Corrupt, match=r"it has no trainer_state\.json: .+ not written by a trainer's own"):
+        one.train(resume_from_checkpoint=True)
+
+
 def test_saving_methods_that_are_not_called_are_told(
     model: LlamaForCausalLM, arguments: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:

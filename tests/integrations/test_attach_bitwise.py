@@ -126,6 +126,7 @@ BEST = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "n
 ENDS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {  # after which steps to interrupt it
     "steps": ((1, 2, 3, 4), BY_EPOCH),
     "steps, the last one within an epoch": ((3,), {**BY_EPOCH, "max_steps": 3}),
+    "steps, an epoch cut short": ((1, 2), {**BY_EPOCH, "cut_at": 1}),
     "steps, of a stream": ((3, 5), {**BY_EPOCH, "stream": True, "max_steps": 5}),
     "epochs, the best, stopped early": ((2, 4), {**BY_EPOCH, **BEST, "save_strategy": "epoch"}),
     "the best": ((2, 4), {**BY_EPOCH, "save_strategy": "best", "metric_for_best_model": "eval_loss"}),

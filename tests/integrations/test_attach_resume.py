@@ -69,6 +69,22 @@ def run(finished: Any, tmp_path: Path) -> Callable[[str], Path]:
     return copy
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (3, r"this is 3 \(int\)"),
+        (b"x", r"this is b'x' \(bytes\)"),
+        ("True", "the text 'True'"),
+        ("checkpoint-3/training_state", r"is in a checkpoint[\s\S]+/checkpoint-3'\)"),
+        ("checkpoint-3/model.safetensors", r"is in a checkpoint[\s\S]+/checkpoint-3'\)"),
+    ],
+)
+def test_what_is_no_checkpoint(asked: Any, told: str, run: Callable[[str], Path], trainer: Callable[..., Any]) -> None:
+    out = run("ours")
+    with pytest.raises(perdure.InvalidInput, match=told):
+        trainer().train(resume_from_checkpoint=out / asked if "/" in str(asked) else asked)
+
+
 def came_to(made: Any, weights: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(value, weights[key]) for key, value in made.model.state_dict().items())
 
@@ -172,6 +188,31 @@ def test_a_trainers_own_that_lacks_something(
     assert lax.state.global_step == 4
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "none"])
+def test_a_trainers_own_that_is_damaged_is_passed_over(
+    name: str, run: Callable[[str], Path], trainer: Callable[..., Any], finished: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest = run("stock") / "checkpoint-3"
+    if name == "none":
+        (newest / "model.safetensors").unlink()
+    else:
+        (newest / name).write_bytes((newest / name).read_bytes()[:-9] if name < "o" else bytes(1000))
+    made = trainer()
+    with caplog.at_level(logging.WARNING, "perdure"):
+        made.train(resume_from_checkpoint=True)
+    assert "checkpoint-3 is not usable" in caplog.text
+    assert "weights_only=False" not in caplog.text
+    assert came_to(made, finished["stock"][1])
+
+
+def test_a_trainers_own_of_another_model(run: Callable[[str], Path], trainer: Callable[..., Any]) -> None:
+    run("stock")
+    made = trainer()
+    made.model.resize_token_embeddings(made.model.config.vocab_size + 8)
+    with pytest.raises(perdure.StateMismatch, match="the model does not take the saved state"):
+        made.train(resume_from_checkpoint=True)
+
+
 def test_a_pickle_that_is_more_than_data_is_not_run(run: Callable[[str], Path], trainer: Callable[..., Any]) -> None:
     class Evil:
         def __reduce__(self) -> Any:
@@ -179,8 +220,9 @@ def test_a_pickle_that_is_more_than_data_is_not_run(run: Callable[[str], Path], 
 
     out = run("stock")
     torch.save({"state": Evil()}, out / "checkpoint-3" / "optimizer.pt")
-    with pytest.raises(Exception, match="weights_only"):
-        trainer().train(resume_from_checkpoint=True)
+    with pytest.raises(perdure.Corrupt, match=r"more than data[\s\S]+/checkpoint-2'|more than data") as raised:
+        trainer().train(resume_from_checkpoint=str(out / "checkpoint-3"))
+    assert "weights_only" not in str(raised.getrepr())
     assert not Path("evil").exists()
 
 
@@ -194,7 +236,11 @@ def test_a_pickle_that_is_more_than_data_is_not_run(run: Callable[[str], Path], 
     ],
 )
 def test_another_run_is_told_and_can_be_overruled(
-    changes: dict[str, Any], told: str, run: Callable[[str], Path], trainer: Callable[..., Any]
+    changes: dict[str, Any],
+    told: str,
+    run: Callable[[str], Path],
+    trainer: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run("ours")
     made = trainer(**changes)
@@ -203,8 +249,22 @@ def test_another_run_is_told_and_can_be_overruled(
         made.train(resume_from_checkpoint=True)
     assert came_to(made, before), "nothing was changed"
     lax = trainer(strict=False, **changes)
-    lax.train(resume_from_checkpoint=True)
+    with caplog.at_level(logging.WARNING, "perdure"):
+        lax.train(resume_from_checkpoint=True)
     assert lax.state.global_step == 4
+    anew = {"optim": "optimizer", "dataloader_num_workers": "loader"}.get(next(iter(changes)))
+    assert (f"nothing is taken of {anew}, which begins anew" in caplog.text) if anew else "anew" not in caplog.text
+
+
+def test_where_the_counts_of_steps_part_it_is_told(
+    run: Callable[[str], Path], trainer: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    run("ours")
+    lax = trainer(strict=False, per_device_train_batch_size=8, num_train_epochs=4, max_steps=-1)
+    with caplog.at_level(logging.WARNING, "perdure"):
+        lax.train(resume_from_checkpoint=True)
+    assert "of epoch 0, after 3 batches" in caplog.text
+    assert "epoch 3, after 0: training goes on there" in caplog.text
 
 
 def test_other_data_and_other_parameters(run: Callable[[str], Path], trainer: Callable[..., Any]) -> None:

@@ -18,7 +18,7 @@ from perdure.distributed.group import Group
 from perdure.errors import Corrupt, InvalidInput, StateMismatch
 from perdure.folder.paths import resolve
 from perdure.format.manifest import read_manifest
-from perdure.integrations import attach_resume
+from perdure.integrations import attach_resume, attach_stock
 from perdure.integrations.attach_epochs import Position
 from perdure.integrations.attach_resume import Choice
 from perdure.integrations.attach_trainer_state import step_of
@@ -27,6 +27,7 @@ from perdure.state.state import State
 _log = logging.getLogger("perdure")
 _SHOWN = 5
 _PROGRESS = f"{FOLDER}/progress.json"
+_ARGUMENTS = f"{FOLDER}/arguments.json"
 
 
 class Resumption:
@@ -94,7 +95,8 @@ class Resumption:
     def _train_from(self, choice: Choice, begin: Callable[[str | None], Any]) -> Any:
         self.choice = choice
         if not choice.is_ours:
-            attach_resume.check_trainers_own(self._trainer, choice.path, strict=self._strict)
+            state = attach_resume.read_state(choice.path)
+            attach_stock.check(self._trainer, choice.path, state, strict=self._strict)
         try:
             return begin(str(choice.path))
         except Unusable:
@@ -111,10 +113,11 @@ class Resumption:
 
         def read() -> dict[str, Any] | None:
             manifest = read_manifest(path)
-            if _PROGRESS not in manifest.files:
+            if not {_PROGRESS, _ARGUMENTS} <= set(manifest.files):
                 return None
             try:
-                saved = read_document(path, manifest, _PROGRESS)["state"]
+                saved = dict(read_document(path, manifest, _PROGRESS)["state"])
+                saved["arguments"] = read_document(path, manifest, _ARGUMENTS)["state"]
                 return {field.name: saved[field.name] for field in fields(Position)}
             except (KeyError, TypeError) as error:
                 raise Corrupt(f"{path / _PROGRESS} does not tell a position: {error!r}.", path=path) from error
@@ -133,7 +136,7 @@ class Resumption:
         try:
             return self._fallback.restore(choice.path, state, strict=self._strict, nbytes=choice.nbytes)
         except StateMismatch as error:  # its own hint is for loops
-            message, hint = error.message, attach_resume.STRICT_HINT
+            message, hint = error.message, attach_stock.STRICT_HINT
             if attach_resume.holds_only_model(choice.path):
                 message = f"{message} It was saved with save_only_model, so no run can go on from it exactly."
                 hint = "Take the model, and begin the rest anew, with: perdure.attach(trainer, strict=False)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,21 +12,18 @@ from typing import Any
 from perdure.checkpoint.catalog import CheckpointInfo, checkpoints
 from perdure.checkpoint.ranks import of_rank
 from perdure.checkpoint.reading import read_document
-from perdure.checkpoint.restore import tell_passed_over
 from perdure.checkpoint.resume import Unusable
 from perdure.checkpoint.snapshot import KIND
 from perdure.checks.verify import verify
 from perdure.distributed.group import Group
-from perdure.errors import Corrupt, InvalidInput, NotFound, PerdureError, StateMismatch
+from perdure.errors import Corrupt, InvalidInput, NotFound, PerdureError
 from perdure.folder.paths import resolve
 from perdure.format.manifest import read_manifest
 from perdure.format.names import MANIFEST
+from perdure.integrations import attach_stock
 from perdure.state.state import RNG
 
-_log = logging.getLogger("perdure")
 TRAINER_STATE = "trainer_state.json"
-STRICT_HINT = "Resume with what was saved, or take what fits with: perdure.attach(trainer, strict=False)"
-_OPTIMIZER = "optimizer.pt", "optimizer.bin"  # as the Trainer names it
 _MAX_STATE = 2**28
 
 
@@ -52,10 +48,11 @@ def named(group: Group, asked: str | os.PathLike[str]) -> Choice:
     def look() -> tuple[str, bool, int] | None:
         if group.rank:
             return None
-        if not os.fspath(asked):
-            hint = "The newest is True; None, or nothing, begins at zero."
-            raise InvalidInput("resume_from_checkpoint is empty; nothing was trained.", hint=hint)
+        _check_asked(asked)
         path = resolve(Path(asked))
+        if (outer := next(filter(_is_checkpoint, path.parents), None)) is not None and not _is_checkpoint(path):
+            message = f"{path} is in a checkpoint, and is none itself; nothing was trained."
+            raise InvalidInput(message, hint=f"trainer.train(resume_from_checkpoint={str(outer)!r})")
         if not path.is_dir():
             raise NotFound(f"There is no checkpoint in {path}.", hint=_instead(path))
         if not _is_checkpoint(path) and checkpoints(path):
@@ -72,6 +69,17 @@ def named(group: Group, asked: str | os.PathLike[str]) -> Choice:
     return Choice(path=Path(path), is_ours=is_ours, nbytes=nbytes)
 
 
+def _check_asked(asked: object) -> None:
+    hint = "trainer.train(resume_from_checkpoint=True) goes on from the newest; None, or nothing, begins at zero."
+    if not isinstance(asked, (str, os.PathLike)):
+        kind = type(asked).__name__
+        raise InvalidInput(f"resume_from_checkpoint is a path or True, and this is {asked!r} ({kind}).", hint=hint)
+    if not os.fspath(asked):
+        raise InvalidInput("resume_from_checkpoint is empty; nothing was trained.", hint=hint)
+    if asked in ("True", "False", "None"):
+        raise InvalidInput(f"resume_from_checkpoint is the text {asked!r}; leave its quotes out.", hint=hint)
+
+
 def unusable(path: Path, problem: str, outcome: str) -> Corrupt:
     """The error for a checkpoint that somebody asked for, and that is damaged."""
     return Corrupt(
@@ -85,7 +93,7 @@ def _is_checkpoint(path: Path) -> bool:
     with suppress(PerdureError):
         if read_manifest(path).kind == KIND:
             return True
-    return any((path / name).exists() for name in _OPTIMIZER)
+    return any((path / name).exists() for name in attach_stock.OPTIMIZER)
 
 
 def _instead(path: Path) -> str:
@@ -119,12 +127,13 @@ def considered(group: Group, one: CheckpointInfo) -> Choice:
 def _problem(path: Path) -> str:
     """What is wrong with what the trainer itself reads of a checkpoint; empty when it is good."""
     try:
-        if (path / MANIFEST).exists() and TRAINER_STATE in (manifest := read_manifest(path)).files:
+        is_ours = (path / MANIFEST).exists()
+        if is_ours and TRAINER_STATE in (manifest := read_manifest(path)).files:
             read_document(path, manifest, TRAINER_STATE)
         read_state(path)
     except PerdureError as error:
         return error.message
-    return ""
+    return "" if is_ours else attach_stock.problem(path)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -137,59 +146,19 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         if not any(path.iterdir()):
             raise Corrupt("it is an empty folder", path=path)
+        if not file.exists():
+            message = f"it has no {TRAINER_STATE}: it was never finished, or not written by a trainer's own method"
+            raise Corrupt(message, path=file)
         if file.stat().st_size > _MAX_STATE:
             raise Corrupt(f"{file} is too large", path=file)
         found = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise Corrupt(f"its {TRAINER_STATE} is missing or cannot be read", path=file) from error
+        raise Corrupt(f"its {TRAINER_STATE} cannot be read", path=file) from error
     if not isinstance(found, dict):
         raise Corrupt(f"its {TRAINER_STATE} is not an object", path=file)
     return found
 
 
-def check_trainers_own(trainer: Any, path: Path, *, strict: bool) -> None:
-    """Tell of a checkpoint that the Trainer wrote itself, and of what it lacks.
-
-    Raises:
-        StateMismatch: Something is missing or differs, and `strict`.
-    """
-    _log.warning(
-        "%s was written by the Trainer itself. Its optimizer, scheduler and generators are pickles, which are read "
-        "with weights_only=True and nothing else; what of the run it does not hold begins anew.",
-        path,
-    )
-    found = list(_lacking(trainer, path))
-    if found and strict:
-        raise mismatch(path, found)
-    tell_passed_over(path, found)
-
-
-def mismatch(path: Path, found: list[str]) -> StateMismatch:
-    """The error for a checkpoint that is not of this run."""
-    return StateMismatch(
-        f"{path} is not of this run: {'; '.join(found)}. Nothing was changed.",
-        differences=tuple(found),
-        hint=STRICT_HINT,
-    )
-
-
 def holds_only_model(path: Path) -> bool:
     """Whether a checkpoint that perdure wrote was saved with `save_only_model`."""
     return set(of_rank(read_manifest(path).files, 0)) == {"model", RNG}
-
-
-def _lacking(trainer: Any, path: Path) -> Any:
-    args, state = trainer.args, read_state(path)
-    rng = "rng_state.pth" if args.world_size <= 1 else f"rng_state_{args.process_index}.pth"
-    wanted = {"optimizer": _OPTIMIZER, "scheduler": ("scheduler.pt",), "generators": (rng,)}
-    if getattr(trainer.accelerator, "scaler", None) is not None:
-        wanted["scaler"] = ("scaler.pt",)
-    for what, names in wanted.items():
-        if not any((path / name).is_file() for name in names):
-            yield f"it has no {what} ({names[0]} is missing)"
-    ranks = len(list(path.glob("rng_state_*.pth"))) or 1
-    if ranks != args.world_size:
-        yield f"the world size was {ranks}, and is {args.world_size}"
-    size = state.get("train_batch_size")
-    if size is not None and size != trainer._train_batch_size and not args.auto_find_batch_size:
-        yield f"the batch size was {size}, and is {trainer._train_batch_size}"

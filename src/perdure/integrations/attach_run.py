@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-from collections import deque
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from perdure.checkpoint.checkpointer import Checkpointer
@@ -17,9 +17,10 @@ from perdure.checkpoint.policy import Schedule
 from perdure.checkpoint.restore import tell_passed_over
 from perdure.checks.verify import verify
 from perdure.format.names import MANIFEST
-from perdure.integrations import attach_resume
+from perdure.integrations import attach_resume, attach_stock
 from perdure.integrations import attach_trainer_state as trainer_state
-from perdure.integrations.attach_epochs import going_on
+from perdure.integrations.attach_announce import Announcements
+from perdure.integrations.attach_epochs import Going, going_on
 from perdure.integrations.attach_fallback import Resumption
 from perdure.integrations.attach_rotation import Rotation
 from perdure.integrations.attach_state import Arguments, Progress, synced_reference
@@ -30,6 +31,8 @@ from perdure.state.state import State
 
 if TYPE_CHECKING:
     from perdure.integrations.attach import Attachment
+
+_log = logging.getLogger("perdure")
 
 
 class Run:
@@ -52,7 +55,6 @@ class Run:
         self.owes_end = self._takes_up = False
         self._iterator: Iterator[Any] | None = None
         self._latest: int | None = None
-        self._owed: deque[Any] = deque()  # states at saves whose on_save is still to come
 
     def __enter__(self) -> Run:
         trainer, attachment = self._trainer, self._attachment
@@ -61,6 +63,7 @@ class Run:
         self._ckpt = Checkpointer(self._folder, keep=self._rotation, tokenizer=trainer.processing_class or collator)
         attachment.run, attachment.saves = self, self._ckpt.saves
         attachment.restored, attachment.stop_requested = None, False
+        self._announcements = Announcements(trainer, self._ckpt)
         trainer.callback_handler.on_save = self._on_save
         self._silenced = [one for one in enumerate(trainer.callback_handler.callbacks) if _saves_on_signals(one[1])]
         for _, callback in self._silenced:
@@ -97,15 +100,15 @@ class Run:
     def _choice(self) -> attach_resume.Choice | None:
         return self._resumption.choice
 
-    def position(self, epochs: int, batches: int) -> tuple[int, int]:
-        """Epochs done and batches taken of the next, given the trainer's own count."""
-        choice = self._choice
+    def position(self, epochs: int, batches: int, steps_in_epoch: int) -> tuple[int, int]:
+        """Epochs done and batches taken of the next, given the trainer's own count, and the steps of an epoch."""
+        choice, self._going = self._choice, Going(epochs=epochs, batches=batches)
+        self._progress.steps_in_epoch = steps_in_epoch
         saved = self._resumption.position(choice.path) if choice is not None and choice.is_ours else None
-        if saved is None:
-            self.owes_end = False
-            return epochs, batches
-        epochs, batches, self.owes_end = going_on(self._trainer, saved, epochs, batches)
-        return epochs, batches
+        if saved is not None:
+            self._going = going_on(self._trainer, saved, self._going, steps_in_epoch)
+        self.owes_end = self._going.owes_end
+        return self._going.epochs, self._going.batches
 
     def begin(self, loader: Any) -> None:
         """All parts of the run are made: gather them, and restore them from the chosen checkpoint."""
@@ -130,6 +133,8 @@ class Run:
         self._progress.take_up_loop()
         self._progress.epoch, self._progress.batches = epoch, batches if epoch == first else 0
         self._iterator, self._takes_up = None, False
+        if epoch == first and self._going.told:
+            _log.warning("%s", self._going.told)
         if self.is_ours and epoch == first and is_ordinary(self._loader):
             place = track(self._loader)
             place.runs_on = False  # the trainer begins epochs
@@ -164,19 +169,25 @@ class Run:
         assert self._generators is not None, "restored from ours"
         return self._generators
 
-    def refuse_what_fails(self, load: Callable[[], object]) -> None:
-        """Load from a checkpoint that the Trainer wrote; what does not fit the optimizer is told in words.
+    def refuse_what_fails(self, what: str, load: Callable[[], object]) -> None:
+        """Load from a checkpoint that the Trainer wrote; what does not fit the trainer is told in words.
+
+        Args:
+            what: What is loaded, and a verb: "model does".
 
         Raises:
             StateMismatch: It does not fit, and may not be passed over.
         """
         try:
             load()
-        except (ValueError, KeyError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
             assert self._choice is not None
-            found = f"optimizer or scheduler do not take their saved state: {error}"
+            found = f"{what} not take the saved state: {error}"
             if self._attachment.strict:
-                raise attach_resume.mismatch(self._choice.path, [found]) from error
+                outcome = "The trainer's state is now partly its."
+                raise attach_stock.mismatch(self._choice.path, [found], outcome) from error
             tell_passed_over(self._choice.path, [found])
 
     # Saving.
@@ -206,7 +217,7 @@ class Run:
                 trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
             self._ckpt.wait()
             self._attachment.stop_requested = trainer.control.should_training_stop = True
-        self._deliver()
+        self._announcements.deliver()
 
     def _any_rank(self, says: bool) -> bool:
         return any(self._ckpt.group.agree(lambda: says))
@@ -223,9 +234,7 @@ class Run:
             state.global_step, self._saved, metrics=trainer_state.metrics(state), epoch=state.epoch, force=True,
             files={attach_resume.TRAINER_STATE: trainer_state.encode(state)},
         )  # fmt: skip
-        self._latest = state.global_step
-        if self._schedule is not None:
-            self._schedule.saved(state.global_step, state.epoch)
+        self._announcements.begun()
         if self._must_be_there():
             self._ckpt.wait()
 
@@ -235,47 +244,23 @@ class Run:
         return bool(overrides(trainer, "_save_checkpoint")) or getattr(trainer, "use_adaptive_entropy", False)
 
     def _on_save(self, args: Any, state: Any, control: Any) -> Any:
-        """In place of the callback handler's own, which is called when the checkpoint is durable."""
-        control.should_save = False
-        seen = copy.copy(state)
-        seen.log_history = list(state.log_history)
-        self._owed.append(seen)
-        return control
-
-    def _deliver(self) -> None:
-        if not self._owed:
-            return
-        awaited = {state.global_step for state in self._owed}
-        durable = self._ckpt.group.agree(lambda: [one.step for one in self._ckpt.saves if one.step in awaited])[0]
-        while self._owed and self._owed[0].global_step in durable:
-            trainer, state = self._trainer, self._owed.popleft()
-            if trainer.args.push_to_hub:
-                self._push(state)
-            handler = trainer.callback_handler
-            trainer.control = type(handler).on_save(handler, trainer.args, state, trainer.control)
+        """In place of the callback handler's own."""
+        self._latest = state.global_step
+        if self._schedule is not None:
+            self._schedule.saved(state.global_step, state.epoch)
+        return self._announcements.on_save(args, state, control)
 
     def finish(self) -> None:
         """Training is over: wait for the last save, and tell of it."""
         self._progress.take_up_loop()
         self._ckpt.wait()
-        self._deliver()
+        self._announcements.deliver()
 
     def verify_best(self) -> None:
         """Refuse to load a best model that is damaged."""
         path = Path(self._trainer.state.best_model_checkpoint)
         if (path / MANIFEST).exists():
             verify(path).raise_for_problems(outcome="The best model was not loaded; the model is the last step's.")
-
-    def _push(self, state: Any) -> None:
-        """The trainer's own push of a checkpoint, which is to come after the commit."""
-        trainer = self._trainer
-        if trainer.args.hub_token is not None:
-            return  # told by `attach`
-        trainer.state, live = state, trainer.state
-        try:
-            trainer._push_from_checkpoint(str(Path(self._folder) / f"checkpoint-{state.global_step}"))
-        finally:
-            trainer.state = live
 
 
 def _with_ddp(trainer: Any) -> Any:

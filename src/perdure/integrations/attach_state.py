@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from transformers.trainer_utils import has_length
 
 from perdure.errors import InvalidInput
 from perdure.state.tree import encode
@@ -56,6 +57,7 @@ class Progress:
     Attributes:
         epoch: The epoch under way.
         batches: How many of its batches were taken.
+        steps_in_epoch: How many steps an epoch has, by the length of the data.
         seconds_before: How long the run has trained before this process went on with it.
         ended: The end of that epoch (its logs, its evaluation) is done, or being done.
         stopped: It ended since training did.
@@ -65,7 +67,7 @@ class Progress:
 
     def __init__(self, trainer: Any) -> None:
         self.epoch = 0
-        self.batches = 0
+        self.batches = self.steps_in_epoch = 0
         self.ended = self.stopped = False
         self.last: tuple[Any, float | None] = None, None
         self.seconds_before = 0.0
@@ -75,12 +77,22 @@ class Progress:
         self._trainer = trainer
         self._loop: dict[str, Any] | None = None
 
+    @property
+    def over(self) -> bool:
+        """The epoch has no step left: all are done, or it is cut short. Of a stream only what follows can tell."""
+        trainer = self._trainer
+        steps = -(-self.batches // trainer.args.gradient_accumulation_steps)
+        is_last = has_length(trainer.train_dataset) and steps >= self.steps_in_epoch
+        return bool(trainer.control.should_epoch_stop) or is_last
+
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors."""
         trainer = self._trainer
         return {
             "epoch": self.epoch,
             "batches": self.batches,
+            "steps_in_epoch": self.steps_in_epoch,
+            "over": self.over,
             "ended": self.ended,
             "stopped": self.stopped,
             "last": self.last,

@@ -33,8 +33,9 @@ class AttachedTrainer(Trainer):  # type: ignore[misc]
             train = super().train
             return run.train(lambda path: train(path, *args, **kwargs), resume_from_checkpoint)
 
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        return self._run.position(*super()._init_training_state(*args, **kwargs))
+    def _init_training_state(self, max_steps: int, steps_in_epoch: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        epochs, batches = super()._init_training_state(max_steps, steps_in_epoch, *args, **kwargs)
+        return self._run.position(epochs, batches, steps_in_epoch)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         model, loader = super()._prepare_for_training(*args, **kwargs)
@@ -90,21 +91,25 @@ class AttachedTrainer(Trainer):  # type: ignore[misc]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: Any, model: Any = None) -> None:
         if not self._run.is_ours:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            load = super()._load_from_checkpoint
+            self._run.refuse_what_fails("the model does", lambda: load(resume_from_checkpoint, model))
 
     def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
         if not self._run.is_ours:
-            self._run.refuse_what_fails(lambda: super(AttachedTrainer, self)._load_optimizer_and_scheduler(checkpoint))
+            load = super()._load_optimizer_and_scheduler
+            self._run.refuse_what_fails("optimizer or scheduler do", lambda: load(checkpoint))
 
     def _load_scaler(self, checkpoint: Any) -> None:
         if not self._run.is_ours:
-            super()._load_scaler(checkpoint)
+            load = super()._load_scaler
+            self._run.refuse_what_fails("the scaler does", lambda: load(checkpoint))
 
     def _load_rng_state(self, checkpoint: Any) -> None:
         if self._run.is_ours:
             self._run.take_up_generators()
         else:
-            super()._load_rng_state(checkpoint)
+            load = super()._load_rng_state
+            self._run.refuse_what_fails("the generators do", lambda: load(checkpoint))
 
     def _load_callback_state(self) -> None:
         if self.args.restore_callback_states_from_checkpoint:
