@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, 
 from transformers.trainer_utils import get_last_checkpoint
 
 import perdure
+from perdure.format.manifest import read_manifest
 from perdure.integrations.overrides import SAVE_MODEL, SAVE_STATE
 
 TIMES = ("runtime", "per_second")
@@ -157,6 +158,24 @@ def test_a_trainer_that_adds_to_its_checkpoints_finds_them(
     perdure.attach(one)
     one.train()
     assert (Path(one.args.output_dir) / "checkpoint-2" / "note.txt").read_text() == "mine"
+
+
+def test_what_a_checkpoint_of_adapters_weighs(sft: Callable[..., Any], tokenizer: Any) -> None:
+    from peft import LoraConfig
+    from tiny_models import make_model
+
+    wide = make_model(tokenizer, hidden_size=256, intermediate_size=512)
+    made = sft(
+        wide, train=False, peft=LoraConfig(r=64, target_modules="all-linear"), save_strategy="steps", save_steps=2
+    )
+    perdure.attach(made).trainer.train()
+    states = [made.optimizer.state[one].values() for one in made.model.parameters() if one.requires_grad]
+    kept = [one for one in made.model.parameters() if one.requires_grad] + [one for each in states for one in each]
+    files = read_manifest(Path(made.args.output_dir) / "checkpoint-2").files
+    of_tokenizer = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert of_tokenizer < set(files)
+    nbytes = sum(entry.size for name, entry in files.items() if name not in of_tokenizer)
+    assert nbytes <= 1.1 * sum(one.numel() * one.element_size() for one in kept)
 
 
 def test_checkpoints_of_another_making_are_told_at_once(
