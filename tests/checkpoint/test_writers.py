@@ -50,17 +50,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_second_process_is_refused(new_run: Callable[..., Any], tmp_path: Path) -> None:
     run = new_run()
     with another(tmp_path / "run") as process, perdure.Checkpointer(tmp_path / "run") as ckpt:
-        for call in (lambda: ckpt.restore(run.state), lambda: ckpt.save(2, run.state), ckpt.take_over):
+        assert ckpt.restore(run.state) == 1, "an evaluation may look on"
+        before = run.values()
+        for call in (lambda: ckpt.save(2, run.state), lambda: ckpt.save(2, run.state, force=True), ckpt.take_over):
             with pytest.raises(perdure.InvalidInput, match=f"process {process.pid} is training") as caught:
                 call()
             assert "name another folder" in caught.value.hint
-        assert run.values() == {0.0}
+        assert run.values() == before
+        assert [one.step for one in perdure.checkpoints(tmp_path / "run")] == [1]
 
 
 def test_before_its_first_checkpoint_is_due(new_run: Callable[..., Any], tmp_path: Path) -> None:
     refused = pytest.raises(perdure.InvalidInput, match="is training")
     with another(tmp_path / "run", saved=False), perdure.Checkpointer(tmp_path / "run") as ckpt, refused:
-        ckpt.restore(new_run().state)
+        ckpt.save(1, new_run().state)
 
 
 def test_what_was_killed_is_resumed_at_once(
@@ -69,7 +72,9 @@ def test_what_was_killed_is_resumed_at_once(
     monkeypatch.setattr(writer, "_PATIENCE", 10.0)
     with another(tmp_path / "run") as process, perdure.Checkpointer(tmp_path / "run") as ckpt:
         process.send_signal(signal.SIGKILL)
-        assert ckpt.restore(new_run().state) == 1
+        run = new_run()
+        assert ckpt.restore(run.state) == 1
+        assert ckpt.save(2, run.state, force=True)
 
 
 def test_checkpointers_of_one_process_share_a_folder(new_run: Callable[..., Any], tmp_path: Path) -> None:
@@ -79,6 +84,7 @@ def test_checkpointers_of_one_process_share_a_folder(new_run: Callable[..., Any]
         one.wait()
         with perdure.Checkpointer(tmp_path) as other:
             assert other.restore(run.state) == 1
+            assert not other.save(2, run.state)
         assert lock.read_text() == str(os.getpid())
         one.save(2, run.state, force=True)
     assert not lock.parent.exists(), "nothing is left behind"

@@ -164,12 +164,11 @@ class Checkpointer:
             Corrupt: There are checkpoints, and none can be used. What is in `state` may then be partly theirs.
             NotFound: There is none of this `step`.
             SaveFailed: The save under way was not done; older checkpoints are whole, and nothing was changed.
-            InvalidInput: `state` is none that could have been saved; or another process is training in this folder.
+            InvalidInput: `state` is none that could have been saved.
         """
         self._guard.check_process()
         self.wait()
         self.group.agree(lambda: check_modules(check_state(state)))
-        self._claim()
         note_base(state.components.get("model"))
         record = restore_into(state, self.path, self.group, step=step, strict=strict, distrust=self.distrust)
         self._ledger.goes_on(step)

@@ -1,4 +1,4 @@
-"""One process at a time trains in a run's folder: a lock from its first call on, which ends with the process.
+"""One process at a time trains in a run's folder: a lock from its first save on, which ends with the process.
 
 POSIX record locks belong to a process. So a data loader's worker, which may outlive a trainer that was killed, does not
 have it, and Checkpointers of one process share it.
