@@ -220,7 +220,7 @@ def test_a_pickle_that_is_more_than_data_is_not_run(run: Callable[[str], Path], 
 
     out = run("stock")
     torch.save({"state": Evil()}, out / "checkpoint-3" / "optimizer.pt")
-    with pytest.raises(perdure.Corrupt, match=r"more than data[\s\S]+/checkpoint-2'|more than data") as raised:
+    with pytest.raises(perdure.Corrupt, match=r"more than data[\s\S]+can be used: .+=True") as raised:
         trainer().train(resume_from_checkpoint=str(out / "checkpoint-3"))
     assert "weights_only" not in str(raised.getrepr())
     assert not Path("evil").exists()
