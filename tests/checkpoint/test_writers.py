@@ -106,7 +106,7 @@ def test_a_fork_has_no_claim(tmp_path: Path) -> None:
     claim.release()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="waits for a user other than root, whom permissions do not bind")
 def test_a_folder_that_can_only_be_read_is_restored_from(new_run: Callable[..., Any], three: Path) -> None:
     three.chmod(0o555)
     try:
