@@ -108,6 +108,16 @@ def ask(
         connection.close()
 
 
+def look_after(command: str, store: Path, *options: str, code: int = 0) -> Any:
+    """What `perdure hub COMMAND` says of a store, which it has to leave with that exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "perdure", "hub", command, "--dir", str(store), "--json", *options],
+        capture_output=True, text=True, timeout=_WAIT, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
 def ndjson(*entries: tuple[str, dict[str, Any]], header: dict[str, Any] | None = None) -> bytes:
     """A commit's body."""
     lines = [{"key": "header", "value": header or {"summary": "test"}}]

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from gits import Git, needs_git, needs_lfs
-from hubs import TOKEN, Client, ask, serving
+from hubs import TOKEN, Client, ask, look_after, serving
 
 _KILLS = int(os.environ.get("PERDURE_HUB_KILLS", "2"))
 _WAIT = 150 + 20 * _KILLS
@@ -168,11 +167,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, stop: Path) -> None:
         for label, worker in workers.items():
             assert worker.failure is None, (label, worker.failure)
         _require_all(url, workers)
-    checked = subprocess.run(
-        [sys.executable, "-m", "perdure", "hub", "fsck", "--dir", str(store), "--json"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert checked.returncode == 0, checked.stdout
+    look_after("fsck", store)
     assert len(workers) == 8
 
 

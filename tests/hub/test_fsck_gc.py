@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hubs import TOKEN, Client, ask, ndjson
+from hubs import TOKEN, Client, ask, look_after, ndjson
 
 from perdure.hub import gc
 from perdure.hub.db import DATABASE, open_database
 from perdure.hub.fsck import check_store
 from perdure.hub.server import HubServer
-
-
-def _hub(command: str, store: Path, *options: str, code: int = 0) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "perdure", "hub", command, "--dir", str(store), "--json", *options],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    return json.loads(done.stdout)
 
 
 def _damage(store: Path) -> list[str]:
@@ -95,7 +83,7 @@ def store(sound: Path, tmp_path: Path) -> Path:
 
 
 def test_a_sound_store_is_found_sound(sound: Path) -> None:
-    report = _hub("fsck", sound)
+    report = look_after("fsck", sound)
     assert report["ok"] and report["damage"] == []
     assert (report["repositories"], report["blobs"]) == (1, 2) and report["xorbs"] >= 1 and report["objects"] > 40
 
@@ -164,7 +152,7 @@ def test_of_a_damaged_store_nothing_is_removed(store: Path, name: str) -> None:
     _DAMAGES[name][0](store)
     before = {path: path.stat().st_size for path in store.rglob("*") if path.is_file()}
     if name in _OF_REPOSITORIES:
-        said = _hub("gc", store, "--grace", "0", code=1)["error"]
+        said = look_after("gc", store, "--grace", "0", code=1)["error"]
         assert "me/one is damaged" in said["message"] and "perdure hub fsck" in said["hint"]
     else:
         collected = _collect(store)
@@ -175,10 +163,10 @@ def test_of_a_damaged_store_nothing_is_removed(store: Path, name: str) -> None:
 def test_the_command_says_what_is_wrong_with_code_1(store: Path) -> None:
     blob = _one(store, "blobs/*/*/*")
     _flip(blob)
-    found = _hub("fsck", store, code=1)["damage"]
+    found = look_after("fsck", store, code=1)["damage"]
     assert [one["where"] for one in found] == [f"blob {blob.name}", "model me/one"]
     assert str(blob) in found[0]["what"] and "'model.safetensors'" in found[1]["what"]
-    assert "no hub's folder" in _hub("fsck", store / "blobs", code=2)["error"]["message"]
+    assert "no hub's folder" in look_after("fsck", store / "blobs", code=2)["error"]["message"]
 
 
 @pytest.mark.parametrize("xet", [True, False])
@@ -190,8 +178,8 @@ def test_what_is_damaged_is_mended_by_the_next_push(store: Path, sound: Path, tm
         client.run(_UPLOAD, "me/two", weights)  # it remembers what it sent to this address
         _flip(blob)
         _flip(xorb)
-        assert "running" in _hub("fsck", store, "--quarantine", code=2)["error"]["message"]
-    report = _hub("fsck", store, "--quarantine", code=1)
+        assert "running" in look_after("fsck", store, "--quarantine", code=2)["error"]["message"]
+    report = look_after("fsck", store, "--quarantine", code=1)
     assert [(store / name).name for name in report["quarantined"]] == [blob.name, xorb.name]
     assert not blob.exists() and not xorb.exists()
     with HubServer(store, user="me", token=TOKEN, port=int(hub.url.rpartition(":")[2])) as hub:
@@ -215,7 +203,7 @@ def test_bytes_that_arrive_replace_those_that_were_cut_off(store: Path, sound: P
 
 def test_a_sound_store_loses_nothing(store: Path) -> None:
     before = {path: path.stat().st_size for path in store.rglob("*") if path.is_file()}
-    collected = _hub("gc", store, "--grace", "0")
+    collected = look_after("gc", store, "--grace", "0")
     assert (collected["blobs"], collected["xorbs"], collected["objects"]) == ([], [], 0)
     assert {path: path.stat().st_size for path in store.rglob("*") if path.is_file()} == before
 
@@ -233,7 +221,7 @@ def test_what_nothing_refers_to_goes(store: Path, tmp_path: Path) -> None:
         assert ask(hub.url, "POST", "/api/models/me/one/super-squash/main", {}).status == 200
         files = {row["path"] for row in ask(hub.url, "GET", "/api/models/me/one/tree/main?recursive=1").json()}
         epoch = ask(hub.url, "GET", "/api/models/me/one/xet-write-token/main").json()["casUrl"][-16:]
-        told = _hub("gc", store, "--grace", "0", code=2)["error"]
+        told = look_after("gc", store, "--grace", "0", code=2)["error"]
         assert "running" in told["message"] and "Stop it" in told["hint"]
     sizes = {path.name: path.stat().st_size for path in store.glob("blobs/*/*/*")}
     young = _collect(store, grace=3600)

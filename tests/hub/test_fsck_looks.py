@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hubs import TOKEN, ask, serving
+from hubs import TOKEN, ask, look_after, serving
 
 from perdure.hub.db import DATABASE
 from perdure.hub.schema import MIGRATIONS
 from perdure.hub.server import HubServer
-
-
-def _hub(command: str, store: Path, *options: str, code: int = 0) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "perdure", "hub", command, "--dir", str(store), "--json", *options],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    return json.loads(done.stdout)
 
 
 @pytest.fixture
@@ -40,8 +27,8 @@ def _state(store: Path) -> dict[Path, bytes]:
 
 def test_looking_changes_nothing(store: Path) -> None:
     before = _state(store)
-    _hub("fsck", store)
-    _hub("gc", store, "--grace", "0", "--dry-run")
+    look_after("fsck", store)
+    look_after("gc", store, "--grace", "0", "--dry-run")
     assert _state(store) == before
 
 
@@ -52,7 +39,9 @@ def test_a_store_of_an_earlier_version_is_only_looked_at(tmp_path: Path) -> None
         old.execute("INSERT INTO repos VALUES ('r', 'model', 'me', 'lost', 0, 0.0)")
         old.commit()
     before = _state(tmp_path)
-    assert ["repos/r.git is missing" in found["what"] for found in _hub("fsck", tmp_path, code=1)["damage"]] == [True]
+    assert ["repos/r.git is missing" in found["what"] for found in look_after("fsck", tmp_path, code=1)["damage"]] == [
+        True
+    ]
     assert _state(tmp_path) == before
 
 
@@ -63,5 +52,5 @@ def test_the_database_of_a_killed_server_is_read_as_it_left_it(store: Path) -> N
         process.wait(60)
     wal = store / f"{DATABASE}-wal"
     before = wal.read_bytes()
-    assert _hub("fsck", store)["repositories"] == 2
+    assert look_after("fsck", store)["repositories"] == 2
     assert wal.read_bytes() == before

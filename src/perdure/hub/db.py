@@ -5,7 +5,6 @@ Bytes never live here: files are in git and in the blob store. A row is durable 
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
 import threading
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from perdure.errors import InvalidInput, NotFound, UnsupportedFormat
 from perdure.hub.schema import MIGRATIONS
+from perdure.hub.sqlite_file import copied_to_memory, open_to_read, open_to_write
 
 DATABASE: Final = "hub.sqlite3"
 """The first file in a store: a folder without it is none."""
@@ -57,7 +57,7 @@ class Database:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._lock = threading.RLock()
-        self._db = _reader(path) if read_only else _writer(path)
+        self._db = open_to_read(path) if read_only else open_to_write(path)
         version = self.rows("PRAGMA user_version")[0][0]
         if version > len(MIGRATIONS):
             self.close()
@@ -67,7 +67,7 @@ class Database:
             )
         if version < len(MIGRATIONS):
             if read_only:
-                self._db = _copy(self._db)
+                self._db = copied_to_memory(self._db)
             self._migrate()
         if read_only:
             self._db.execute("PRAGMA query_only = ON")
@@ -235,37 +235,6 @@ class Database:
         return [
             _repo(row) for row in self.rows(f"{_REPO} WHERE id IN (SELECT repo_id FROM holdings WHERE oid = ?)", oid)
         ]
-
-
-def _writer(path: Path) -> sqlite3.Connection:
-    # it holds the key that signs upload links: for the owner's eyes, whatever the umask
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    db = _connect(path.absolute().as_uri())
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA foreign_keys = ON")
-    return db
-
-
-def _reader(path: Path) -> sqlite3.Connection:
-    if path.with_name(f"{path.name}-wal").exists():
-        mode = "mode=ro"  # a server runs, or was killed: what it wrote last is for the next one to put in its place
-    elif os.access(path.parent, os.W_OK):
-        mode = "mode=rw"  # the files that readers need beside it go again when it is closed, which a mode=ro leaves
-    else:
-        mode = "immutable=1"
-    return _connect(f"{path.absolute().as_uri()}?{mode}")
-
-
-def _copy(db: sqlite3.Connection) -> sqlite3.Connection:
-    copy = _connect("file::memory:")
-    db.backup(copy)
-    db.close()
-    return copy
-
-
-def _connect(uri: str) -> sqlite3.Connection:
-    return sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
 
 
 def open_database(folder: Path, *, read_only: bool = False) -> Database:
