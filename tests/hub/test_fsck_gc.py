@@ -255,6 +255,27 @@ def test_what_nothing_refers_to_goes(store: Path, tmp_path: Path) -> None:
     assert _damage(store) == []
 
 
+def test_repositories_newer_than_the_database_stay(store: Path, tmp_path: Path) -> None:
+    older = shutil.copy(store / DATABASE, tmp_path)
+    with HubServer(store, user="me", token=TOKEN) as hub:
+        assert ask(hub.url, "POST", "/api/repos/create", {"name": "two"}).status == 200
+        _commit(hub.url, "me/two", _large("new.bin", _upload(hub.url, "me/two", b"came since")))
+    newer = shutil.copy(store / DATABASE, tmp_path / "newer")
+    shutil.copy(older, store / DATABASE)
+    before = {path for path in store.glob("[br]*/**/*") if path.is_file()}
+    refused = look_after("gc", store, "--grace", "0", code=1)["error"]
+    assert "does not know 1 of the repositories" in refused["message"]
+    assert f"perdure hub gc --dir {store} --remove-orphans" in refused["hint"]
+    assert {path for path in store.glob("[br]*/**/*") if path.is_file()} == before
+    orphans = look_after("gc", store, "--grace", "0", "--dry-run", "--remove-orphans")
+    assert len(orphans["repositories"]) == len(orphans["blobs"]) == 1
+    shutil.copy(newer, store / DATABASE)
+    assert _damage(store) == []
+    shutil.copy(older, store / DATABASE)
+    assert look_after("gc", store, "--grace", "0", "--remove-orphans") == orphans | {"dry_run": False}
+    assert len(list(store.glob("repos/*.git"))) == 1 and _damage(store) == []
+
+
 def test_what_was_promised_a_moment_ago_stays(store: Path) -> None:
     with HubServer(store, user="me", token=TOKEN) as hub:
         oid = _upload(hub.url, "me/one", b"an old upload")

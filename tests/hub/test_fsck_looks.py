@@ -39,9 +39,8 @@ def test_a_store_of_an_earlier_version_is_only_looked_at(tmp_path: Path) -> None
         old.execute("INSERT INTO repos VALUES ('r', 'model', 'me', 'lost', 0, 0.0)")
         old.commit()
     before = _state(tmp_path)
-    assert ["repos/r.git is missing" in found["what"] for found in look_after("fsck", tmp_path, code=1)["damage"]] == [
-        True
-    ]
+    (found,) = look_after("fsck", tmp_path, code=1)["damage"]
+    assert "repos/r.git is missing" in found["what"]
     assert _state(tmp_path) == before
 
 

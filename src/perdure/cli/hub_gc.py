@@ -30,8 +30,14 @@ Examples:
     help="Keep what was uploaded, or built on, within so many hours: an upload may still be under way.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option(
+    "--remove-orphans",
+    is_flag=True,
+    help="Also remove repositories that the database does not know, as a kill leaves them, instead of refusing: with a "
+    "database older than they are, it would be all that came since.",
+)
 @json_option
-def command(folder: Path, grace: float, dry_run: bool, as_json: bool) -> None:
+def command(folder: Path, grace: float, dry_run: bool, remove_orphans: bool, as_json: bool) -> None:
     """Remove large files, xorbs and git objects that nothing refers to: of deleted repositories, squashed history,
     uploads that were never committed.
 
@@ -40,12 +46,12 @@ def command(folder: Path, grace: float, dry_run: bool, as_json: bool) -> None:
     from perdure.hub.gc import collect
 
     with opened(folder, read_only=dry_run) as db:
-        collected = collect(folder, db, grace=grace * 3600, dry_run=dry_run)
+        collected = collect(folder, db, grace=grace * 3600, dry_run=dry_run, remove_orphans=remove_orphans)
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, **asdict(collected)}))
         return
     verb = "Would remove" if dry_run else "Removed"
     click.echo(
         f"{verb} {len(collected.blobs)} large files, {len(collected.xorbs)} xorbs, {collected.objects} git objects and "
-        f"{len(collected.repositories)} folders of no repository: {human_bytes(collected.size)}."
+        f"{len(collected.repositories)} orphaned repositories: {human_bytes(collected.size)}."
     )

@@ -18,8 +18,8 @@ _SAFE: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_SAFE):  # type: ignore[misc]
-    """PyYAML's, without the numbers in base 60 of YAML 1.1, whose value takes the square of their length: `1:30:00` is
-    text, as it is to the Hub.
+    """PyYAML's safe one, which makes plain values alone: without the numbers in base 60 of YAML 1.1, whose value takes
+    the square of their length. `1:30:00` is text, as it is to the Hub.
     """
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {

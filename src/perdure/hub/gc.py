@@ -32,27 +32,53 @@ class Collected:
     size: int = 0
 
 
-def collect(folder: Path, db: Database, *, grace: float, dry_run: bool = False) -> Collected:
+def collect(
+    folder: Path, db: Database, *, grace: float, dry_run: bool = False, remove_orphans: bool = False
+) -> Collected:
     """Remove from the store in `folder` what nothing refers to and is older than `grace` seconds.
 
     A kill at any moment leaves a sound store; the next run goes on.
 
+    Args:
+        folder: The store.
+        db: Its database.
+        grace: Seconds.
+        dry_run: Only find out what would go.
+        remove_orphans: Also remove repositories that the database does not know, and what they alone refer to.
+
     Raises:
         InvalidInput: A server runs on the store.
-        Corrupt: A repository is damaged. What it refers to cannot be told, so nothing was removed.
+        Corrupt: A repository is damaged, so what it refers to cannot be told; or the database does not know one.
+            Nothing was removed.
     """
     with without_server(folder, why="what it is being sent would look like what nothing refers to."):
-        collected, before = Collected(), time.time() - grace
+        collected, before = Collected(repositories=_orphans(folder, db)), time.time() - grace
+        if collected.repositories and not remove_orphans:
+            raise _orphaned(folder, collected.repositories)
         needed = _collect_repositories(collected, folder, db, before, dry_run=dry_run)
         kept = _collect_blobs(collected, ContentStore(folder / "blobs"), db, needed, before, dry_run=dry_run)
         _collect_xorbs(collected, ContentStore(folder / "xorbs"), db, kept, before, dry_run=dry_run)
     return collected
 
 
+def _orphans(folder: Path, db: Database) -> list[str]:
+    return sorted({path.stem for path in (folder / "repos").glob("*.git")} - {repo.id for repo in db.repos()})
+
+
+def _orphaned(folder: Path, names: list[str]) -> Corrupt:
+    # a kill between making or removing a folder and its row leaves one; a database that is older, all that came since
+    return Corrupt(
+        f"The database does not know {len(names)} of the repositories in {folder / 'repos'}; nothing was removed.",
+        path=folder / "repos" / f"{names[0]}.git",
+        hint="Where the database is older than the repositories, put back the one that was copied with them. One that "
+        "is left of a kill while it was made or deleted goes with: perdure hub gc --dir DIR --remove-orphans",
+    )
+
+
 def _collect_repositories(
     collected: Collected, folder: Path, db: Database, before: float, *, dry_run: bool
 ) -> set[str]:
-    """The large files that are needed; on the way, objects that no ref reaches go, and repositories nobody knows."""
+    """The large files that are needed; on the way, objects that no ref reaches go, and orphans."""
     known, repos, needed = db.repos(), GitRepos(folder / "repos", folder / "staging"), set[str]()
     for repo in known:
         if missing := missing_refs(repos, db, repo):
@@ -61,9 +87,6 @@ def _collect_repositories(
         needed |= kept.large_files
         collected.objects += kept.dropped
         collected.size += kept.dropped_bytes
-    # a folder that nobody knows is from a kill between making or removing it and its row
-    unknown = {path.stem for path in (folder / "repos").glob("*.git")} - {repo.id for repo in known}
-    collected.repositories = sorted(unknown)
     for path in (folder / "repos" / f"{name}.git" for name in collected.repositories):
         collected.size += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         if not dry_run:

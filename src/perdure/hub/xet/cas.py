@@ -150,7 +150,9 @@ def _distinct(files: Iterable[File]) -> Iterator[File]:
 def _take(call: Call, file: File) -> Made:
     """Store a file, once its terms proved to be that file; the repository may hold it then.
 
-    That its bytes are stored is no proof: whoever knows a sha256 could then open other people's files.
+    That its bytes are stored is no proof: whoever knows a sha256 could then open other people's files. Of a file that
+    the repository holds none is asked, so that a client that gave up waiting for a large shard finds it done when it
+    asks again. Wrong terms do no harm: downloads are of stored files alone, and their sender may use all they name.
     """
     hub = call.hub
     with _assembling(file.sha256):
