@@ -6,7 +6,6 @@ import hashlib
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from gits import Git, needs_git
-from hubs import TOKEN, ask, ndjson
+from hubs import TOKEN, ask, ndjson, wait_until
 
 from perdure.hub import commits, limits
 from perdure.hub.accounts import Accounts
@@ -46,13 +45,6 @@ def _ended(raw: socket.socket) -> bytes:
     return received
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def _open(server: HubServer) -> int:
     assert server._server is not None
     return len(server._server.server_state.connections)
@@ -60,7 +52,7 @@ def _open(server: HubServer) -> int:
 
 @pytest.fixture(autouse=True)
 def nobody_else(server: HubServer) -> None:
-    _until(lambda: _open(server) == 0)
+    wait_until(lambda: _open(server) == 0)
 
 
 def test_a_head_that_does_not_end_is_not_waited_for(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,11 +75,11 @@ def test_who_only_holds_connections_keeps_nobody_out(server: HubServer, monkeypa
 def test_beyond_the_bound_it_says_that_it_is_busy(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CONNECTIONS", 2)
     with _connected(server, _BODY), _connected(server, _BODY):
-        _until(lambda: _open(server) == 2)
+        wait_until(lambda: _open(server) == 2)
         refused = ask(server.url, "POST", "/api/validate-yaml", {"content": "x" * 100_000})
         assert (refused.status, refused.headers["retry-after"]) == (503, str(limits.BUSY_SECONDS))
         assert "too much to do" in refused.json()["error"] and refused.headers["connection"] == "close"
-    _until(lambda: _open(server) == 0)
+    wait_until(lambda: _open(server) == 0)
     assert ask(server.url, "GET", "/api/models").status == 200
 
 
@@ -119,7 +111,7 @@ def test_an_answer_that_nobody_reads_is_given_up(server: HubServer, monkeypatch:
     head = f"GET /me/large/resolve/main/w.bin HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
     with _connected(server, head.encode()) as raw:
         assert raw.recv(8) == b"HTTP/1.1"
-        _until(lambda: _open(server) == 0)
+        wait_until(lambda: _open(server) == 0)
         assert len(_ended(raw)) < len(data)
 
 
@@ -162,9 +154,9 @@ _FETCH = _request("POST", "/me/slow.git/git-upload-pack", b"0000")
 @pytest.mark.parametrize("sent", [_request("GET", _REFS), _FETCH])
 def test_git_ends_when_its_client_goes(server: HubServer, endless: Callable[[], list[int]], sent: bytes) -> None:
     with _connected(server, sent):
-        _until(lambda: len(endless()) == 2)
+        wait_until(lambda: len(endless()) == 2)
         assert all(_runs(pid) for pid in endless())
-    _until(lambda: not any(_runs(pid) for pid in endless()))
+    wait_until(lambda: not any(_runs(pid) for pid in endless()))
 
 
 @needs_git
@@ -175,7 +167,7 @@ def test_git_ends_when_it_takes_too_long(
     monkeypatch.setattr(limits, "GIT_SECONDS", 0.5)
     with _connected(server, sent) as raw:
         assert said in raw.recv(15)
-        _until(lambda: len(endless()) == 2 and not any(_runs(pid) for pid in endless()))
+        wait_until(lambda: len(endless()) == 2 and not any(_runs(pid) for pid in endless()))
 
 
 @needs_git
@@ -191,16 +183,16 @@ def test_one_callers_clones_keep_no_other_out(
         db.close()
         with ExitStack() as stack:
             stack.enter_context(_connected(hub, _FETCH))
-            _until(lambda: len(endless()) == 2)
+            wait_until(lambda: len(endless()) == 2)
             sockets = [stack.enter_context(_connected(hub, _FETCH)) for _ in range(5)]
             refused = [raw for raw in sockets if b"503" in raw.recv(15)]
             assert len(refused) == 5 and b"retry-after: 5" in refused[0].recv(4096).lower()
             assert len(endless()) == 2  # of all these, one is at work
             stack.enter_context(_connected(hub, _request("GET", _REFS, token="token-of-another")))
-            _until(lambda: len(endless()) == 4)
+            wait_until(lambda: len(endless()) == 4)
             assert ask(hub.url, "GET", "/api/models").status == 200
         monkeypatch.undo()
-        _until(lambda: _open(hub) == 0)
+        wait_until(lambda: _open(hub) == 0)
         assert Git(hub.url, tmp_path / "git").clone("me/slow").is_dir()
 
 
