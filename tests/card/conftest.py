@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.card.facts import BaseModel, Facts, Method, Training, Weights
+from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, License, Weights
+from perdure.card.training import Hardware, Method, Training
 
 
 @pytest.fixture
@@ -14,18 +15,22 @@ def facts() -> Facts:
         weights=Weights(
             architecture="Qwen2ForCausalLM", pipeline_tag="text-generation", chat=True, parameters=1_234_567
         ),
-        base=BaseModel(id="Qwen/Qwen2-0.5B", revision="0a1b2c"),
-        datasets=("openai/gsm8k", "org/more"),
+        bases=(BaseModel(id="Qwen/Qwen2-0.5B", revision="0a1b2c"),),
+        datasets=(
+            Dataset(id="openai/gsm8k"),
+            Dataset(id="org/more"),
+        ),
         tags=("trl", "dpo", "my-run"),
-        license="apache-2.0",
+        license=License(id="apache-2.0"),
         languages=("en", "no"),
         training=Training(
             method=Method(name="DPO", library="TRL", title="Direct", arxiv="2305.18290", citation="@x{y}"),
             hyperparameters={"learning_rate": 2e-05, "bf16": True},
-            results={"train_loss": 1.25, "steps": 1000},
-            hardware="2 × GPU",
+            steps=1000,
+            results={"train_loss": 1.25},
+            hardware=Hardware(name="GPU", count=2),
             logs={"Weights & Biases": "https://wandb.ai/me/run"},
         ),
-        evaluation={"eval_loss": 0.5},
+        evaluation=(Evaluation(metrics={"eval_loss": 0.5}),),
         versions={"TRL": "1.16.0"},
     )

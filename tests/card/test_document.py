@@ -9,11 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.card.document import kept_by_hand, refresh
-from perdure.card.facts import BaseModel, Facts, Weights
+from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, Weights
 from perdure.card.render import render
 
-PLAIN = render(Facts(name="x", tags=("trl", "sft"), datasets=("org/d",), evaluation={"eval_loss": 0.5}))
-LATER = render(Facts(name="x", tags=("trl", "sft"), datasets=("org/e",), evaluation={"eval_loss": 0.25}))
+_RUN = Facts(
+    name="x", tags=("trl", "sft"), datasets=(Dataset(id="org/d"),), evaluation=(Evaluation(metrics={"eval_loss": 0.5}),)
+)
+PLAIN = render(_RUN)
+LATER = render(
+    replace(_RUN, datasets=(Dataset(id="org/e"),), evaluation=(Evaluation(metrics={"eval_loss": 0.25}),)),
+)
 
 BY_A_PERSON = """---
 # our card
@@ -50,7 +55,9 @@ def test_generated_parts_are_renewed_and_nothing_else():
 
 def test_a_metric_that_comes_late_takes_its_place():
     early = refresh(None, render(Facts(name="x", versions={"TRL": "1"})))
-    late = refresh(early, render(Facts(name="x", versions={"TRL": "1"}, evaluation={"eval_loss": 1})))
+    late = refresh(
+        early, render(Facts(name="x", versions={"TRL": "1"}, evaluation=(Evaluation(metrics={"eval_loss": 1}),)))
+    )
     assert late.index("perdure:summary") < late.index("perdure:results") < late.index("perdure:versions")
     assert refresh(late, render(Facts(name="x", versions={"TRL": "1"}))).count("perdure:results") == 0
 
@@ -206,6 +213,6 @@ def test_a_card_by_transformers_is_replaced(facts):
 
 def test_an_adapter_over_a_model_changes_the_library(facts):
     page = refresh(None, render(facts))
-    adapter = replace(facts, weights=Weights(kind="adapter"), base=BaseModel(id="org/b", relation="adapter"))
+    adapter = replace(facts, weights=Weights(kind="adapter"), bases=(BaseModel(id="org/b", relation="adapter"),))
     data = ModelCard(refresh(page, render(adapter))).data
     assert (data.library_name, data.base_model, data["base_model_relation"]) == ("peft", "org/b", "adapter")

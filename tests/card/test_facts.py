@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.card.facts import BaseModel, Facts, Training, is_path, unique
+from perdure.card.allowed import is_path, unique
+from perdure.card.facts import BaseModel, Dataset, Facts, License
+from perdure.card.training import Training
 from perdure.errors import InvalidInput
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 
@@ -40,9 +42,9 @@ def test_what_exists_on_disk_is_a_path(tmp_path, monkeypatch):
         lambda: Facts(name=" "),
         lambda: Facts(name="/data/out"),
         lambda: Facts(name="x", repo="./out"),
-        lambda: Facts(name="x", datasets=("data/train.jsonl",)),
+        lambda: Facts(name="x", datasets=(Dataset(id="data/train.jsonl"),)),
         lambda: Facts(name="x", tags=("sft", "")),
-        lambda: Facts(name="x", license=""),
+        lambda: Facts(name="x", license=License(id="")),
         lambda: Training(logs={"TensorBoard": "/runs/x"}),
         lambda: Training(hyperparameters={"chat_template_path": "/home/me/t.jinja"}),
     ],

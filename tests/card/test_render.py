@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from perdure.card.document import refresh
-from perdure.card.facts import BaseModel, Facts, Training, Weights
+from perdure.card.facts import BaseModel, Evaluation, Facts, License, Weights
 from perdure.card.markdown import code, text
 from perdure.card.metadata import dump
 from perdure.card.render import render
+from perdure.card.training import Hardware, Training
 
 HOSTILE = [
     "a\n---\ninjected: true\n---\n# heading",
@@ -73,18 +74,21 @@ def test_the_real_client_reads_the_same_metadata(facts):
 
 def test_a_card_that_the_client_rewrote_is_still_ours_to_renew(facts):
     rewritten = str(ModelCard(refresh(None, render(facts))))
-    renewed = refresh(rewritten, render(replace(facts, license="mit", evaluation={"eval_loss": 0.25})))
+    renewed = refresh(
+        rewritten,
+        render(replace(facts, license=License(id="mit"), evaluation=(Evaluation(metrics={"eval_loss": 0.25}),))),
+    )
     assert ModelCard(renewed).data.license == "mit" and "| `eval_loss` | 0.25 |" in renewed
 
 
 def test_an_adapter(facts):
     weights = Weights(kind="adapter", pipeline_tag="text-generation", architecture="Qwen2ForCausalLM", chat=False)
     base = BaseModel(id="Qwen/Qwen2-0.5B", relation="adapter")
-    page = refresh(None, render(replace(facts, weights=weights, base=base)))
+    page = refresh(None, render(replace(facts, weights=weights, bases=(base,))))
     assert "library_name: peft\n" in page and "base_model_relation: adapter\n" in page
     assert "An adapter for [Qwen/Qwen2-0.5B]" in page
     assert 'AutoPeftModelForCausalLM.from_pretrained("me/my-model")' in page
-    nameless = refresh(None, render(replace(facts, weights=weights, base=None)))
+    nameless = refresh(None, render(replace(facts, weights=weights, bases=())))
     assert "base_model" not in nameless.split("---")[1] and "AutoPeft" not in nameless
 
 
@@ -102,7 +106,7 @@ def test_other_models(weights, said):
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_hostile_names_are_shown_and_do_nothing(facts, hostile):
-    training = Training(hyperparameters={hostile: hostile}, results={hostile: 1}, hardware=hostile)
+    training = Training(hyperparameters={hostile: hostile}, results={hostile: 1}, hardware=Hardware(name=hostile))
     wild = replace(facts, name=hostile, tags=(hostile,), training=training, versions={hostile: hostile})
     page = refresh(None, render(wild))
     front = yaml.safe_load(page.split("---\n")[1])

@@ -8,6 +8,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, TrainingArguments
 
+from perdure.card.facts import License
 from perdure.integrations.finish import as_names, card_name
 from perdure.integrations.gather import Told, gather, method_name
 from perdure.integrations.settings import hyperparameters
@@ -66,7 +67,7 @@ def test_a_base_in_the_hubs_cache_is_named_with_its_commit_and_licence(sft, mode
     for peft in (None, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")):
         trainer = sft(AutoModelForCausalLM.from_pretrained(base), peft=peft, train=False)
         facts = gather(trainer, trainer.model, Told(name="x"), {})
-        assert facts.base is not None and facts.license == "apache-2.0"
+        assert facts.base is not None and facts.license == License(id="apache-2.0")
         assert (facts.base.id, facts.base.revision) == ("org/base", commit)
         assert facts.base.relation == ("adapter" if peft else "finetune")
 
@@ -77,7 +78,7 @@ def test_a_local_base_that_is_itself_described_names_its_own_base(sft, model, tm
     (base / "README.md").write_text("---\nbase_model:\n- org/first\nlicense: mit\n---\n")
     full = sft(AutoModelForCausalLM.from_pretrained(base), train=False)
     facts = gather(full, full.model, Told(name="x"), {})
-    assert facts.base is not None and (facts.base.id, facts.license) == ("org/first", "mit")
+    assert facts.base is not None and (facts.base.id, facts.license) == ("org/first", License(id="mit"))
     peft = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
     adapter = sft(AutoModelForCausalLM.from_pretrained(base), peft=peft, train=False)
     facts = gather(adapter, adapter.model, Told(name="x"), {})
@@ -96,14 +97,14 @@ def test_a_license_that_names_nothing_is_left_out(sft, model, tmp_path):
 def test_datasets_are_those_named_that_have_an_id_or_those_downloaded(sft, model, chats, tmp_path):
     trainer = sft(model, train=False)
     told = Told(name="x", datasets=("openai/gsm8k", str(tmp_path), "./data", "data.jsonl", "None"))
-    assert gather(trainer, model, told, {}).datasets == ("openai/gsm8k",)
+    assert gather(trainer, model, told, {}).dataset_ids == ("openai/gsm8k",)
     data = Dataset.from_list([{"a": 1}])
     data.info.download_checksums = {
         "hf://datasets/openai/gsm8k@e53f048/main/train.parquet": {},
         "https://example.org/x.csv": {},
     }
     trainer.train_dataset = data
-    assert gather(trainer, model, Told(name="x"), {}).datasets == ("openai/gsm8k",)
+    assert gather(trainer, model, Told(name="x"), {}).dataset_ids == ("openai/gsm8k",)
 
 
 def test_logs_of_open_runs_are_linked_and_local_ones_are_not(sft, model, monkeypatch):

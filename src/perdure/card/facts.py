@@ -1,30 +1,28 @@
-"""What a card may say about a model: frozen records that hold no local path, no "None" and nothing empty.
+"""What a card may say about a model: frozen records that hold no local path, no secret, no "None" and nothing empty.
 
 Whoever gathers facts leaves out what is not known; a card says less then, and nothing false.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from perdure.errors import InvalidInput
+from perdure.card.allowed import check, check_text, is_public_link
+from perdure.card.training import NO_TEXT, Training
 from perdure.format.hub_id import is_hub_id
 
-Scalar: TypeAlias = bool | int | float | str
+Relation: TypeAlias = Literal["finetune", "adapter", "merge", "quantized"]
 
-_NOTHING: Mapping[str, Scalar] = MappingProxyType({})
-_NO_TEXT: Mapping[str, str] = MappingProxyType({})
-_NO_NUMBERS: Mapping[str, float] = MappingProxyType({})
+_NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseModel:
-    """The model that training started from.
+    """A model that this one was made from.
 
     Args:
         id: Its id on a Hub.
@@ -34,57 +32,62 @@ class BaseModel:
 
     id: str
     revision: str | None = None
-    relation: Literal["finetune", "adapter"] = "finetune"
+    relation: Relation = "finetune"
 
     def __post_init__(self) -> None:
-        _check(is_hub_id(self.id), f"{self.id!r} is not the id of a base model on a Hub")
-        _check(self.revision != "", "the base model's revision is empty")
+        check(is_hub_id(self.id), f"{self.id[:100]!r} is not the id of a base model on a Hub")
+        check_text("the base model's revision", self.revision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
-    """How the model was trained.
+class Dataset:
+    """One split of a dataset that a model was trained or evaluated on.
 
     Args:
-        name: As people write it: `SFT`, `DPO`, `GRPO`.
-        library: The library that implements it, where it asks to be cited: `TRL`.
-        title: The paper's title.
-        arxiv: The paper's arXiv id, `YYMM.NNNNN`.
-        citation: A BibTeX entry.
+        id: Its id on a Hub; None for data of one's own.
+        config: Its configuration (subset) on the Hub.
+        split: Such as `train`, or `train[:10%]`.
+        rows: How many; None for a stream.
+        revision: The Hub's commit it was read at.
+        fingerprint: What the `datasets` library tells content by, where there is no revision.
+        use: What it was there for.
     """
 
-    name: str
-    library: str | None = None
-    title: str | None = None
-    arxiv: str | None = None
-    citation: str | None = None
+    id: str | None = None
+    config: str | None = None
+    split: str | None = None
+    rows: int | None = None
+    revision: str | None = None
+    fingerprint: str | None = None
+    use: Literal["training", "evaluation"] = "training"
+
+    def __post_init__(self) -> None:
+        check(self.id is None or is_hub_id(self.id), f"{str(self.id)[:100]!r} is not the id of a dataset on a Hub")
+        check(self.rows is None or self.rows >= 0, "a dataset has fewer than no rows")
+        check_text(
+            "a dataset's config, split, revision or fingerprint",
+            self.config,
+            self.split,
+            self.revision,
+            self.fingerprint,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """One training run.
+class Quantization:
+    """How weights are packed.
 
     Args:
-        method: None for a plain loop or Trainer.
-        hyperparameters: Name → value, in the order to show.
-        adapter: The adapter's settings (LoRA's rank, targets …); empty for a full model.
-        results: Name → number: loss, steps, epochs, seconds.
-        hardware: For example `1 × NVIDIA H100 80GB HBM3`.
-        logs: Service → https link to the run's log.
+        method: As transformers calls it: `bitsandbytes`, `gptq`, `awq`; or `nf4`.
+        bits: Of each weight.
     """
 
-    method: Method | None = None
-    hyperparameters: Mapping[str, Scalar] = field(default_factory=lambda: _NOTHING)
-    adapter: Mapping[str, Scalar] = field(default_factory=lambda: _NOTHING)
-    results: Mapping[str, float] = field(default_factory=lambda: _NO_NUMBERS)
-    hardware: str | None = None
-    logs: Mapping[str, str] = field(default_factory=lambda: _NO_TEXT)
+    method: str
+    bits: int | None = None
 
     def __post_init__(self) -> None:
-        for service, link in self.logs.items():
-            _check(re.match(r"https?://\S+$", link) is not None, f"the log at {service} is not a web address: {link!r}")
-        for name, value in {**self.hyperparameters, **self.adapter}.items():
-            _check(not (isinstance(value, str) and is_path(value)), f"{name} is a local path: {value!r}")
+        check_text("the quantization", self.method)
+        check(self.bits is None or 0 < self.bits <= 64, "a weight has no such number of bits")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,8 @@ class Weights:
         pipeline_tag: The Hub's name of its task.
         chat: Whether its tokenizer has a chat template.
         parameters: Numbers in the weights.
+        dtypes: Type (`bfloat16`) → how many of the parameters have it.
+        quantization: Of the weights, or of an adapter's base; None where they are not packed.
     """
 
     kind: Literal["model", "adapter", "module"] = "model"
@@ -104,6 +109,55 @@ class Weights:
     pipeline_tag: str | None = None
     chat: bool = False
     parameters: int | None = None
+    dtypes: Mapping[str, int] = field(default_factory=lambda: _NO_COUNTS)
+    quantization: Quantization | None = None
+
+    def __post_init__(self) -> None:
+        check_text("an architecture, task or dtype", self.architecture, self.pipeline_tag, *self.dtypes)
+        check(all(n >= 0 for n in (self.parameters or 0, *self.dtypes.values())), "fewer than no parameters")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Metrics measured on one dataset.
+
+    Args:
+        metrics: Metric → value.
+        dataset: What it was measured on, where that has a name.
+        task: The Hub's name of the task, where it is not the model's own.
+    """
+
+    metrics: Mapping[str, float]
+    dataset: Dataset | None = None
+    task: str | None = None
+
+    def __post_init__(self) -> None:
+        check_text("a metric's name or task", *self.metrics, self.task)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class License:
+    """What the model may be used for.
+
+    Args:
+        id: An identifier of the Hub's list, such as `apache-2.0`; or `other`.
+        name: Of an `other` licence, such as `my-terms-1.0`.
+        link: Of an `other` licence: its web address, or a file of the repository.
+    """
+
+    id: str
+    name: str | None = None
+    link: str | None = None
+
+    def __post_init__(self) -> None:
+        check(re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.id) is not None, "no licence of the Hub's list")
+        check(self.id != "other" or (bool(self.name) and bool(self.link)), "an other licence has a name and a link")
+        check_text("a licence's name", self.name)
+        check(self.link is None or is_public_link(self.link) or _is_file(self.link), "a licence's link leads nowhere")
+
+
+def _is_file(name: str) -> bool:
+    return re.fullmatch(r"[\w-][\w.-]*", name) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,57 +168,47 @@ class Facts:
         name: The model's name, without a namespace.
         repo: Its own id on a Hub, once that is known.
         weights: What is in the folder.
-        base: None for a model trained from scratch, or from a base that has no public name.
-        datasets: Hub ids.
+        bases: The model it was made from, or those that were merged; empty for one that was trained from scratch, or
+            whose base has no public name. All have one relation.
+        datasets: What it was trained and evaluated on.
         tags: The Hub's tags, such as `trl`, `sft` and the user's own.
-        license: An identifier of the Hub's list, such as `apache-2.0`.
+        license: None where the base's is not known.
         languages: Codes such as `en`.
         training: How it came about.
-        evaluation: Metric → value.
+        evaluation: What was measured of the final model.
         versions: Library → version.
 
     Raises:
-        InvalidInput: A Hub id is a local path or no id, or something is empty.
+        InvalidInput: A Hub id is a local path or no id; or something is empty, a path or a secret.
+
+    >>> Facts(name="my-model", bases=(BaseModel(id="Qwen/Qwen3-0.6B"),)).base.relation
+    'finetune'
     """
 
     name: str
     repo: str | None = None
     weights: Weights = field(default_factory=Weights)
-    base: BaseModel | None = None
-    datasets: tuple[str, ...] = ()
+    bases: tuple[BaseModel, ...] = ()
+    datasets: tuple[Dataset, ...] = ()
     tags: tuple[str, ...] = ()
-    license: str | None = None
+    license: License | None = None
     languages: tuple[str, ...] = ()
     training: Training | None = None
-    evaluation: Mapping[str, float] = field(default_factory=lambda: _NO_NUMBERS)
-    versions: Mapping[str, str] = field(default_factory=lambda: _NO_TEXT)
+    evaluation: tuple[Evaluation, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=lambda: NO_TEXT)
 
     def __post_init__(self) -> None:
-        _check(bool(self.name.strip()), "a model needs a name")
-        _check(not is_path(self.name), f"the name {self.name!r} is a local path")
-        _check(self.repo is None or is_hub_id(self.repo), f"{self.repo!r} is not the id of a repository on a Hub")
-        for dataset in self.datasets:
-            _check(is_hub_id(dataset), f"{dataset!r} is not the id of a dataset on a Hub")
-        for text in (*self.tags, *self.languages, *(() if self.license is None else (self.license,))):
-            _check(bool(text.strip()), "a tag, language or licence is empty")
+        check_text("the model's name", self.name)
+        check(self.repo is None or is_hub_id(self.repo), f"{str(self.repo)[:100]!r} is no repository's id on a Hub")
+        check(len({base.relation for base in self.bases}) < 2, "the model is not the same to all of its bases")
+        check_text("a tag, language or version", *self.tags, *self.languages, *self.versions, *self.versions.values())
 
+    @property
+    def base(self) -> BaseModel | None:
+        """The one model it was made from; None where there is none, or several were merged."""
+        return self.bases[0] if len(self.bases) == 1 else None
 
-def is_path(text: str) -> bool:
-    r"""Whether text is, or names, a place on some disk.
-
-    >>> [is_path(text) for text in ("/data/x", "~/x", "../x", "C:\\x", "file:///x", "cosine", "org/name")]
-    [True, True, True, True, True, False, False]
-    """
-    if re.match(r"[/~\\]|\.{1,2}([/\\]|$)|[A-Za-z]:[/\\]|file:", text):
-        return True
-    return "/" in text and os.path.lexists(text)
-
-
-def unique(items: Iterable[str]) -> tuple[str, ...]:
-    """The non-empty items, trimmed, each once, in the order they first came."""
-    return tuple(dict.fromkeys(trimmed for item in items if (trimmed := item.strip())))
-
-
-def _check(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise InvalidInput(f"A card cannot say this: {otherwise}.", hint="Leave out what is not known.")
+    @property
+    def dataset_ids(self) -> tuple[str, ...]:
+        """The Hub ids of what it was trained on, each once."""
+        return tuple(dict.fromkeys(d.id for d in self.datasets if d.id is not None and d.use == "training"))

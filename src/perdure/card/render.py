@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from perdure.card.facts import Facts, Method, Scalar, Training, unique
+from perdure.card.allowed import unique
+from perdure.card.facts import Facts
 from perdure.card.markdown import code_cell, fence, link, table, text
 from perdure.card.snippets import usage
+from perdure.card.training import Method, Scalar, Training
 from perdure.format.hub_id import HUB
 
 _LIBRARIES = {"model": "transformers", "adapter": "peft"}
@@ -43,15 +45,17 @@ def render(facts: Facts) -> Rendered:
 
 
 def _metadata(facts: Facts) -> dict[str, object]:
-    base = facts.base
+    bases = [base.id for base in facts.bases]
     metadata: dict[str, object | None] = {
         "language": list(facts.languages),
-        "license": facts.license,
+        "license": facts.license.id if facts.license else None,
+        "license_name": facts.license.name if facts.license else None,
+        "license_link": facts.license.link if facts.license else None,
         "library_name": _LIBRARIES.get(facts.weights.kind),
         "pipeline_tag": facts.weights.pipeline_tag,
-        "base_model": base.id if base else None,
-        "base_model_relation": base.relation if base else None,
-        "datasets": list(unique(facts.datasets)),
+        "base_model": bases[0] if len(bases) == 1 else bases,
+        "base_model_relation": facts.bases[0].relation if bases else None,
+        "datasets": list(facts.dataset_ids),
         "tags": list(unique(facts.tags)),
     }
     return {key: value for key, value in metadata.items() if value}
@@ -71,8 +75,8 @@ def _summary(facts: Facts) -> str:
             what += f" (at revision {code_cell(facts.base.revision)})"
     if facts.training is not None and facts.training.method is not None:
         what += f", trained with {_method(facts.training.method)}"
-    if facts.datasets:
-        what += " on " + " and ".join(link(name, f"{HUB}/datasets/{name}") for name in facts.datasets)
+    if facts.dataset_ids:
+        what += " on " + " and ".join(link(name, f"{HUB}/datasets/{name}") for name in facts.dataset_ids)
     sentences = [what + "."]
     if facts.weights.parameters is not None:
         holder = f" ({code_cell(facts.weights.architecture)})" if facts.weights.architecture else ""
@@ -111,7 +115,7 @@ def _procedure(training: Training) -> str:
         paper = link(method.title, f"{HUB}/papers/{method.arxiv}")
         sentences.append(f"The method, {text(method.name)}, was introduced in {paper}.")
     if training.hardware:
-        sentences.append(f"Trained on {text(training.hardware)}.")
+        sentences.append(f"Trained on {training.hardware.count} × {text(training.hardware.name)}.")
     if training.logs:
         logs = ", ".join(link(service, address) for service, address in training.logs.items())
         sentences.append(f"Training log: {logs}.")
@@ -124,14 +128,25 @@ def _settings(settings: Mapping[str, Scalar]) -> str:
 
 
 def _results(facts: Facts) -> str:
-    training = facts.training.results if facts.training is not None else {}
+    evaluation = {name: value for measured in facts.evaluation for name, value in measured.metrics.items()}
+    training = _training_results(facts.training) if facts.training is not None else {}
     parts = [
         f"### {heading}\n\n"
         + table(("Metric", "Value"), [(code_cell(name), _number(value)) for name, value in values.items()])
-        for heading, values in (("Evaluation", facts.evaluation), ("Training", training))
+        for heading, values in (("Evaluation", evaluation), ("Training", training))
         if values
     ]
     return "\n\n".join(["## Results", *parts]) if parts else ""
+
+
+def _training_results(training: Training) -> dict[str, float]:
+    counted = {
+        "steps": training.steps,
+        "epochs": training.epochs,
+        "seconds": training.seconds,
+        "tokens": training.tokens,
+    }
+    return {**training.results, **{name: value for name, value in counted.items() if value is not None}}
 
 
 def _versions(facts: Facts) -> str:

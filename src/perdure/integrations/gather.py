@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from perdure.card.facts import BaseModel, Facts, Method, Training, Weights, unique
+from perdure.card.allowed import unique
+from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, License, Weights
 from perdure.card.origin import Origin, origin_of
+from perdure.card.training import Hardware, Method, Training
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.integrations.metrics import numbers, train_metrics
 from perdure.integrations.settings import adapter_settings, hyperparameters
@@ -71,17 +73,17 @@ def gather(trainer: Any, model: Any, told: Told, evaluation: Mapping[str, float]
     """
     weights = _weights(model, trainer.processing_class)
     base, license_ = _base(model, told.base_model, adapter=weights.kind == "adapter")
-    datasets = unique(name for name in told.datasets if looks_like_hub_id(name)) or _datasets(trainer.train_dataset)
+    names = unique(name for name in told.datasets if looks_like_hub_id(name)) or _datasets(trainer.train_dataset)
     return Facts(
         name=told.name,
         repo=told.repo if is_hub_id(told.repo) else None,
         weights=weights,
-        base=base,
-        datasets=datasets,
+        bases=(base,) if base is not None else (),
+        datasets=tuple(Dataset(id=name) for name in names),
         tags=unique((*_tags(trainer, model), *told.tags)),
-        license=license_,
+        license=License(id=license_) if license_ is not None else None,
         training=_training(trainer, model),
-        evaluation=_scores(evaluation),
+        evaluation=(Evaluation(metrics=scores),) if (scores := _scores(evaluation)) else (),
         versions=_versions(),
     )
 
@@ -174,7 +176,7 @@ def _training(trainer: Any, model: Any) -> Training:
         hyperparameters=hyperparameters(trainer.args),
         adapter=adapter_settings(model) if kind_of(model) == "adapter" else {},
         results=_results(trainer),
-        hardware=_hardware(trainer.args),
+        hardware=Hardware(name=_hardware(trainer.args)),
         logs=_logs(),
     )
 

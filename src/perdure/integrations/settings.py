@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from perdure.card.facts import Scalar, is_path
+from perdure.card.allowed import is_path
+from perdure.card.training import Scalar
 
 _ALWAYS = (
     "learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "per_device_train_batch_size",

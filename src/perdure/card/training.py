@@ -1,0 +1,157 @@
+"""How a model came about, as a card may tell it: method, settings, machine, source, energy, and the curves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import TypeAlias
+
+from perdure.card.allowed import check, check_text, is_public_link, names_secret
+
+Scalar: TypeAlias = bool | int | float | str
+Point: TypeAlias = tuple[float, float]
+"""Step and value."""
+
+MAX_POINTS = 500  # of a curve; no picture on a page shows more
+
+NO_SETTINGS: Mapping[str, Scalar] = MappingProxyType({})
+NO_TEXT: Mapping[str, str] = MappingProxyType({})
+NO_NUMBERS: Mapping[str, float] = MappingProxyType({})
+_NO_CURVES: Mapping[str, tuple[Point, ...]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """How the model was trained.
+
+    Args:
+        name: As people write it: `SFT`, `DPO`, `GRPO`.
+        library: The library that implements it, where it asks to be cited: `TRL`.
+        title: The paper's title.
+        arxiv: The paper's arXiv id, `YYMM.NNNNN`.
+        citation: A BibTeX entry.
+    """
+
+    name: str
+    library: str | None = None
+    title: str | None = None
+    arxiv: str | None = None
+    citation: str | None = None
+
+    def __post_init__(self) -> None:
+        check_text("a method's name, library or title", self.name, self.library, self.title)
+        check(self.arxiv is None or re.fullmatch(r"[\w.-]+(/\d+)?", self.arxiv) is not None, "no arXiv id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What a model was trained on.
+
+    Args:
+        name: Of one device: `NVIDIA H100 80GB HBM3`, or a CPU's model.
+        count: How many of them; 1 for a machine's CPU.
+        memory: Bytes of each GPU, or of the machine.
+    """
+
+    name: str
+    count: int = 1
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        check_text("the hardware", self.name)
+        check(self.count > 0 and (self.memory is None or self.memory > 0), "there is no hardware")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The code that trained a model, as it lies under git.
+
+    Args:
+        commit: The commit that was checked out.
+        dirty: Whether tracked files differed from it.
+        repository: Its public https address.
+        script: The program's path within the repository.
+    """
+
+    commit: str
+    dirty: bool = False
+    repository: str | None = None
+    script: str | None = None
+
+    def __post_init__(self) -> None:
+        check(re.fullmatch(r"[0-9a-f]{7,64}", self.commit) is not None, "the commit is none of git's")
+        check(self.repository is None or is_public_link(self.repository), "the repository is no public web address")
+        check_text("the script", self.script)
+        check(self.script is None or ".." not in PurePosixPath(self.script).parts, "the script lies elsewhere")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Energy:
+    """What a training run used, as CodeCarbon measured it.
+
+    Args:
+        kwh: Electricity, in kilowatt-hours.
+        co2_kg: Emissions, in kilograms of CO2 equivalent.
+        country: Where, by ISO 3166 or in words.
+    """
+
+    kwh: float | None = None
+    co2_kg: float | None = None
+    country: str | None = None
+
+    def __post_init__(self) -> None:
+        check(all(number is None or number >= 0 for number in (self.kwh, self.co2_kg)), "energy below zero")
+        check_text("the country", self.country)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One training run.
+
+    Args:
+        method: None for a plain loop or Trainer.
+        hyperparameters: Name → value, in the order to show; the `seed` is one of them.
+        adapter: The adapter's settings (LoRA's rank, targets …); empty for a full model.
+        steps: How many steps of the optimizer.
+        epochs: How often the data was seen.
+        seconds: How long it took.
+        tokens: How many tokens were seen.
+        results: Metric → the value it ended with: the loss, the reward.
+        history: Metric → its curve, at most 500 points of (step, value) in the order of steps.
+        hardware: What it ran on.
+        source: The code that ran; None where it is not under git.
+        command: What was typed, with paths within the repository only: `python train.py --lr 1e-4`.
+        logs: Service → link to the run's log.
+        energy: None where nothing measured it.
+    """
+
+    method: Method | None = None
+    hyperparameters: Mapping[str, Scalar] = field(default_factory=lambda: NO_SETTINGS)
+    adapter: Mapping[str, Scalar] = field(default_factory=lambda: NO_SETTINGS)
+    steps: int | None = None
+    epochs: float | None = None
+    seconds: float | None = None
+    tokens: int | None = None
+    results: Mapping[str, float] = field(default_factory=lambda: NO_NUMBERS)
+    history: Mapping[str, tuple[Point, ...]] = field(default_factory=lambda: _NO_CURVES)
+    hardware: Hardware | None = None
+    source: Source | None = None
+    command: str | None = None
+    logs: Mapping[str, str] = field(default_factory=lambda: NO_TEXT)
+    energy: Energy | None = None
+
+    def __post_init__(self) -> None:
+        for service, link in self.logs.items():
+            check_text("a log's service", service)
+            check(is_public_link(link), f"the log at {service} is not a web address")
+        for name, value in (*self.hyperparameters.items(), *self.adapter.items()):
+            check_text("a setting's name", name)
+            check(not (isinstance(value, str) and names_secret(name)), f"{name!r} is a secret")
+            check_text(f"the setting {name!r}", value if isinstance(value, str) else None)
+        for name, points in self.history.items():
+            check(len(points) <= MAX_POINTS, f"the curve of {name[:80]!r} has more than {MAX_POINTS} points")
+        check_text("a metric's name", *self.results, *self.history)
+        check_text("the command", self.command)
