@@ -6,7 +6,7 @@ from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, License, W
 from perdure.card.training import Hardware, Method, Training
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")  # frozen
 def facts() -> Facts:
     """A model about which everything is known."""
     return Facts(

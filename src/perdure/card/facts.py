@@ -5,6 +5,7 @@ Whoever gathers facts leaves out what is not known; a card says less then, and n
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,12 +13,22 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from perdure.card.allowed import check, check_text, is_public_link
+from perdure.card.codec import from_document, to_document
 from perdure.card.training import NO_TEXT, Training
+from perdure.errors import InvalidInput, UnsupportedFormat
 from perdure.format.hub_id import is_hub_id
 
 Relation: TypeAlias = Literal["finetune", "adapter", "merge", "quantized"]
 
+_FORMAT = "perdure_facts"
+_VERSION = 1
+_MAX_JSON = 4 * 2**20  # bytes
 _NO_COUNTS: Mapping[str, int] = MappingProxyType({})
+
+
+def _check_id(what: str, id: str | None) -> None:
+    check_text(f"the id of {what}", id)
+    check(id is None or is_hub_id(id), f"{str(id)[:100]!r} is not the id of {what} on a Hub")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +46,7 @@ class BaseModel:
     relation: Relation = "finetune"
 
     def __post_init__(self) -> None:
-        check(is_hub_id(self.id), f"{self.id[:100]!r} is not the id of a base model on a Hub")
+        _check_id("a base model", self.id)
         check_text("the base model's revision", self.revision)
 
 
@@ -62,7 +73,7 @@ class Dataset:
     use: Literal["training", "evaluation"] = "training"
 
     def __post_init__(self) -> None:
-        check(self.id is None or is_hub_id(self.id), f"{str(self.id)[:100]!r} is not the id of a dataset on a Hub")
+        _check_id("a dataset", self.id)
         check(self.rows is None or self.rows >= 0, "a dataset has fewer than no rows")
         check_text(
             "a dataset's config, split, revision or fingerprint",
@@ -152,12 +163,9 @@ class License:
     def __post_init__(self) -> None:
         check(re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.id) is not None, "no licence of the Hub's list")
         check(self.id != "other" or (bool(self.name) and bool(self.link)), "an other licence has a name and a link")
-        check_text("a licence's name", self.name)
-        check(self.link is None or is_public_link(self.link) or _is_file(self.link), "a licence's link leads nowhere")
-
-
-def _is_file(name: str) -> bool:
-    return re.fullmatch(r"[\w-][\w.-]*", name) is not None
+        check_text("a licence's name or link", self.name, self.link)
+        is_file = re.fullmatch(r"[\w-][\w.-]*", self.link or "LICENSE") is not None
+        check(is_file or is_public_link(self.link), "a licence's link leads nowhere")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +207,7 @@ class Facts:
 
     def __post_init__(self) -> None:
         check_text("the model's name", self.name)
-        check(self.repo is None or is_hub_id(self.repo), f"{str(self.repo)[:100]!r} is no repository's id on a Hub")
+        _check_id("a repository", self.repo)
         check(len({base.relation for base in self.bases}) < 2, "the model is not the same to all of its bases")
         check_text("a tag, language or version", *self.tags, *self.languages, *self.versions, *self.versions.values())
 
@@ -212,3 +220,38 @@ class Facts:
     def dataset_ids(self) -> tuple[str, ...]:
         """The Hub ids of what it was trained on, each once."""
         return tuple(dict.fromkeys(d.id for d in self.datasets if d.id is not None and d.use == "training"))
+
+    def to_json(self) -> str:
+        """As a file for programs, a line for each of its fields; `from_json` reads it.
+
+        >>> facts = Facts(name="my-model")
+        >>> Facts.from_json(facts.to_json()) == facts
+        True
+        """
+        document = {_FORMAT: _VERSION, **to_document(self)}
+        lines = (f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in document.items())
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Facts:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InvalidInput: It is something else, or says what no card may say.
+            UnsupportedFormat: A newer perdure wrote it.
+        """
+        if len(text) > _MAX_JSON:
+            raise InvalidInput(f"These are no facts for a card: they have more than {_MAX_JSON >> 20} MiB.")
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput("These are no facts for a card: this is no JSON.") from error
+        version = document.get(_FORMAT) if isinstance(document, dict) else None
+        if type(version) is not int or version < 1:
+            raise InvalidInput(f"These are no facts for a card: {_FORMAT!r} is not in them.")
+        if version > _VERSION:
+            raise UnsupportedFormat(
+                f"These facts are of version {version}, and this perdure reads {_VERSION}.",
+                hint="pip install --upgrade perdure",
+            )
+        return from_document(cls, document)

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TypeAlias
 
-from perdure.card.allowed import check, check_text, is_public_link, names_secret
+from perdure.card.allowed import check, check_text, is_path, is_public_link, is_secret, names_secret
 
 Scalar: TypeAlias = bool | int | float | str
 Point: TypeAlias = tuple[float, float]
@@ -20,6 +20,7 @@ MAX_POINTS = 500  # of a curve; no picture on a page shows more
 NO_SETTINGS: Mapping[str, Scalar] = MappingProxyType({})
 NO_TEXT: Mapping[str, str] = MappingProxyType({})
 NO_NUMBERS: Mapping[str, float] = MappingProxyType({})
+_ARXIV = re.compile(r"\d{4}\.\d{4,5}(v\d+)?|[a-z-]+(\.[A-Z]{2})?/\d{7}")
 _NO_CURVES: Mapping[str, tuple[Point, ...]] = MappingProxyType({})
 
 
@@ -43,7 +44,8 @@ class Method:
 
     def __post_init__(self) -> None:
         check_text("a method's name, library or title", self.name, self.library, self.title)
-        check(self.arxiv is None or re.fullmatch(r"[\w.-]+(/\d+)?", self.arxiv) is not None, "no arXiv id")
+        check(self.arxiv is None or _ARXIV.fullmatch(self.arxiv) is not None, "a paper's id is none of arXiv's")
+        check(not is_secret(self.citation or "") and not is_path(self.citation or ""), "a citation is none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
