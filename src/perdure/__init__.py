@@ -39,9 +39,13 @@ if TYPE_CHECKING:
     from perdure.model.saved import SavedModel
     from perdure.publishing.job import Job
     from perdure.publishing.outbox import Outbox
+    from perdure.publishing.promote import promote
+    from perdure.publishing.promotion import Promotion
     from perdure.publishing.publish import publish
     from perdure.publishing.push_plan import PushPlan
     from perdure.publishing.receipt import Receipt
+    from perdure.publishing.revision import Revision
+    from perdure.publishing.revisions import revisions
     from perdure.state.state import State
 
 __version__ = "0.1.0.dev0"
@@ -65,9 +69,13 @@ _NAMES = {
     "perdure.model.saved": ("SavedModel",),
     "perdure.publishing.job": ("Job",),
     "perdure.publishing.outbox": ("Outbox",),
+    "perdure.publishing.promote": ("promote",),
+    "perdure.publishing.promotion": ("Promotion",),
     "perdure.publishing.publish": ("publish",),
     "perdure.publishing.push_plan": ("PushPlan",),
     "perdure.publishing.receipt": ("Receipt",),
+    "perdure.publishing.revision": ("Revision",),
+    "perdure.publishing.revisions": ("revisions",),
     "perdure.state.state": ("State",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
@@ -91,10 +99,12 @@ __all__ = [
     "Outbox",
     "PerdureError",
     "Problem",
+    "Promotion",
     "PushPlan",
     "Receipt",
     "Rejected",
     "Retention",
+    "Revision",
     "SaveFailed",
     "SavedModel",
     "State",
@@ -110,7 +120,9 @@ __all__ = [
     "export",
     "finish",
     "open_weights",
+    "promote",
     "publish",
+    "revisions",
     "save_model",
     "verify",
 ]

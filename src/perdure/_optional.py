@@ -29,6 +29,7 @@ _EXTRAS = {
     "lz4": ("hub", "lz4"),
     "markdown_it": ("hub", "markdown-it-py"),
     "nh3": ("hub", "nh3"),
+    "matplotlib": ("plots", "matplotlib"),
 }
 
 

@@ -25,7 +25,7 @@ GROUPS = {
     "Check": ("verify", "Verification", "Problem"),
     "Checkpoints": ("State", "Checkpointer", "Every", "Keep", "Retention", "checkpoints", "CheckpointInfo"),
     "Trainers": ("attach", "Attachment", "finish", "Finished"),
-    "Publish": ("publish", "Receipt", "PushPlan", "Outbox", "Job"),
+    "Publish": ("publish", "Receipt", "PushPlan", "Outbox", "Job", "revisions", "Revision", "promote", "Promotion"),
 }
 ERRORS = [name for name in perdure.__all__ if inspect.isclass(kind := getattr(errors, name, None)) and kind]
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Example):")

@@ -16,6 +16,8 @@ _HEAD = 2**16
 # fault → what the client is answered where the hub is never asked
 _ANSWERS = {
     "429": "429 Too Many Requests\r\nRetry-After: 0",
+    "429 for 2 s": "429 Too Many Requests\r\nRetry-After: 2",
+    "503 for 2 s": "503 Service Unavailable\r\nRetry-After: 2",
     "500": "500 Internal Server Error",
     "503": "503 Service Unavailable",
 }
@@ -37,7 +39,7 @@ class FaultyProxy:
 
     Faults: `refused` (closed before the request is read), `cut` (closed in the middle of the request), `lost` (the hub
     has done it, and the answer is thrown away), `torn` (half of the answer comes), `gateway` (the hub has done it, and
-    the answer is 502), `429`, `500`, `503` (the hub is not asked), `slow`.
+    the answer is 502), `429`, `500`, `503` (the hub is not asked; `429 for 2 s` and `503 for 2 s` ask to be left alone), `slow`.
 
     Args:
         hub: The hub's address.
@@ -51,6 +53,7 @@ class FaultyProxy:
         self._hub = (address.hostname or "127.0.0.1", address.port or 80)
         self._choose = choose
         self.met: Counter[str] = Counter()
+        self.carried = 0  # bytes, both ways, but for the heads of requests
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -108,11 +111,11 @@ class FaultyProxy:
                 return
             if fault == "slow":
                 await asyncio.sleep(0.3)
-            sending = asyncio.ensure_future(_pump(reader, hub_writer))
+            sending = asyncio.ensure_future(self._pump(reader, hub_writer))
             try:
                 answer = await hub_reader.read() if fault in ("lost", "torn", "gateway") else None
                 if answer is None:
-                    await _pump(hub_reader, writer)
+                    await self._pump(hub_reader, writer)
                 elif fault == "torn":
                     writer.write(answer[: len(answer) // 2])
                 elif fault == "gateway":
@@ -123,11 +126,11 @@ class FaultyProxy:
         finally:
             hub_writer.close()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while block := await reader.read(_BLOCK):
-        writer.write(block)
-        await writer.drain()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while block := await reader.read(_BLOCK):
+            self.carried += len(block)
+            writer.write(block)
+            await writer.drain()
 
 
 async def _swallow(reader: asyncio.StreamReader) -> None:

@@ -81,6 +81,10 @@ class Hub:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def cli(self, *words: str, **environment: str) -> Pushed:
+        """Run `perdure` with `--json`; keyword arguments are environment variables."""
+        return run_cli(*words, **{**self.environment, **environment})
+
     def push(self, folder: Path, repo: str, *options: str, **environment: str) -> Pushed:
         """Run `perdure push`; keyword arguments are environment variables."""
         return push(folder, repo, "--endpoint", self.url, *options, HF_HOME=str(self.home),
@@ -137,10 +141,14 @@ def clean_environment() -> dict[str, str]:
 
 def push(folder: Path, repo: str, *options: str, **environment: str) -> Pushed:
     """Run `perdure push --json` in a process of its own: the client reads its settings once, at import."""
+    return run_cli("push", str(folder), repo, *options, **{**clean_environment(), **environment})
+
+
+def run_cli(*words: str, **environment: str) -> Pushed:
+    """Run `perdure … --json` in a process of its own, with no other environment than this."""
     done = subprocess.run(
-        [sys.executable, "-m", "perdure", "push", str(folder), repo, *options, "--json"],
-        env={**clean_environment(), **environment},
-        capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-m", "perdure", *words, "--json"], env=environment, capture_output=True, text=True,
+        timeout=120, check=False,
     )  # fmt: skip
     assert done.stdout, done.stderr
     return Pushed(done.returncode, json.loads(done.stdout), done.stderr)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from perdure.errors import InvalidInput
+from perdure.format.metrics import is_lower_better
 
 _WHOLE = ("steps", "last", "every")
 
@@ -98,7 +99,7 @@ class Keep:
         if self.best is None:
             return None
         name = self.best
-        lower = name.endswith(("loss", "perplexity")) if self.greater_is_better is None else not self.greater_is_better
+        lower = is_lower_better(name) if self.greater_is_better is None else not self.greater_is_better
         rated = [one for one in checkpoints if not math.isnan(one.metrics.get(name, math.nan))]
         sign = -1 if lower else 1
         return max(rated, key=lambda one: (sign * one.metrics[name], one.step), default=None)

@@ -21,7 +21,9 @@ COMMANDS = {
     "hub": "Users, tokens and organisations of an embedded hub; check (fsck) and clean up (gc) its folder.",
     "ls": "List the checkpoints of a run.",
     "outbox": "Pushes of a run that wait for the Hub: list, drain, retry, cancel.",
+    "promote": "Make a chosen revision main on the Hub, and tag it; no weights are sent.",
     "push": "Publish a saved model as one commit, private unless told otherwise.",
+    "revisions": "List the branches and tags of a repository with their metrics; which is best?",
     "serve": "Run the embedded hub.",
     "verify": "Compare a saved folder with its manifest, byte for byte.",
 }

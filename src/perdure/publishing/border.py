@@ -7,9 +7,10 @@ for a hub that accepts a connection and then says nothing.
 from __future__ import annotations
 
 import re
+import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ PURPOSE = "Publishing to a Hub"
 _SHORTEST_TOKEN = 8  # anything shorter is no secret, and would be cut out of ordinary words
 _CONNECT_SECONDS = 10.0
 _LONGEST_RETRY_AFTER = 3600.0
+_HOOKS = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +145,15 @@ def _bounded(bounds: Bounds) -> Iterator[None]:
         asked = request.extensions.get("timeout", {})
         request.extensions["timeout"] = {**limits, **{kind: at for kind, at in asked.items() if at is not None}}
 
-    hooks = get_session().event_hooks["request"]
-    hooks.append(bound)
+    session = get_session()
+    _set_hooks(session, lambda hooks: [*hooks, bound])
     try:
         yield
     finally:
-        hooks.remove(bound)
+        _set_hooks(session, lambda hooks: [hook for hook in hooks if hook is not bound])
+
+
+def _set_hooks(session: Any, change: Callable[[list[Any]], list[Any]]) -> None:
+    """Give a session another list of hooks: one that a request of another thread goes through stays as it is."""
+    with _HOOKS:
+        session.event_hooks = {**session.event_hooks, "request": change(session.event_hooks["request"])}

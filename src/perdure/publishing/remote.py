@@ -189,10 +189,10 @@ class Remote:
         said = " ".join(response.content[:1000].decode("utf-8", "replace").split())
         raise Rejected(f"{self.endpoint} would not move the branch {branch} of {repo}: {said}")
 
-    def create_tag(self, repo: str, tag: str, *, commit: str) -> None:
-        """Tag a commit; `Conflict` if there is a tag of that name."""
+    def create_tag(self, repo: str, tag: str, *, commit: str, message: str | None = None) -> None:
+        """Tag a commit, with a message if one is given; `Conflict` if there is a tag of that name."""
         with self._border.crossing(f"create the tag {tag} in {repo}"):
-            self._api.create_tag(repo, tag=tag, revision=commit, exist_ok=False)
+            self._api.create_tag(repo, tag=tag, tag_message=message, revision=commit, exist_ok=False)
 
     def commit(
         self,
@@ -203,18 +203,22 @@ class Remote:
         delete: Collection[str],
         message: str,
         parent: str | None,
+        copy: Collection[str] = (),
+        copy_from: str | None = None,
     ) -> str:
         """Send the files of `add`, on disk or in memory, and make one commit of everything, on top of `parent` or not.
 
+        The files of `copy` become what they are at the commit `copy_from`; of large ones no bytes are sent.
         Returns the new commit. `Conflict` when the branch is no longer at `parent`.
         """
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+        from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
         summary, _, description = message.partition("\n")
         with self._border.crossing(f"commit to {repo}", bounds=_UPLOAD), _progress_only_on_terminals(), _xet_bounded():
             operations = [
                 *(CommitOperationDelete(path_in_repo=path, is_folder=False) for path in delete),
                 *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in add.items()),
+                *(CommitOperationCopy(path, path, src_revision=copy_from) for path in copy),
             ]
             try:
                 info = self._api.create_commit(

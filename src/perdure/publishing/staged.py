@@ -28,6 +28,11 @@ def staging_branch(push_id: str) -> str:
     return _PREFIX + push_id
 
 
+def is_staging_branch(name: str) -> bool:
+    """Whether a branch is one that `staging_branch` named: it is gone as soon as its push is over."""
+    return name.startswith(_PREFIX)
+
+
 def commit_in_parts(
     remote: Remote,
     repo: str,
