@@ -39,7 +39,8 @@ class FaultyProxy:
 
     Faults: `refused` (closed before the request is read), `cut` (closed in the middle of the request), `lost` (the hub
     has done it, and the answer is thrown away), `torn` (half of the answer comes), `gateway` (the hub has done it, and
-    the answer is 502), `429`, `500`, `503` (the hub is not asked; `429 for 2 s` and `503 for 2 s` ask to be left alone), `slow`.
+    the answer is 502), `429`, `500`, `503` (the hub is not asked), `slow`. Of
+    those that are never met at random, `429 for 2 s` and `503 for 2 s` ask to be left alone for that long.
 
     Args:
         hub: The hub's address.

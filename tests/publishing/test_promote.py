@@ -28,9 +28,10 @@ def repo(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> str:
 from pathlib import Path
 from perdure.publishing.publish import publish_to
 from perdure.publishing.target import Target
-for step, path, state in (("200", {str(checkpoint(folder, 200))!r}, False), ("400", {str(checkpoint(folder, 400))!r}, True)):
-    publish_to(Target(repo="me/chosen", revision="main-step-" + step, endpoint={hub.url!r}), Path(path), start="first",
-               training_state=state)
+for path in ({str(checkpoint(folder, 200))!r}, {str(checkpoint(folder, 400))!r}):
+    revision = "main-step-" + Path(path).name
+    publish_to(Target(repo="me/chosen", revision=revision, endpoint={hub.url!r}), Path(path), start="first",
+               training_state=Path(path).name == "400")
 publish_to(Target(repo="me/chosen", endpoint={hub.url!r}), Path({str(save_folder(folder / "old", old))!r}))
 """)
     return "me/chosen"

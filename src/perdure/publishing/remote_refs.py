@@ -45,6 +45,5 @@ class RemoteRefs(Remote):
         """Delete a tag; that there is none is fine."""
         from huggingface_hub.errors import RevisionNotFoundError
 
-        with self._border.crossing(f"delete the tag {tag} of {repo}"):
-            with suppress(RevisionNotFoundError):
-                self._api.delete_tag(repo, tag=tag)
+        with self._border.crossing(f"delete the tag {tag} of {repo}"), suppress(RevisionNotFoundError):
+            self._api.delete_tag(repo, tag=tag)
