@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import multiprocessing
 import random
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -227,6 +229,26 @@ def test_persistent_workers_go_on_where_a_run_was_interrupted_between_two_epochs
         loader.track(second).forgo()
     rng.set_state(generators)
     assert train(second, 9) == uninterrupted(case)[6:]
+
+
+def test_workers_end_when_others_take_their_place_and_with_their_loader() -> None:
+    gc.disable()  # it would end them too, at any moment and in any thread
+    try:
+        before = set(multiprocessing.active_children())
+        batches = CASES["2 persistent workers"]()
+        place = loader.track(batches)
+        held = iter(batches)
+        next(held)
+        first = set(multiprocessing.active_children()) - before
+        place.load_state_dict(place.state_dict())
+        for _ in batches:
+            alive = set(multiprocessing.active_children()) - before
+        assert len(first) == len(alive) == 2
+        assert not first & alive
+        del held, batches
+        assert not set(multiprocessing.active_children()) - before
+    finally:
+        gc.enable()
 
 
 def train_and_look(batches: DataLoader[Any], count: int, place: Any) -> tuple[list[Any], Any, Any]:

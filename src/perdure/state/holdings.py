@@ -11,6 +11,7 @@ import functools
 import logging
 import random
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -37,12 +38,20 @@ Held = dict[str, Any]
 """`generators`, `counters` and `states`, each by path: "loader.sampler.rng"."""
 
 
+class Weak(weakref.ref[Any]):
+    """A root that holds what looks into it; a copy of both refers to the copy."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Weak:
+        return Weak(copy.deepcopy(self(), memo))
+
+
 class Holdings:
     """What `roots` hold, by path.
 
     A number is taken to count something when it is not what it was at first.
 
     Args:
+        roots: Objects, or a `Weak` one.
         first: The numbers as they were at first; as they are now, if it is not given.
         apart: Objects that are not looked into.
     """
@@ -60,7 +69,7 @@ class Holdings:
 
     def parts(self) -> Iterator[tuple[str, Any]]:
         """Path and object, of all that is found."""
-        waiting = deque(self._roots.items())
+        waiting = deque((name, root() if isinstance(root, Weak) else root) for name, root in self._roots.items())
         seen = {id(part) for part in self._apart}
         while waiting and len(seen) < _PARTS:
             path, part = waiting.popleft()

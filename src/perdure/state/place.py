@@ -16,7 +16,7 @@ from typing import Any
 from torch.utils.data import IterableDataset
 
 from perdure.state import rng
-from perdure.state.holdings import Held, Holdings
+from perdure.state.holdings import Held, Holdings, Weak
 from perdure.state.source import Fetched, Skipping, Source, index_sampler
 from perdure.state.streams import is_stream
 from perdure.state.watch import Containers, Draws
@@ -29,8 +29,10 @@ class Place:
     """Where one loader stands: `state_dict` tells it, `load_state_dict` has the next batch be the one after it."""
 
     def __init__(self, loader: Any) -> None:
-        self.loader = loader
-        self.inner: Any = getattr(loader, "base_dataloader", loader)  # accelerate's wrapper fetches one batch ahead
+        inner: Any = getattr(loader, "base_dataloader", loader)  # accelerate's wrapper fetches one batch ahead
+        # The loader has its place. If that had the loader, too, whoever drops a loader would leave its workers to the
+        # garbage collector, which may come by in the thread that tells them to go, and wait for it.
+        self._loader, self._inner = Weak(loader), Weak(inner)
         self.skipping: Skipping | None = None
         self.pending: dict[str, Any] | None = None
         self.runs_on = True  # a restored loop that finds no batch left goes on with the next epoch
@@ -41,15 +43,25 @@ class Place:
         self._last = -1
         self._notes: dict[int, Note] = {}
         self._succeeds = False  # the next epoch needs new workers, in the place of persistent ones
-        dataset = self.inner.dataset
+        dataset = inner.dataset
         self._iterable, self._stream = isinstance(dataset, IterableDataset), is_stream(dataset)
         self._started = False  # the stream was given where to start
         # Persistent workers would begin each later epoch where such a stream was started.
-        lasting = self._stream and self.inner.persistent_workers
+        lasting = self._stream and inner.persistent_workers
         self._notes_tell = self._iterable and tells(dataset) and not lasting
-        self._order = Holdings({"loader": loader, "inner": self.inner}, apart=(dataset,))
-        self._data = Holdings({"dataset": None if self._notes_tell else dataset, "collate_fn": self.inner.collate_fn})
-        self._draws, self._containers = Draws(index_sampler(self.inner)), Containers(self._order)
+        self._order = Holdings({"loader": self._loader, "inner": self._inner}, apart=(dataset,))
+        self._data = Holdings({"dataset": None if self._notes_tell else dataset, "collate_fn": inner.collate_fn})
+        self._draws, self._containers = Draws(index_sampler(inner)), Containers(self._order)
+
+    @property
+    def loader(self) -> Any:
+        """What training iterates."""
+        return self._loader()
+
+    @property
+    def inner(self) -> Any:
+        """The DataLoader in it, or that itself."""
+        return self._inner()
 
     def state_dict(self) -> dict[str, Any]:
         """The place after the batch that training took last; plain values and tensors."""
@@ -150,7 +162,7 @@ class Place:
                 iterate = lambda: iter(())  # noqa: E731
         first, notes = (self._last + 1, self._notes) if takes_up else (0, _notes(begin["notes"]))
         if self.inner.persistent_workers:
-            self.inner._iterator = None  # workers of before would go on from where they are
+            self._end_workers()
             self._succeeds = first % self.inner.num_workers != 0  # torch begins each epoch with its own first worker
         if not iterable and self._taken < len(index_sampler(self.inner)):
             self._check_epoch(begin["counters"])
@@ -188,6 +200,12 @@ class Place:
             return Source(iterator, noted, self.queue, moment)
         finally:
             self.skipping = None
+
+    def _end_workers(self) -> None:
+        """Persistent ones would go on from where they are; and stay, if only left, while anybody has their loop."""
+        iterator, self.inner._iterator = self.inner._iterator, None
+        if iterator is not None:
+            iterator._shutdown_workers()
 
     def _before(self) -> dict[str, Any]:
         return {**rng.cpu_state(), "held": self._moment()}
