@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from perdure.card.card import Card
+    from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, License, Quantization, Weights
+    from perdure.card.training import Energy, Hardware, Method, Source, Training
     from perdure.checkpoint.catalog import CheckpointInfo, checkpoints
     from perdure.checkpoint.checkpointer import Checkpointer
     from perdure.checkpoint.policy import Every, Keep, Retention
@@ -52,6 +55,11 @@ __version__ = "0.1.0.dev0"
 
 # module → the public names that live there
 _NAMES = {
+    "perdure.card.card": ("Card",),
+    "perdure.card.facts": (
+        "BaseModel", "Dataset", "Evaluation", "Facts", "License", "Quantization", "Weights",
+    ),
+    "perdure.card.training": ("Energy", "Hardware", "Method", "Source", "Training"),
     "perdure.checkpoint.catalog": ("CheckpointInfo", "checkpoints"),
     "perdure.checkpoint.checkpointer": ("Checkpointer",),
     "perdure.checkpoint.policy": ("Every", "Keep", "Retention"),
@@ -83,17 +91,26 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [
     "AlreadyExists",
     "Attachment",
+    "BaseModel",
+    "Card",
     "CheckFailed",
     "CheckpointInfo",
     "Checkpointer",
     "Conflict",
     "Corrupt",
+    "Dataset",
+    "Energy",
+    "Evaluation",
     "Every",
+    "Facts",
     "Finished",
+    "Hardware",
     "HubError",
     "InvalidInput",
     "Job",
     "Keep",
+    "License",
+    "Method",
     "MissingDependency",
     "NotFound",
     "Outbox",
@@ -101,18 +118,22 @@ __all__ = [
     "Problem",
     "Promotion",
     "PushPlan",
+    "Quantization",
     "Receipt",
     "Rejected",
     "Retention",
     "Revision",
     "SaveFailed",
     "SavedModel",
+    "Source",
     "State",
     "StateMismatch",
+    "Training",
     "Unauthorized",
     "Unavailable",
     "UnsupportedFormat",
     "Verification",
+    "Weights",
     "WeightsReader",
     "__version__",
     "attach",

@@ -8,16 +8,17 @@ from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.card.document import kept_by_hand, refresh
+from perdure.card.card import Card
 from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, Weights
-from perdure.card.render import render
 
-_RUN = Facts(
+PLAIN = Facts(
     name="x", tags=("trl", "sft"), datasets=(Dataset(id="org/d"),), evaluation=(Evaluation(metrics={"eval_loss": 0.5}),)
 )
-PLAIN = render(_RUN)
-LATER = render(
-    replace(_RUN, datasets=(Dataset(id="org/e"),), evaluation=(Evaluation(metrics={"eval_loss": 0.25}),)),
+LATER = Facts(
+    name="x",
+    tags=("trl", "sft"),
+    datasets=(Dataset(id="org/e"),),
+    evaluation=(Evaluation(metrics={"eval_loss": 0.25}),),
 )
 
 BY_A_PERSON = """---
@@ -40,13 +41,21 @@ Words, and a listing:
 """
 
 
+def refresh(page: str | None, facts: Facts) -> str:
+    return Card.from_facts(facts, existing=page).text
+
+
+def kept(page: str, facts: Facts = LATER) -> list[str]:
+    return [conflict.part for conflict in Card.from_facts(facts, existing=page).conflicts]
+
+
 def front(page: str) -> dict[str, object]:
     return yaml.safe_load(page.split("---\n")[1])
 
 
 def test_generated_parts_are_renewed_and_nothing_else():
     page = refresh(None, PLAIN).replace("\n\n<!-- perdure:record", "\n\nA person's words.\n\n<!-- perdure:record")
-    page = page.replace("<!-- perdure:results -->", "Between the parts.\n\n<!-- perdure:results -->")
+    page = page.replace("<!-- perdure:evaluation -->", "Between the parts.\n\n<!-- perdure:evaluation -->")
     renewed = refresh(page, LATER)
     assert "0.25" in renewed and "0.5 " not in renewed and front(renewed)["datasets"] == ["org/e"]
     assert renewed.count("A person's words.") == 1 and renewed.count("Between the parts.") == 1
@@ -54,12 +63,10 @@ def test_generated_parts_are_renewed_and_nothing_else():
 
 
 def test_a_metric_that_comes_late_takes_its_place():
-    early = refresh(None, render(Facts(name="x", versions={"TRL": "1"})))
-    late = refresh(
-        early, render(Facts(name="x", versions={"TRL": "1"}, evaluation=(Evaluation(metrics={"eval_loss": 1}),)))
-    )
-    assert late.index("perdure:summary") < late.index("perdure:results") < late.index("perdure:versions")
-    assert refresh(late, render(Facts(name="x", versions={"TRL": "1"}))).count("perdure:results") == 0
+    early = refresh(None, (Facts(name="x", versions={"TRL": "1"})))
+    late = refresh(early, (Facts(name="x", versions={"TRL": "1"}, evaluation=(Evaluation(metrics={"eval_loss": 1}),))))
+    assert late.index("perdure:summary") < late.index("perdure:evaluation") < late.index("perdure:versions")
+    assert refresh(late, (Facts(name="x", versions={"TRL": "1"}))).count("perdure:evaluation") == 0
 
 
 def test_what_a_person_changed_or_took_out_stays_so():
@@ -71,7 +78,7 @@ def test_what_a_person_changed_or_took_out_stays_so():
     for _ in range(3):
         page = refresh(page, LATER)
     assert "0.5 (greedy)" in page and "perdure:title" not in page and front(page)["library_name"] == "mine"
-    assert kept_by_hand(page) == ("the key 'library_name'", "the part 'results'")
+    assert kept(page) == ["library_name", "evaluation"]
     page = page.replace("library_name: mine\n", "")
     assert "library_name" not in front(refresh(page, LATER))
 
@@ -115,15 +122,15 @@ def test_tags_in_every_form_gain_ours_and_lose_none(tags):
 )
 def test_metadata_that_cannot_be_edited_safely_stays_as_it_is(broken):
     page = refresh(f"---\n{broken}---\nwords\n", PLAIN)
-    assert page.startswith(f"---\n{broken}---\n") and "words\n" in page and "perdure:results" in page
-    assert "metadata" in kept_by_hand(page)[0]
+    assert page.startswith(f"---\n{broken}---\n") and "words\n" in page and "perdure:evaluation" in page
+    assert kept(page, PLAIN) == ["metadata"]
 
 
 def test_line_ends_stay_as_they_are():
     page = refresh(BY_A_PERSON.replace("\n", "\r\n"), PLAIN)
     assert "\n" not in page.replace("\r\n", "")
     assert refresh(page, PLAIN) == page and refresh(page, LATER) != page
-    assert kept_by_hand(page) == kept_by_hand(page.replace("\r\n", "\n"))
+    assert kept(page, PLAIN) == kept(page.replace("\r\n", "\n"), PLAIN)
 
 
 def test_a_record_that_was_lost_or_damaged_makes_everything_a_persons():
@@ -131,8 +138,8 @@ def test_a_record_that_was_lost_or_damaged_makes_everything_a_persons():
     for record in ("", '<!-- perdure:record {"keys": 7} -->', "<!-- perdure:record {not json} -->"):
         start = page.index("<!-- perdure:record")
         damaged = page[:start] + record
-        assert "0.25" not in refresh(damaged, LATER) and "0.5" in refresh(damaged, LATER)
-        assert kept_by_hand(damaged)
+        assert "| 0.25" not in refresh(damaged, LATER) and "| 0.5" in refresh(damaged, LATER)
+        assert "evaluation" in kept(damaged)
 
 
 def test_marks_that_do_not_match_are_words():
@@ -148,7 +155,7 @@ PERSONAL = st.text(alphabet=st.sampled_from("ab \n#-`<!>:[]|'\"\\é"), max_size=
 @given(PERSONAL, PERSONAL, PERSONAL)
 def test_any_words_survive_any_number_of_refreshes(head, middle, tail):
     page = refresh(head, PLAIN)
-    page = page.replace("<!-- perdure:results -->", f"{middle}\n\n<!-- perdure:results -->")
+    page = page.replace("<!-- perdure:evaluation -->", f"{middle}\n\n<!-- perdure:evaluation -->")
     record = page.index("<!-- perdure:record")
     page = f"{page[:record]}{tail}\n{page[record:]}"
     once = refresh(page, LATER)
@@ -174,24 +181,24 @@ def trl_card(**changes: object) -> str:
 
 
 def test_a_card_by_trl_is_replaced(facts):
-    page = refresh(trl_card(base_model="./local/base"), render(facts))
+    page = refresh(trl_card(base_model="./local/base"), facts)
     assert "Quick start" not in page and "None" not in page and "local/base" not in page
     values = front(page)
     assert "licence" not in values and "model_name" not in values
     assert {"old", "generated_from_trainer", "my-run"} <= set(values["tags"])
-    assert generated_body(page) == generated_body(refresh(None, render(facts)))
+    assert generated_body(page) == generated_body(refresh(None, facts))
 
 
 def test_what_a_person_wrote_into_a_card_by_trl_stays(facts):
     card = trl_card().replace("## Training procedure\n", "## Training procedure\n\nI chose the rate by hand.\n")
     card = card.replace("licence: license", "license: mit\nlicence: license") + "\n\n## Limits\n\nMany.\n"
-    page = refresh(card, render(replace(facts, license=None)))
+    page = refresh(card, (replace(facts, license=None)))
     assert "## Training procedure\n\nI chose the rate by hand.\n" in page and "## Limits\n\nMany." in page
     assert front(page)["license"] == "mit" and "If you had a time machine" not in page
 
 
 def test_what_trl_knew_and_we_do_not_stays():
-    page = refresh(trl_card(base_model="org/base", dataset_name="org/data"), render(Facts(name="x")))
+    page = refresh(trl_card(base_model="org/base", dataset_name="org/data"), (Facts(name="x")))
     assert front(page)["base_model"] == "org/base" and front(page)["datasets"] == "org/data"
 
 
@@ -205,14 +212,14 @@ def test_a_card_by_transformers_is_replaced(facts):
         eval_results={"Loss": 1.0},
         eval_lines=[{"Training Loss": 1.0, "Epoch": 1, "Step": 1, "Validation Loss": 1.0}],
     ).to_model_card()
-    page = refresh(card + "\nMy own words.\n", render(facts))
+    page = refresh(card + "\nMy own words.\n", facts)
     assert "My own words." in page
     assert "More information needed" not in page and "generated automatically" not in page
     assert "# out" not in page and "Intended uses" not in page and "Training Loss" not in page
 
 
 def test_an_adapter_over_a_model_changes_the_library(facts):
-    page = refresh(None, render(facts))
+    page = refresh(None, facts)
     adapter = replace(facts, weights=Weights(kind="adapter"), bases=(BaseModel(id="org/b", relation="adapter"),))
-    data = ModelCard(refresh(page, render(adapter))).data
+    data = ModelCard(refresh(page, adapter)).data
     assert (data.library_name, data.base_model, data["base_model_relation"]) == ("peft", "org/b", "adapter")

@@ -25,6 +25,21 @@ GROUPS = {
     "Check": ("verify", "Verification", "Problem"),
     "Checkpoints": ("State", "Checkpointer", "Every", "Keep", "Retention", "checkpoints", "CheckpointInfo"),
     "Trainers": ("attach", "Attachment", "finish", "Finished"),
+    "Describe": (
+        "Card",
+        "Facts",
+        "BaseModel",
+        "Dataset",
+        "Evaluation",
+        "License",
+        "Quantization",
+        "Weights",
+        "Training",
+        "Method",
+        "Hardware",
+        "Source",
+        "Energy",
+    ),
     "Publish": ("publish", "Receipt", "PushPlan", "Outbox", "Job", "revisions", "Revision", "promote", "Promotion"),
 }
 ERRORS = [name for name in perdure.__all__ if inspect.isclass(kind := getattr(errors, name, None)) and kind]

@@ -10,193 +10,168 @@ A fine-tuned version of …        a region: written by us
 
 Anything else is a person's.
 
-<!-- perdure:record {…} -->      digests of what we wrote last
+<!-- perdure:record {…} -->      digests of what we wrote last, and results
 ```
 
-One rule decides everything: **what still has the digest we recorded is ours to renew; everything else is a
-person's.** A region that somebody edited, a key that somebody changed, a region or key that somebody took out: all
-of them stay as that person left them, through any number of refreshes.
+`Document` takes such a text apart and puts it together again without losing a character; `perdure.card.merge` decides
+what changes in it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from perdure.card import metadata
-from perdure.card.generated import generated_keys, is_generated, without_generated
-from perdure.card.render import REGIONS, Rendered
+from perdure.card.results import Result, parse_results
 
-_FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\n(.*?)(?:(?<=\n)|\n)---[ \t]*(?:\n|\Z)", re.DOTALL)
-_REGION = re.compile(r"^<!-- perdure:([a-z]+) -->\n(.*?)\n?^<!-- /perdure:\1 -->[ \t]*$", re.DOTALL | re.MULTILINE)
+_FRONT_MATTER = re.compile(r"(---[ \t]*\n)(.*?)(?:(?<=\n)|\n)(---[ \t]*(?:\n|\Z))", re.DOTALL)
+_REGION = re.compile(
+    r"^<!-- perdure:([a-z][a-z0-9_]*) -->\n(.*?)\n?^<!-- /perdure:\1 -->[ \t]*$", re.DOTALL | re.MULTILINE
+)
 _RECORD = re.compile(r"^<!-- perdure:record (\{.*\}) -->[ \t]*$", re.MULTILINE)
 _TITLE = re.compile(r"^#[ \t]|^<h1", re.MULTILINE | re.IGNORECASE)
 _FENCED = re.compile(r"^(```+|~~~+).*?^\1", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Region:
+class Region:
+    """A generated part of the page."""
+
     name: str
     content: str
+
+    @property
+    def digest(self) -> str:
+        """The mark of its content in a record."""
+        return metadata.digest(self.content)
 
     def __str__(self) -> str:
         return f"<!-- perdure:{self.name} -->\n{self.content}\n<!-- /perdure:{self.name} -->"
 
 
-_Part = str | _Region
+Part: TypeAlias = "str | Region"
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """Digests of what was written last: of each key's value, and of each region's Markdown."""
-
-    keys: Mapping[str, str]
-    regions: Mapping[str, str]
-
-    def __str__(self) -> str:
-        return f"<!-- perdure:record {json.dumps({'keys': dict(self.keys), 'regions': dict(self.regions)})} -->"
-
-
-def refresh(existing: str | None, rendered: Rendered) -> str:
-    """The card's new text: generated parts as `rendered` has them, everything else as it was.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What was written last.
 
     Args:
-        existing: The present text of README.md, or None. It may come from here, from TRL, from transformers or from
-            a person; from a generated one, what a person wrote in it is kept and the rest replaced.
-        rendered: The generated parts.
+        keys: Key of the metadata → digest of its value.
+        regions: Region → digest of its Markdown, in the order of the page.
+        results: What was measured.
     """
-    existing = existing or ""
-    if "\r\n" in existing and "\n" not in existing.replace("\r\n", ""):
-        return refresh(existing.replace("\r\n", "\n"), rendered).replace("\n", "\r\n")
-    front, body = _split(existing)
-    record = _record(body)
-    present = metadata.parse(front) or {}
-    renew = frozenset(key for key, mark in record.keys.items() if _has(present, key, mark))
-    removed = frozenset(record.keys.keys() - present.keys())
-    if not record.keys and is_generated(body):
-        renew, body = generated_keys(present, rendered.metadata), without_generated(body)
-    front = metadata.merge(front, rendered.metadata, renew=renew, removed=removed)
-    parts = _merge_regions(_parts(body), rendered.regions, record.regions)
-    return _join(front, "".join(map(str, parts)), _next_record(front, parts, rendered, record))
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    regions: Mapping[str, str] = field(default_factory=dict)
+    results: tuple[Result, ...] = ()
+
+    def __str__(self) -> str:
+        document: dict[str, Any] = {"keys": dict(self.keys), "regions": dict(self.regions)}
+        if self.results:
+            document["results"] = [result.as_document() for result in self.results]
+        # A name in it could otherwise end the comment.
+        source = json.dumps(document).replace("<", "\\u003c").replace(">", "\\u003e")
+        return f"<!-- perdure:record {source} -->"
 
 
-def kept_by_hand(text: str) -> tuple[str, ...]:
-    """What the next refresh will leave alone because a person changed it, in words: regions, and keys.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A card taken apart.
 
-    An empty result means that every generated part is ours to renew.
+    Args:
+        front: Its front matter, as it stands.
+        parts: Its text: regions, and a person's words between them. The record stands in those.
+        record: What was written last.
+        fences: The lines around the front matter; None where there is none yet.
+        newline: How its lines end, if they all end alike.
+        mark: The byte order mark, where the file begins with one.
     """
-    front, body = _split(text.replace("\r\n", "\n"))
-    record = _record(body)
-    present = metadata.parse(front)
-    if present is None:
-        return ("the metadata, which cannot be edited safely (not plain YAML)",)
-    keys = [key for key, mark in record.keys.items() if key in present and not _has(present, key, mark)]
-    regions = [
-        part.name
-        for part in _parts(body)
-        if isinstance(part, _Region) and metadata.digest(part.content) != record.regions.get(part.name)
-    ]
-    return (*(f"the key {key!r}" for key in keys if key != "tags"), *(f"the part {name!r}" for name in regions))
+
+    front: str = ""
+    parts: tuple[Part, ...] = ()
+    record: Record = field(default_factory=Record)
+    fences: tuple[str, str] | None = None
+    newline: str = "\n"
+    mark: str = ""
+
+    @staticmethod
+    def parse(text: str) -> Document:
+        """Take a text apart; any text is a card."""
+        newline = "\r\n" if "\r\n" in text and "\n" not in text.replace("\r\n", "") else "\n"
+        text = text.replace("\r\n", "\n") if newline == "\r\n" else text
+        mark = "\ufeff" if text.startswith("\ufeff") else ""
+        match = _FRONT_MATTER.match(text, len(mark))
+        body = text[match.end() if match else len(mark) :]
+        return Document(
+            front=match[2] if match else "",
+            parts=parts_of(body),
+            record=_record(body),
+            fences=(match[1], match[3]) if match else None,
+            newline=newline,
+            mark=mark,
+        )
+
+    def __str__(self) -> str:
+        body, found = _RECORD.subn(lambda _: str(self.record), self.body, count=1)
+        if not found and self.record != Record():
+            body = body.rstrip("\n") + f"\n\n{self.record}\n"
+        opening, closing = self.fences or (("---\n", "---\n") if self.front else ("", ""))
+        end = "\n" if self.front and not self.front.endswith("\n") else ""
+        return (self.mark + opening + self.front + end + closing + body).replace("\n", self.newline)
+
+    @property
+    def body(self) -> str:
+        """The text below the metadata."""
+        return "".join(map(str, self.parts))
+
+    @property
+    def metadata(self) -> dict[str, Any] | None:
+        """What the front matter says; None where it cannot be edited safely."""
+        return metadata.parse(self.front)
+
+    def region(self, name: str) -> Region | None:
+        """A generated part, where the page has it."""
+        return next((part for part in self.parts if isinstance(part, Region) and part.name == name), None)
 
 
 def front_matter(text: str) -> str:
     """The YAML at the head of a card; empty where there is none."""
-    return _split(text.replace("\r\n", "\n"))[0]
+    return Document.parse(text).front
 
 
-def _split(text: str) -> tuple[str, str]:
-    match = _FRONT_MATTER.match(text)
-    return (match[1], text[match.end() :]) if match else ("", text)
+def has_title(parts: Sequence[Part]) -> bool:
+    """Whether a person's words hold a title."""
+    words = _FENCED.sub("", "".join(part for part in parts if isinstance(part, str)))
+    return _TITLE.search(words) is not None
 
 
-def _join(front: str, body: str, record: _Record) -> str:
-    if front and not front.endswith("\n"):
-        front += "\n"
-    body, found = _RECORD.subn(lambda _: str(record), body, count=1)
-    if not found:
-        body = body.rstrip("\n") + f"\n\n{record}\n"
-    return f"---\n{front}---\n{body}" if front else body
-
-
-def _record(body: str) -> _Record:
+def _record(body: str) -> Record:
     match = _RECORD.search(body)
     try:
         values = json.loads(match[1]) if match else {}
-        keys, regions = values.get("keys", {}), values.get("regions", {})
-        return _Record(
-            {str(key): str(mark) for key, mark in keys.items()}, {str(k): str(m) for k, m in regions.items()}
+        return Record(
+            keys={str(key): str(mark) for key, mark in values.get("keys", {}).items()},
+            regions={str(name): str(mark) for name, mark in values.get("regions", {}).items()},
+            results=parse_results(values.get("results")),
         )
     except (ValueError, AttributeError, RecursionError):  # somebody edited it: then nothing carries our digest
-        return _Record({}, {})
+        return Record()
 
 
-def _has(present: Mapping[str, object], key: str, mark: str) -> bool:
-    return key in present and metadata.digest(present[key]) == mark
-
-
-def _parts(body: str) -> list[_Part]:
-    parts: list[_Part] = []
+def parts_of(body: str) -> tuple[Part, ...]:
+    """The text below the metadata, taken apart."""
+    parts: list[Part] = []
     seen: set[str] = set()
     at = 0
     for match in _REGION.finditer(body):
-        if match[1] not in REGIONS or match[1] in seen:  # not ours, or a copy that somebody made
+        if match[1] in seen:  # a copy that somebody made
             continue
         seen.add(match[1])
-        parts += [body[at : match.start()], _Region(match[1], match[2])]
+        parts += [body[at : match.start()], Region(match[1], match[2])]
         at = match.end()
-    return [part for part in (*parts, body[at:]) if part != ""]
-
-
-def _merge_regions(parts: list[_Part], new: Mapping[str, str], marks: Mapping[str, str]) -> list[_Part]:
-    merged: list[_Part] = []
-    for part in parts:
-        if isinstance(part, str) or metadata.digest(part.content) != marks.get(part.name):
-            merged.append(part)
-        elif part.name in new:
-            merged.append(_Region(part.name, new[part.name]))
-    held = {part.name for part in merged if isinstance(part, _Region)}
-    words = _FENCED.sub("", "".join(part for part in merged if isinstance(part, str)))
-    for name, content in new.items():
-        taken_out = name in marks and name not in held
-        if name in held or taken_out or (name == "title" and _TITLE.search(words)):
-            continue
-        _insert(merged, _Region(name, content), after_words=_TITLE.search(words) is not None)
-    return merged
-
-
-def _insert(parts: list[_Part], region: _Region, *, after_words: bool) -> None:
-    """Put a region in its place among the others; a page that a person began with a title keeps its beginning."""
-    order = REGIONS.index
-    places = [(index, order(part.name)) for index, part in enumerate(parts) if isinstance(part, _Region)]
-    before = [index for index, place in places if place < order(region.name)]
-    after = [index for index, place in places if place > order(region.name)]
-    if before:
-        parts[before[-1] + 1 : before[-1] + 1] = ["\n\n", region]
-    elif after:
-        parts[after[0] : after[0]] = [region, "\n\n"]
-    elif after_words:
-        last = parts[-1] if parts and isinstance(parts[-1], str) else ""
-        parts += ["\n" * max(0, 2 - (len(last) - len(last.rstrip("\n")))), region, "\n"]
-    else:
-        parts[0:0] = ["\n", region, "\n\n" if parts else "\n"]
-
-
-def _next_record(front: str, parts: list[_Part], rendered: Rendered, last: _Record) -> _Record:
-    """Remember what is ours now; and of what a person changed or took out, what we last wrote, so that it stays so."""
-    present = metadata.parse(front) or {}
-    written = {part.name: part.content for part in parts if isinstance(part, _Region)}
-    keys = {
-        key: metadata.digest(value) if present.get(key) == value else last.keys.get(key, "")
-        for key, value in rendered.metadata.items()
-    }
-    regions = {
-        name: metadata.digest(content) if written.get(name) == content else last.regions.get(name, "")
-        for name, content in rendered.regions.items()
-    }
-    return _Record({**_still_out(last.keys, present), **keys}, {**_still_out(last.regions, written), **regions})
-
-
-def _still_out(marks: Mapping[str, str], present: Mapping[str, object]) -> dict[str, str]:
-    return {name: mark for name, mark in marks.items() if name not in present}
+    return tuple(part for part in (*parts, body[at:]) if part != "")

@@ -69,6 +69,20 @@ def merge(source: str, ours: Mapping[str, object], *, renew: frozenset[str], rem
     return source
 
 
+def put(source: str, key: str, value: object | None) -> str:
+    """Set one key, or take it out with None; what cannot be edited without losing a comment is returned as it is."""
+    entries = _entries(source)
+    if entries is None:
+        return source
+    if key not in entries:
+        return source if value is None else _append(source, key, value)
+    entry = entries[key]
+    written = source[entry.start : entry.end].rstrip("\n")
+    if written != dump({key: entry.value}).rstrip("\n") and re.search(r"(?:^|\s)#", written):
+        return source
+    return _edit(source, key, value)
+
+
 def dump(values: Mapping[str, object]) -> str:
     """YAML whose strings mean the same to readers of YAML 1.1 (Python) and 1.2 (the Hub).
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from perdure.card.allowed import unique
-from perdure.card.facts import Facts
+from perdure.card.facts import Dataset, Facts
 from perdure.card.markdown import code_cell, fence, link, table, text
+from perdure.card.merge import Rendered
+from perdure.card.results import Result, latest
 from perdure.card.snippets import usage
 from perdure.card.training import Method, Scalar, Training
 from perdure.format.hub_id import HUB
@@ -25,23 +26,24 @@ _LIBRARY_CITATIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
-    """The generated parts of a card.
-
-    Args:
-        metadata: Keys of the Hub's front matter → values, in order.
-        regions: Region → Markdown, in the order of the page.
-    """
-
-    metadata: Mapping[str, object]
-    regions: Mapping[str, str]
-
-
-def render(facts: Facts) -> Rendered:
-    """The card of a model, for `perdure.card.document.refresh` to put into a file."""
+def render(facts: Facts, added: Sequence[Result] = ()) -> Rendered:
+    """The generated parts of a model's card; `added` are results that were measured after the run."""
+    results = latest((*added, *_results(facts)))
     regions = {name: write(facts) for name, write in _REGIONS.items()}
-    return Rendered(metadata=_metadata(facts), regions={name: part for name, part in regions.items() if part})
+    regions["evaluation"] = evaluation(results)
+    return Rendered(name=facts.name, metadata=_metadata(facts), regions=regions, results=results)
+
+
+def evaluation(results: Sequence[Result]) -> str:
+    """The region that lists results."""
+    if not results:
+        return ""
+    known = [name for name in ("dataset", "config", "split") if any(getattr(result, name) for result in results)]
+    rows = [
+        (code_cell(result.metric), *(code_cell(getattr(result, name) or "") for name in known), _number(result.value))
+        for result in results
+    ]
+    return "## Evaluation\n\n" + table(("Metric", *map(str.title, known), "Value"), rows)
 
 
 def _metadata(facts: Facts) -> dict[str, object]:
@@ -104,6 +106,9 @@ def _training(facts: Facts) -> str:
         parts.append("### Hyperparameters\n\n" + _settings(training.hyperparameters))
     if training.adapter:
         parts.append("### Adapter\n\n" + _settings(training.adapter))
+    if results := _training_results(training):
+        rows = [(code_cell(name), _number(value)) for name, value in results.items()]
+        parts.append("### Results\n\n" + table(("Metric", "Value"), rows))
     written = [part for part in parts if part]
     return "\n\n".join(["## Training", *written]) if written else ""
 
@@ -127,18 +132,6 @@ def _settings(settings: Mapping[str, Scalar]) -> str:
     return table(("Setting", "Value"), rows)
 
 
-def _results(facts: Facts) -> str:
-    evaluation = {name: value for measured in facts.evaluation for name, value in measured.metrics.items()}
-    training = _training_results(facts.training) if facts.training is not None else {}
-    parts = [
-        f"### {heading}\n\n"
-        + table(("Metric", "Value"), [(code_cell(name), _number(value)) for name, value in values.items()])
-        for heading, values in (("Evaluation", evaluation), ("Training", training))
-        if values
-    ]
-    return "\n\n".join(["## Results", *parts]) if parts else ""
-
-
 def _training_results(training: Training) -> dict[str, float]:
     counted = {
         "steps": training.steps,
@@ -147,6 +140,17 @@ def _training_results(training: Training) -> dict[str, float]:
         "tokens": training.tokens,
     }
     return {**training.results, **{name: value for name, value in counted.items() if value is not None}}
+
+
+def _results(facts: Facts) -> Iterator[Result]:
+    for measured in facts.evaluation:
+        dataset = measured.dataset or Dataset()
+        task = measured.task or facts.weights.pipeline_tag
+        for metric, value in measured.metrics.items():
+            yield Result(
+                metric=metric, value=value, task=task if dataset.id else None, dataset=dataset.id,
+                config=dataset.config, split=dataset.split, revision=dataset.revision,
+            )  # fmt: skip
 
 
 def _versions(facts: Facts) -> str:
@@ -180,7 +184,7 @@ _REGIONS: Mapping[str, Callable[[Facts], str]] = {
     "summary": _summary,
     "usage": _usage,
     "training": _training,
-    "results": _results,
+    "evaluation": lambda facts: evaluation(tuple(_results(facts))),
     "versions": _versions,
     "citation": _citation,
 }

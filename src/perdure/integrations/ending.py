@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from perdure.card.document import kept_by_hand, refresh
-from perdure.card.render import render
+from perdure.card.card import Card
 from perdure.errors import InvalidInput
 from perdure.folder import amend
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
@@ -99,11 +98,11 @@ class Ending:
             return None
 
     def _card(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
-        existing = _read(self.folder / CARD)
-        rendered = render(gather.gather(self.trainer, self.model, self.told, metrics))
-        if existing and (kept := kept_by_hand(existing)):
-            _log.info("%s: left as they were edited: %s", self.folder / CARD, ", ".join(kept))
-        return {CARD: refresh(existing, rendered).encode(errors="surrogateescape")}
+        facts = gather.gather(self.trainer, self.model, self.told, metrics)
+        card = Card.from_facts(facts, existing=_read(self.folder / CARD))
+        for conflict in card.conflicts:
+            _log.info("%s: %s", self.folder / CARD, conflict)
+        return {CARD: card.text.encode(errors="surrogateescape")}
 
     def _metrics(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
         trained = train_metrics(self.trainer)

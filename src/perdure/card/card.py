@@ -1,0 +1,186 @@
+"""A model's card as one value: read, made of facts, edited and saved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from perdure.card import metadata
+from perdure.card.document import Document
+from perdure.card.facts import Facts
+from perdure.card.merge import Conflict, index, put_region, refresh
+from perdure.card.render import REGIONS, evaluation, render
+from perdure.card.results import Result, latest
+from perdure.errors import InvalidInput, NotFound
+from perdure.folder import amend
+from perdure.folder.commit import save_failed
+from perdure.format.names import CARD, MANIFEST
+from perdure.io import durable
+
+_MAX_CARD = 4 * 2**20  # bytes
+_TITLE = re.compile(r"^# +(\S.*?)[ #]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A model card: the text of a README.md. Cards do not change; what edits one returns another.
+
+    >>> card = Card.parse("# My model").with_metadata({"license": "mit"}).with_results({"accuracy": 0.75})
+    >>> card.metadata["license"], "| `accuracy` | 0.75 |" in card.text
+    ('mit', True)
+
+    Args:
+        text: All of the file.
+        conflicts: Generated parts that a person changed and that the last step would have written otherwise. They
+            stay as they are.
+    """
+
+    text: str
+    conflicts: tuple[Conflict, ...] = ()
+
+    @staticmethod
+    def parse(text: str) -> Card:
+        """A card from its text; any text is one."""
+        return Card(text)
+
+    @staticmethod
+    def load(path: str | Path) -> Card:
+        """Read a card from its file, or from the folder that holds it as README.md.
+
+        Raises:
+            NotFound: There is no such file.
+            InvalidInput: It is larger than 4 MiB.
+        """
+        path = Path(path)
+        path = path / CARD if path.is_dir() else path
+        try:
+            if path.stat().st_size > _MAX_CARD:
+                raise InvalidInput(f"{path} is too large for a card: more than 4 MiB. It was not read.")
+            # Bytes that are no UTF-8 survive the way back.
+            return Card(path.read_bytes().decode(errors="surrogateescape"))
+        except FileNotFoundError:
+            raise NotFound(f"There is no card {path}.", hint="Make one: perdure card DIR") from None
+
+    @staticmethod
+    def from_facts(facts: Facts, *, existing: Card | str | None = None, renew: Collection[str] = ()) -> Card:
+        """The card that says what is known of a model.
+
+        Args:
+            facts: What is known.
+            existing: The card as it stands: all that a person wrote into it stays.
+            renew: Keys and regions to write anew even where a person changed them, as `Conflict.part` names them.
+        """
+        document = Document.parse(existing.text if isinstance(existing, Card) else existing or "")
+        added = [result for result in document.record.results if result.added]
+        document, conflicts = refresh(document, render(facts, added), renew=renew)
+        return Card(str(document), tuple(conflicts))
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What its front matter says; empty where that is no plain YAML."""
+        return Document.parse(self.text).metadata or {}
+
+    def with_metadata(self, values: Mapping[str, object]) -> Card:
+        """Set keys of the metadata, or take them out with None; from then on they are a person's.
+
+        Raises:
+            InvalidInput: The metadata is no plain YAML, or a comment within the old value would be lost.
+        """
+        document = Document.parse(self.text)
+        for key, value in values.items():
+            front = metadata.put(document.front, key, value)
+            if (metadata.parse(front) or {}).get(key) != value:
+                raise InvalidInput(
+                    f"The card's {key!r} cannot be set without losing what somebody wrote; it is as it was.",
+                    hint="Edit README.md by hand: its metadata has comments or a form that only its author knows.",
+                )
+            document = replace(document, front=front)
+        return Card(str(document), self.conflicts)
+
+    def with_results(
+        self,
+        results: Mapping[str, float],
+        *,
+        dataset: str | None = None,
+        config: str | None = None,
+        split: str | None = None,
+        revision: str | None = None,
+        task: str | None = None,
+        model: str | None = None,
+    ) -> Card:
+        """Add what was measured to the table of results and, where a dataset is named, to the `model-index`.
+
+        A result for the same metric, task, dataset and split is replaced, whoever wrote it; all others stay, and so
+        they do when the card is made anew of facts.
+
+        Args:
+            results: Metric → value.
+            dataset: The Hub id of what it was measured on.
+            config: The dataset's configuration.
+            split: Its split.
+            revision: Its commit.
+            task: The Hub's name of what was done; the card's `pipeline_tag` if not said.
+            model: The model's name in the index; the card's title if not said.
+
+        Raises:
+            InvalidInput: A value is no number, `dataset` is no Hub id, or the index needs a task or name that the
+                card does not have.
+        """
+        document = Document.parse(self.text)
+        known = document.metadata or {}
+        tag = known.get("pipeline_tag")
+        task = task or (tag if isinstance(tag, str) else None)
+        if dataset is not None and task is None:
+            raise InvalidInput("The card names no task, which the Hub files results under.", hint="Say task=...")
+        new = [
+            Result(
+                metric=metric, value=value, task=task if dataset else None, dataset=dataset, config=config, split=split,
+                revision=revision, added=True,
+            )
+            for metric, value in results.items()
+        ]  # fmt: skip
+        every = latest((*document.record.results, *new))
+        asked = {result.key for result in new}
+        document, conflicts = index(document, model or _name(document), every, explicit=asked)
+        document, more = put_region(document, "evaluation", evaluation(every), REGIONS)
+        document = replace(document, record=replace(document.record, results=every))
+        return Card(str(document), (*conflicts, *more))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it as README.md into a folder, at once; a folder that perdure saved stays whole to `verify`.
+
+        Raises:
+            NotFound: There is no such folder.
+            SaveFailed: The system refused; the old card is whole.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise NotFound(f"There is no folder {folder}; the card was not written.")
+        content = self.text.encode(errors="surrogateescape")
+        if (folder / MANIFEST).exists():
+            amend(folder, {CARD: content})
+        else:
+            _replace(folder / CARD, content)
+        return folder / CARD
+
+
+def _name(document: Document) -> str:
+    title = _TITLE.search(document.body)
+    return title[1] if title else "model"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put a file in its place at once."""
+    staged = path.with_name(f".{path.name}.{token_hex(4)}")
+    try:
+        durable.write_file(staged, [content])
+        staged.replace(path)
+        durable.fsync_folder(path.parent)
+    except OSError as error:
+        raise save_failed(path, error) from error
+    finally:
+        staged.unlink(missing_ok=True)

@@ -1,0 +1,197 @@
+"""What changes in a card when it is made anew, and what a person's hand keeps as it is.
+
+One rule decides everything: **what still has the digest we recorded is ours to renew; everything else is a
+person's.** A region that somebody edited, a key that somebody changed, a region or key that somebody took out: all
+of them stay as that person left them, through any number of refreshes. Where the present text says otherwise than we
+would, that is a `Conflict`: reported, and a person's to resolve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from perdure.card import metadata
+from perdure.card.document import Document, Part, Record, Region, has_title, parts_of
+from perdure.card.generated import generated_keys, is_generated, without_generated
+from perdure.card.results import Key, Result, merge_index
+
+INDEX = "model-index"
+_GROWING = ("tags", "datasets")  # what is missing in them is added
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """The generated parts of a card.
+
+    Args:
+        name: The model's name.
+        metadata: Keys of the Hub's front matter → values, in order; without the model-index.
+        regions: Region → Markdown, in the order of the page; those that say nothing are empty.
+        results: What was measured.
+    """
+
+    name: str
+    metadata: Mapping[str, object]
+    regions: Mapping[str, str]
+    results: tuple[Result, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """A generated part that a person changed, and that says otherwise than it would now.
+
+    Args:
+        part: The key of the metadata, or the region, that is meant.
+        kind: `key` or `region`.
+        present: What it says, which stays.
+        generated: What it would say.
+    """
+
+    part: str
+    kind: str
+    present: str
+    generated: str
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {self.part!r} was edited by hand and stays as it is"
+
+
+def refresh(document: Document, rendered: Rendered, *, renew: Collection[str] = ()) -> tuple[Document, list[Conflict]]:
+    """The card's new content: generated parts as `rendered` has them, everything else as it was.
+
+    Args:
+        document: The card as it stands. It may come from here, from TRL, from transformers or from a person; from a
+            generated one, what a person wrote in it is kept and the rest replaced.
+        rendered: The generated parts.
+        renew: Keys and regions to write whoever changed them.
+    """
+    record, present = document.record, document.metadata or {}
+    mine = frozenset(
+        key for key, mark in record.keys.items() if key in present and metadata.digest(present[key]) == mark
+    )
+    removed = frozenset(record.keys.keys() - present.keys()).difference(renew)
+    if not record.keys and is_generated(document.body):
+        mine = generated_keys(present, rendered.metadata)
+        document = replace(document, parts=parts_of(without_generated(document.body)))
+    front = metadata.merge(document.front, rendered.metadata, renew=mine.union(renew), removed=removed)
+    asked = {result.key for result in rendered.results} if INDEX in renew else ()
+    document, conflicts = index(replace(document, front=front), rendered.name, rendered.results, explicit=asked)
+    parts = _merge_regions(document.parts, rendered.regions, record.regions, renew)
+    renewed = replace(document, parts=tuple(parts), record=_next_record(document, present, parts, rendered))
+    return renewed, [*_conflicts(front, parts, rendered), *conflicts]
+
+
+def index(
+    document: Document, name: str, results: Sequence[Result], *, explicit: Collection[Key]
+) -> tuple[Document, list[Conflict]]:
+    """Put results into the metadata's model-index; see `merge_index`."""
+    present = document.metadata
+    if present is None:
+        return document, []
+    held = present.get(INDEX)
+    merged = merge_index(held, name, results, last=document.record.results, explicit=explicit)
+    kept = list(merged.kept)
+    if merged.value != (held or []):
+        front = metadata.put(document.front, INDEX, merged.value or None)
+        if front == document.front:
+            kept.append("it has comments or a form that an edit would lose")
+        document = replace(document, front=front)
+    shown = metadata.dump({INDEX: held})
+    return document, [Conflict(part=INDEX, kind="key", present=shown, generated=why) for why in kept]
+
+
+def put_region(document: Document, name: str, content: str, order: Sequence[str]) -> tuple[Document, list[Conflict]]:
+    """Renew one region, or put it into its place, unless a person changed it."""
+    present, mark = document.region(name), document.record.regions.get(name)
+    if present is not None and present.digest != mark and present.content != content:
+        return document, [Conflict(part=name, kind="region", present=present.content, generated=content)]
+    region, parts = Region(name, content), list(document.parts)
+    if present is not None:
+        parts[parts.index(present)] = region
+    else:
+        _insert(parts, region, order)
+    record = replace(document.record, regions={**document.record.regions, name: region.digest})
+    return replace(document, parts=tuple(parts), record=record), []
+
+
+def _conflicts(front: str, parts: Sequence[Part], rendered: Rendered) -> list[Conflict]:
+    present, dump = metadata.parse(front), metadata.dump
+    if present is None:
+        return [Conflict(part="metadata", kind="block", present=front, generated=dump(rendered.metadata))]
+    keys = [
+        Conflict(
+            part=key, kind="key", present=metadata.dump({key: present[key]}), generated=metadata.dump({key: value})
+        )
+        for key, value in rendered.metadata.items()
+        if key in present and key not in _GROWING and present[key] != value
+    ]
+    regions = [
+        Conflict(part=part.name, kind="region", present=part.content, generated=new)
+        for part in parts
+        if isinstance(part, Region) and (new := rendered.regions.get(part.name)) and new != part.content
+    ]
+    return keys + regions
+
+
+def _merge_regions(
+    parts: Sequence[Part], new: Mapping[str, str], marks: Mapping[str, str], renew: Collection[str]
+) -> list[Part]:
+    merged: list[Part] = []
+    for part in parts:
+        ours = isinstance(part, Region) and (part.digest == marks.get(part.name) or part.name in renew)
+        if isinstance(part, str) or not ours:
+            merged.append(part)
+        elif new.get(part.name):
+            merged.append(Region(part.name, new[part.name]))
+    held = {part.name for part in merged if isinstance(part, Region)}
+    for name, content in new.items():
+        taken_out = name in marks and name not in renew
+        if name in held or not content or taken_out or (name == "title" and has_title(merged)):
+            continue
+        _insert(merged, Region(name, content), list(new))
+    return merged
+
+
+def _insert(parts: list[Part], region: Region, names: Sequence[str]) -> None:
+    """Put a region in its place among the others; a page that a person began with a title keeps its beginning."""
+    order = {name: place for place, name in enumerate(names)}
+    own = order.get(region.name, len(order))
+    places = [(i, order.get(part.name, len(order))) for i, part in enumerate(parts) if isinstance(part, Region)]
+    before = [i for i, place in places if place < own]
+    after = [i for i, place in places if place > own]
+    if before:
+        parts[before[-1] + 1 : before[-1] + 1] = ["\n\n", region]
+    elif after:
+        parts[after[0] : after[0]] = [region, "\n\n"]
+    elif has_title(parts):
+        last = parts[-1] if parts and isinstance(parts[-1], str) else ""
+        parts += ["\n" * max(0, 2 - (len(last) - len(last.rstrip("\n")))), region, "\n"]
+    else:
+        parts[0:0] = ["\n", region, "\n\n" if parts else "\n"]
+
+
+def _next_record(document: Document, before: Collection[str], parts: Sequence[Part], rendered: Rendered) -> Record:
+    """Remember what is ours now; and of what a person changed or took out, what we last wrote, so that it stays so."""
+    present, last = document.metadata or {}, document.record
+    written = {part.name: part.content for part in parts if isinstance(part, Region)}
+    keys = {
+        key: metadata.digest(value) if present.get(key) == value else last.keys.get(key, "")
+        for key, value in rendered.metadata.items()
+    }
+    regions = {
+        name: metadata.digest(content) if written.get(name) == content else last.regions.get(name, "")
+        for name, content in rendered.regions.items()
+        if content
+    }
+    had = {part.name for part in document.parts if isinstance(part, Region)}
+    return Record(
+        keys={**_taken_out(last.keys, before), **keys},
+        regions={**_taken_out(last.regions, had), **regions},
+        results=rendered.results,
+    )
+
+
+def _taken_out(marks: Mapping[str, str], had: Collection[str]) -> dict[str, str]:
+    """The marks of what a person took out. What we leave out because nothing is known of it comes back with it."""
+    return {name: mark for name, mark in marks.items() if name not in had}
