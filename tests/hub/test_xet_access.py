@@ -10,7 +10,6 @@ from hubs import TOKEN, ask, look_after, ndjson
 from xets import pack, poster, sha256, shard_of, xorb_name
 
 from perdure.hub.accounts import Accounts
-from perdure.hub.db import open_database
 from perdure.hub.server import HubServer
 from perdure.hub.xet.hashing import chunk_hash, hash_text
 
@@ -20,26 +19,23 @@ def test_knowing_a_sha256_opens_nobody_elses_file(tmp_path: Path) -> None:
     wanted = sha256(secret)
     commit = ndjson(("lfsFile", {"path": "w.bin", "algo": "sha256", "oid": wanted, "size": len(secret)}))
 
-    def give(url: str, repo: str, token: str, shard: bytes, data: bytes) -> int:
-        ask(url, "POST", "/api/repos/create", {"name": repo.partition("/")[2]}, token=token)
-        access = ask(url, "GET", f"/api/models/{repo}/xet-write-token/main", token=token).json()
-        address, key = f"{access['casUrl'].removeprefix(url)}/v1", access["accessToken"]
-        assert ask(url, "POST", f"{address}/xorbs/default/{xorb_name(data)}", pack(data), token=key).status == 200
-        return ask(url, "POST", f"{address}/shards", shard, token=key).status
-
     with HubServer(tmp_path, user="me", token=TOKEN) as hub:
-        db = open_database(tmp_path)
-        accounts = Accounts(db)
-        accounts.add_user_with_token("you", thief, admin=False, label="test")
-        db.close()
+
+        def give(repo: str, token: str, shard: bytes, data: bytes) -> int:
+            post = poster(hub, token, repo)
+            assert post(f"xorbs/default/{xorb_name(data)}", pack(data)).status == 200
+            return post("shards", shard).status
+
+        assert hub._hub is not None
+        Accounts(hub._hub.db).add_user_with_token("you", thief, admin=False, label="test")
         honest = shard_of(wanted, (xorb_name(secret), 5000, 0, 1))
-        assert give(hub.url, "me/mine", TOKEN, honest, secret) == 200
+        assert give("me/mine", TOKEN, honest, secret) == 200
         assert ask(hub.url, "POST", "/api/models/me/mine/commit/main", commit).status == 200
         for forged in (shard_of(wanted), shard_of(wanted, (xorb_name(other), 5000, 0, 1))):
-            assert give(hub.url, "you/loot", thief, forged, other) == 400
+            assert give("you/loot", thief, forged, other) == 400
             assert ask(hub.url, "POST", "/api/models/you/loot/commit/main", commit, token=thief).status == 400
         # whoever has the same bytes may of course store them, too
-        assert give(hub.url, "you/loot", thief, honest, secret) == 200
+        assert give("you/loot", thief, honest, secret) == 200
         assert ask(hub.url, "POST", "/api/models/you/loot/commit/main", commit, token=thief).status == 200
         assert ask(hub.url, "GET", "/you/loot/resolve/main/w.bin", token=thief).body == secret
 
