@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from perdure.checkpoint import catalog, ranks
 from perdure.checkpoint.background import Save, StepGuard, now
-from perdure.checkpoint.decision import check_modules, check_state, decide, say
+from perdure.checkpoint.decision import decide, say
 from perdure.checkpoint.ledger import Ledger
 from perdure.checkpoint.model import note_base
 from perdure.checkpoint.options import check_options
@@ -19,7 +19,7 @@ from perdure.checkpoint.policy import Every, Keep, Retention, Schedule
 from perdure.checkpoint.records import RestoreRecord, SaveRecord
 from perdure.checkpoint.resume import restore_into
 from perdure.checkpoint.signals import StopSignals
-from perdure.checkpoint.snapshot import WRITER_BUDGET, Moment, moment_of, take
+from perdure.checkpoint.snapshot import WRITER_BUDGET, Moment, check_modules, check_state, moment_of, take
 from perdure.checkpoint.writer import Writer
 from perdure.distributed import group as groups
 from perdure.distributed.shared import check_shared

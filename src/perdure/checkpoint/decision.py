@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.errors import InvalidInput
-from perdure.model.tensors import check_dense
-from perdure.state.state import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,28 +57,3 @@ def decide(said: Sequence[Mapping[str, Any]], *, latest: int | None, stopping: b
             hint="Count on; or go back with restore(state), and delete what came after.",
         )
     return Decision(begins=begins, signal=signal)
-
-
-def check_state(state: object) -> State:
-    """Refuse what is no `State`, most likely a model.
-
-    Raises:
-        InvalidInput: It is none.
-    """
-    if not isinstance(state, State):
-        raise InvalidInput(
-            f"A checkpoint is of a State, not of a {type(state).__name__}; nothing was done.",
-            hint="Name all that the run consists of: perdure.State(model=model, optimizer=optimizer, …)",
-        )
-    return state
-
-
-def check_modules(state: State) -> None:
-    """Refuse a state of modules with tensors whose values are not one run of memory.
-
-    Raises:
-        InvalidInput: One is nested or sparse.
-    """
-    for component, module in state.modules():
-        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            check_dense(f"{component}.{name}", tensor)

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from perdure.checkpoint.decision import check_modules
 from perdure.checkpoint.model import FORMAT, ModelFiles, files_of, ownership
 from perdure.errors import InvalidInput
 from perdure.folder import stage
@@ -19,7 +18,7 @@ from perdure.format.header import Header, lay_out
 from perdure.format.manifest import Manifest
 from perdure.format.names import MANIFEST, TRAINING_STATE, check_name, holds_weights, is_read_by_loaders
 from perdure.io.direct import Extent
-from perdure.model.tensors import check_storable, dtype_name
+from perdure.model.tensors import check_dense, check_storable, dtype_name
 from perdure.model.weights import unwrap
 from perdure.state.buckets import order_of
 from perdure.state.capture import Part, capture, capture_module, parameter_names
@@ -89,6 +88,31 @@ class Snapshot:
     def nbytes(self) -> int:
         """Bytes of all tensor files."""
         return sum(file.header.size for file in self.tensors.values())
+
+
+def check_state(state: object) -> State:
+    """Refuse what is no `State`, most likely a model.
+
+    Raises:
+        InvalidInput: It is none.
+    """
+    if not isinstance(state, State):
+        raise InvalidInput(
+            f"A checkpoint is of a State, not of a {type(state).__name__}; nothing was done.",
+            hint="Name all that the run consists of: perdure.State(model=model, optimizer=optimizer, …)",
+        )
+    return state
+
+
+def check_modules(state: State) -> None:
+    """Refuse a state of modules with tensors whose values are not one run of memory.
+
+    Raises:
+        InvalidInput: One is nested or sparse.
+    """
+    for component, module in state.modules():
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            check_dense(f"{component}.{name}", tensor)
 
 
 def take(
