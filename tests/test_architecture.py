@@ -56,7 +56,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "tokenizers": ("demo",),
     "accelerate": ("integrations",),
     "peft": ("model/adapter.py",),
-    "huggingface_hub": ("publishing/remote.py", "publishing/border.py", "publishing/remote_refs.py"),
+    "huggingface_hub": tuple(f"publishing/{name}.py" for name in ("remote", "remote_refs", "remote_read", "border")),
     "matplotlib": ("publishing/plot.py",),
     "starlette": ("hub",),
     "uvicorn": ("hub",),

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from perdure.publishing.promote import promote
     from perdure.publishing.promotion import Promotion
     from perdure.publishing.publish import publish
+    from perdure.publishing.pull import Pulled, pull
     from perdure.publishing.push_plan import PushPlan
     from perdure.publishing.receipt import Receipt
     from perdure.publishing.revision import Revision
@@ -80,6 +81,7 @@ _NAMES = {
     "perdure.publishing.promote": ("promote",),
     "perdure.publishing.promotion": ("Promotion",),
     "perdure.publishing.publish": ("publish",),
+    "perdure.publishing.pull": ("Pulled", "pull"),
     "perdure.publishing.push_plan": ("PushPlan",),
     "perdure.publishing.receipt": ("Receipt",),
     "perdure.publishing.revision": ("Revision",),
@@ -117,6 +119,7 @@ __all__ = [
     "PerdureError",
     "Problem",
     "Promotion",
+    "Pulled",
     "PushPlan",
     "Quantization",
     "Receipt",
@@ -143,6 +146,7 @@ __all__ = [
     "open_weights",
     "promote",
     "publish",
+    "pull",
     "revisions",
     "save_model",
     "verify",

@@ -40,7 +40,19 @@ GROUPS = {
         "Source",
         "Energy",
     ),
-    "Publish": ("publish", "Receipt", "PushPlan", "Outbox", "Job", "revisions", "Revision", "promote", "Promotion"),
+    "Publish": (
+        "publish",
+        "Receipt",
+        "PushPlan",
+        "pull",
+        "Pulled",
+        "Outbox",
+        "Job",
+        "revisions",
+        "Revision",
+        "promote",
+        "Promotion",
+    ),
 }
 ERRORS = [name for name in perdure.__all__ if inspect.isclass(kind := getattr(errors, name, None)) and kind]
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Example):")

@@ -22,6 +22,7 @@ COMMANDS = {
     "ls": "List the checkpoints of a run.",
     "outbox": "Pushes of a run that wait for the Hub: list, drain, retry, cancel.",
     "promote": "Make a chosen revision main on the Hub, and tag it; no weights are sent.",
+    "pull": "Download a revision of a model: resumable, verified, put in place at once.",
     "push": "Publish a saved model as one commit, private unless told otherwise.",
     "revisions": "List the branches and tags of a repository with their metrics; which is best?",
     "serve": "Run the embedded hub.",

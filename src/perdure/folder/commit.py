@@ -233,7 +233,7 @@ def stage(target: Path, *, inside: bool = False) -> Iterator[Stage]:
     try:
         make_folders(target.parent)
         replace.recover(target)
-        staging, descriptor = staging_folders.make(target, inside=inside or _must_be_inside(target))
+        staging, descriptor = staging_folders.make(target, inside=inside or must_be_inside(target))
     except OSError as error:
         raise save_failed(target, error) from error
     here = Stage(target, staging)
@@ -250,8 +250,8 @@ def stage(target: Path, *, inside: bool = False) -> Iterator[Stage]:
         os.close(descriptor)
 
 
-def save_failed(target: Path, error: OSError) -> SaveFailed:
-    """Say in a user's words what the system refused."""
+def save_failed(target: Path, error: OSError, kept: str = "nothing of this save was kept") -> SaveFailed:
+    """Say in a user's words what the system refused, and what is `kept` of what was written."""
     reason = error.strerror or str(error)
     hints = {
         errno.ENOSPC: "Free some space there, or save into another folder.",
@@ -263,12 +263,12 @@ def save_failed(target: Path, error: OSError) -> SaveFailed:
     }
     old = f"What was in {target} before is whole" if os.path.lexists(target) else "Nothing was there before"
     return SaveFailed(
-        f"Saving into {target} failed: {reason}. {old}; nothing of this save was kept.",
+        f"Saving into {target} failed: {reason}. {old}; {kept}.",
         hint=hints.get(error.errno or 0, "Mend that and save again, or save into another folder."),
     )
 
 
-def _must_be_inside(target: Path) -> bool:
+def must_be_inside(target: Path) -> bool:
     """Whether a staging folder beside `target` is impossible, or of no use since it will be changed file by file."""
     return target.is_dir() and (
         os.path.ismount(target) or _is_current_folder(target) or not os.access(target.parent, os.W_OK | os.X_OK)

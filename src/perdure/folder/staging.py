@@ -29,7 +29,7 @@ def make(target: Path, *, inside: bool) -> tuple[Path, int]:
             descriptor = os.open(staging, _OPEN)
         except FileNotFoundError:
             continue
-        if hold(descriptor) is not Lock.BUSY and _names(staging, descriptor):
+        if hold(descriptor) is not Lock.BUSY and is_at(staging, descriptor):
             return staging, descriptor
         os.close(descriptor)
     raise FileExistsError(errno.EEXIST, "too many savers at once", str(parent))
@@ -48,7 +48,7 @@ def abandoned(target: Path) -> Iterator[Path]:
             except OSError:  # a file or link of that name is nobody's staging folder, and one just gone is no leftover
                 continue
             try:
-                if is_staging(staging) and hold(descriptor) is Lock.TAKEN and _names(staging, descriptor):
+                if is_staging(staging) and hold(descriptor) is Lock.TAKEN and is_at(staging, descriptor):
                     yield staging
             finally:
                 os.close(descriptor)
@@ -62,7 +62,7 @@ def is_staging(path: Path) -> bool:
         return False
 
 
-def _names(path: Path, descriptor: int) -> bool:
+def is_at(path: Path, descriptor: int) -> bool:
     """Whether `path` still names what is open."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())

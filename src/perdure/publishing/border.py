@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 PURPOSE = "Publishing to a Hub"
+_TOKEN = re.compile(r"[!-~]+")  # printable ASCII without spaces: what a header can carry as it is
 _SHORTEST_TOKEN = 8  # anything shorter is no secret, and would be cut out of ordinary words
 _CONNECT_SECONDS = 10.0
 _LONGEST_RETRY_AFTER = 3600.0
@@ -37,7 +38,7 @@ class Bounds:
 
 
 class Border:
-    """The border to one Hub, crossed with one token."""
+    """The border to one Hub, crossed with one token, or with none ("")."""
 
     def __init__(self, endpoint: str, token: str) -> None:
         self._endpoint = endpoint
@@ -87,6 +88,11 @@ class Border:
         status = error.response.status_code
         words = self._without_token((error.server_message or str(error)).strip())
         said = f"{self._endpoint} answered {status}: {words}"
+        if status == 401 and not self._token:
+            return Unauthorized(
+                f"{self._endpoint} wants a token to {doing}. ({status}: {words})",
+                hint=how_to_authenticate(self._endpoint),
+            )
         if status == 401:
             return Unauthorized(
                 f"{self._endpoint} does not accept this token: it would not {doing}. ({status}: {words})",
@@ -95,7 +101,7 @@ class Border:
         if status == 403:
             return Unauthorized(
                 f"This token may not {doing}. {said}",
-                hint=f"Use a token with write permission. {how_to_authenticate(self._endpoint)}",
+                hint=f"Use a token with that permission. {how_to_authenticate(self._endpoint)}",
             )
         if status in (409, 412):
             return Conflict(f"Could not {doing}: somebody else was first. {said}")
@@ -109,6 +115,23 @@ class Border:
     def _is_token_in(self, error: BaseException) -> bool:
         shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         return self._without_token(shown) != shown
+
+
+def token_for(endpoint: str, token: str | None) -> str:
+    """The token given, or that of `HF_TOKEN`, or what `hf auth login` stored; "" where there is none.
+
+    White space around it, as from a file that ends with a line break, is no part of it.
+
+    Raises:
+        Unauthorized: No token can look like this.
+    """
+    found = (token or require("huggingface_hub", PURPOSE).get_token() or "").strip()
+    if found and not _TOKEN.fullmatch(found):  # the client would repeat it, whole, in its complaint about the header
+        raise Unauthorized(
+            f"The token for {endpoint} has a space, line break or other character that no token has. Nothing was sent.",
+            hint=how_to_authenticate(endpoint),
+        )
+    return str(found)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

@@ -1,11 +1,10 @@
-"""What perdure asks of a Hub, by its client `huggingface_hub`; only this file and `border.py` import it."""
+"""What a push asks of a Hub, by its client `huggingface_hub`; else only `remote_read.py` and `border.py` import it."""
 
 from __future__ import annotations
 
 import base64
 import math
 import os
-import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,10 +15,9 @@ from urllib.parse import quote
 
 from perdure._optional import require
 from perdure.errors import Conflict, Rejected, Unauthorized
-from perdure.publishing.border import PURPOSE, Border, Bounds, how_to_authenticate
+from perdure.publishing.border import PURPOSE, Border, Bounds, how_to_authenticate, token_for
 
 _XET_ATTEMPTS = "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"
-_TOKEN = re.compile(r"[!-~]+")  # printable ASCII without spaces: what a header can carry as it is
 _MOST_COMMITS = 1000
 _UPLOAD = Bounds(answer=90, total=math.inf)  # a Hub works up to a minute on a large commit
 
@@ -65,23 +63,16 @@ class Remote:
 
     Args:
         endpoint: The Hub's address.
-        token: A token for it; by default `HF_TOKEN`, or what `hf auth login` stored. White space around it, as from
-            a file that ends with a line break, is no part of it.
+        token: A token for it; by default `HF_TOKEN`, or what `hf auth login` stored.
     """
 
     def __init__(self, endpoint: str, token: str | None = None) -> None:
         hub = require("huggingface_hub", PURPOSE)
         self.endpoint = endpoint
-        self._token: str = (token or hub.get_token() or "").strip()
+        self._token = token_for(endpoint, token)
         if not self._token:
             raise Unauthorized(
                 f"There is no token for {endpoint}. Nothing was sent.", hint=how_to_authenticate(endpoint)
-            )
-        if not _TOKEN.fullmatch(self._token):  # the client would repeat it, whole, in its complaint about the header
-            raise Unauthorized(
-                f"The token for {endpoint} has a space, line break or other character that no token has. "
-                "Nothing was sent.",
-                hint=how_to_authenticate(endpoint),
             )
         self._border = Border(endpoint, self._token)
         self._api = hub.HfApi(endpoint=endpoint, token=self._token, library_name="perdure")

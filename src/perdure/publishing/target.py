@@ -43,7 +43,7 @@ class Target:
         _check_ref(self.revision, "branch")
         if self.tag is not None:
             _check_ref(self.tag, "tag")
-        _check_endpoint(self.endpoint)
+        check_endpoint(self.endpoint)
 
     def push_command(
         self, folder: Path, *, private: bool | None = None, message: str | None = None, training_state: bool = False
@@ -95,7 +95,12 @@ def _check_ref(name: object, what: str) -> None:
     raise InvalidInput(f"{name!r} cannot be the {what}: {reason}. Nothing was sent.")
 
 
-def _check_endpoint(endpoint: str) -> None:
+def check_endpoint(endpoint: str) -> None:
+    """Check a Hub's address.
+
+    Raises:
+        InvalidInput: It is none, or holds a password.
+    """
     try:
         address = urlsplit(endpoint)
         sound = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
