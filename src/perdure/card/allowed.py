@@ -21,7 +21,9 @@ _SECRET = re.compile(
     r"|://[^/\s@]*:[^/\s@]*@"
 )
 _SECRET_NAME = re.compile(
-    r".*(secret|passw|credential|private_?key|api_?key|access_?key|auth).*|(.*[_-])?token", re.IGNORECASE
+    r".*(secret|passw|credential|private_?key|api_?key|access_?key|auth(?!or)).*"
+    r"|(?!(eos|bos|pad|sep|cls|unk|mask)_).*(?<![A-Za-z])token",
+    re.IGNORECASE,
 )
 
 

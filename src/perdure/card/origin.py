@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from perdure.card import metadata
+from perdure.card.allowed import is_public_link, is_sayable
 from perdure.card.document import front_matter
-from perdure.format.hub_id import hub_id, is_hub_id, looks_like_hub_id
+from perdure.card.facts import License
+from perdure.format.hub_id import HUB, hub_id, is_hub_id, looks_like_hub_id
 from perdure.format.names import CARD
 
 _MAX_CARD = 2**20  # bytes
@@ -18,11 +21,20 @@ _MAX_CARD = 2**20  # bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """The public name of a base model, and what its card says of its licence; None where that is not known."""
+    """The public name of a base model, and what its card says of it; None or empty where that is not known."""
 
     id: str | None = None
     revision: str | None = None
-    license: str | None = None
+    license: License | None = None
+    languages: tuple[str, ...] = ()
+
+    def described(self, recorded: Mapping[str, object]) -> Origin:
+        """With what a card's front matter says, in place of what is not known yet."""
+        return replace(
+            self,
+            license=self.license or _license(recorded, self.id),
+            languages=self.languages or _languages(recorded),
+        )
 
 
 def origin_of(name_or_path: str, *, revision: str | None = None, exact: bool = False) -> Origin:
@@ -36,17 +48,17 @@ def origin_of(name_or_path: str, *, revision: str | None = None, exact: bool = F
     """
     found = hub_id(name_or_path)
     if found is not None and found[1] is not None:  # a folder of the Hub's cache
-        return Origin(id=found[0], revision=found[1], license=_license(_card_metadata(Path(name_or_path))))
+        return Origin(id=found[0], revision=found[1]).described(_card_metadata(Path(name_or_path)))
     if looks_like_hub_id(name_or_path):
         snapshot = _cache() / f"models--{name_or_path.replace('/', '--')}" / "snapshots" / (revision or "none")
-        return Origin(id=name_or_path, revision=revision, license=_license(_card_metadata(snapshot)))
+        return Origin(id=name_or_path, revision=revision).described(_card_metadata(snapshot))
     if not name_or_path:
         return Origin()
     recorded = _card_metadata(Path(name_or_path))
     base = recorded.get("base_model")
     only = base[0] if isinstance(base, list) and len(base) == 1 else base
     known = not exact and is_hub_id(only)
-    return Origin(id=str(only) if known else None, license=_license(recorded))
+    return Origin(id=str(only) if known else None).described(recorded)
 
 
 def _card_metadata(folder: Path) -> dict[str, Any]:
@@ -59,11 +71,25 @@ def _card_metadata(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _license(recorded: dict[str, Any]) -> str | None:
+def _license(recorded: Mapping[str, object], of: str | None) -> License | None:
     """`other` says nothing without the name and link that belong to it."""
-    value = recorded.get("license")
-    return (
-        value if isinstance(value, str) and re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", value) and value != "other" else None
+    known, name, link = (recorded.get(key) for key in ("license", "license_name", "license_link"))
+    if not isinstance(known, str) or not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", known):
+        return None
+    if known != "other":
+        return License(id=known)
+    if isinstance(link, str) and of is not None and re.fullmatch(r"[\w-][\w.-]*", link):
+        link = f"{HUB}/{of}/blob/main/{link}"  # a file of the base's repository
+    if not isinstance(name, str) or not isinstance(link, str) or not is_sayable(name) or not is_public_link(link):
+        return None
+    return License(id=known, name=name, link=link)
+
+
+def _languages(recorded: Mapping[str, object]) -> tuple[str, ...]:
+    said = recorded.get("language")
+    listed = [said] if isinstance(said, str) else said if isinstance(said, list) else []
+    return tuple(
+        code for code in listed[:100] if isinstance(code, str) and re.fullmatch(r"[a-z]{2,3}|multilingual", code)
     )
 
 

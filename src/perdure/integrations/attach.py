@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.checkpoint.policy import Every, Keep, check_policies
 from perdure.checkpoint.records import RestoreRecord, SaveRecord
 from perdure.errors import InvalidInput, MissingDependency
+from perdure.integrations import machine
 from perdure.integrations.overrides import SAVE_MODEL, SAVE_STATE, overrides, saves_its_own_way
 from perdure.integrations.ranks import state_spread_by
 from perdure.publishing.target import check_repo
@@ -120,6 +121,7 @@ def attach(
     _check(trainer, save)
     from perdure.integrations.attached import AttachedTrainer
 
+    machine.source()  # the code as it is now, which is what runs
     attachment = Attachment(trainer, save=save, keep=keep, push_to=push_to, strict=strict)
     cls = type(trainer)
     is_plain = cls in AttachedTrainer.__mro__

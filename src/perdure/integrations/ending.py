@@ -13,7 +13,7 @@ from perdure.errors import InvalidInput
 from perdure.folder import amend
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.format.names import CARD
-from perdure.integrations import gather
+from perdure.integrations import gather, lineage
 from perdure.integrations.metrics import as_json, evaluated, parse_metrics, train_metrics
 from perdure.integrations.overrides import SAVE_MODEL, overrides
 from perdure.model.save import save_model
@@ -47,9 +47,9 @@ class Ending:
     def save(self, max_shard_size: int | str) -> SavedModel:
         """Save the model, with the card as far as it is known before an evaluation; this alone may raise."""
         base = self.attempt(
-            "The base model could not be traced", lambda: gather.base_model(self.model, self.told.base_model)
+            "The base model could not be traced", lambda: lineage.base_model(self.model, self.told.base_model)
         )
-        if base is None and self.told.base_model is None and gather.has_base(self.model):
+        if base is None and self.told.base_model is None and lineage.has_base(self.model):
             self.problem("The base model was loaded from a folder, so the card does not name it: say base_model=...")
         if passed_over := overrides(self.trainer, *SAVE_MODEL):
             self.problem(

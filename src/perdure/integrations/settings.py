@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from perdure.card.allowed import is_path
+from perdure.card.allowed import is_sayable, names_secret
 from perdure.card.training import Scalar
 
 _ALWAYS = (
@@ -28,7 +28,6 @@ _NOT_ADAPTER = frozenset({
     "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
     "megatron_config", "megatron_core", "loftq_config", "tokenizer_name_or_path",
 })  # fmt: skip
-_SECRET = re.compile(r"(hf|sk|ghp|gho|wandb)[_-]\w{16,}")
 _MAX_LENGTH = 200  # characters; longer values are data, not settings
 
 
@@ -76,13 +75,15 @@ def _known_as(name: str, value: Any) -> str:
 
 def _shown(items: Any) -> dict[str, Scalar]:
     plain = ((name, _plain(value)) for name, value in items)
-    return {name: value for name, value in plain if value is not None and _may_be_shown(value)}
+    return {name: value for name, value in plain if value is not None and _may_be_shown(name, value)}
 
 
-def _may_be_shown(value: Scalar) -> bool:
+def _may_be_shown(name: object, value: Scalar) -> bool:
+    if not isinstance(name, str) or not is_sayable(name):
+        return False
     if not isinstance(value, str):
         return True
-    return 0 < len(value) <= _MAX_LENGTH and not is_path(value) and not _SECRET.search(value)
+    return len(value) <= _MAX_LENGTH and is_sayable(value) and not names_secret(name)
 
 
 def _plain(value: Any) -> Scalar | None:

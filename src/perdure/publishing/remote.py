@@ -56,6 +56,19 @@ class RemoteCommit:
     message: str
 
 
+def metadata_of(repo: str, revision: str | None, *, seconds: float) -> dict[str, object]:
+    """What a model's card on the Hub says in its front matter; empty where there is none.
+
+    With the token that there is, if any, and the Hub's address from the environment. Any error of the client or of
+    the network may come out of it.
+    """
+    hub = require("huggingface_hub", PURPOSE)
+    if hub.constants.is_offline_mode():
+        return {}
+    card = hub.HfApi(library_name="perdure").model_info(repo, revision=revision, timeout=seconds).card_data
+    return dict(card.to_dict()) if card is not None else {}
+
+
 class Remote:
     """One Hub, spoken to as one user.
 

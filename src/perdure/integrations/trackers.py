@@ -1,0 +1,101 @@
+"""What trackers that are open in this process tell of a run: links to its log, and the energy it took.
+
+Nothing is imported and no network is used: a tracker that the program does not use has nothing to tell.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from perdure.card.allowed import is_public_link, is_sayable
+from perdure.card.training import Energy
+from perdure.format.hub_id import HUB, is_hub_id
+
+
+def logs(callbacks: Iterable[Any] = ()) -> dict[str, str]:
+    """Service → public link to the log of a run that is open.
+
+    Args:
+        callbacks: A Trainer's, one of which may write for TensorBoard.
+    """
+    found = {
+        "Weights & Biases": _attribute("wandb", "run", "url"),
+        "Comet": _attribute("comet_ml", "get_running_experiment", "url"),
+        "Trackio": _trackio(),
+        "MLflow": _mlflow(),
+        "TensorBoard": next(filter(None, map(_tensorboard, callbacks)), None),
+    }
+    return {
+        name: link
+        for name, link in found.items()
+        if isinstance(link, str) and link.startswith("https://") and is_public_link(link)
+    }
+
+
+def energy(callbacks: Iterable[Any]) -> Energy | None:
+    """What CodeCarbon measured, by a tracker of its own or one that a Trainer's callback holds."""
+    for holder in callbacks:
+        for tracker in (holder, getattr(holder, "tracker", None)):
+            if type(tracker).__module__.split(".")[0] == "codecarbon":
+                return _measured(tracker)
+    return None
+
+
+def _measured(tracker: Any) -> Energy | None:
+    """Of a tracker that still runs: transformers' callback never stops its own."""
+    final = getattr(tracker, "final_emissions_data", None)
+    if final is not None:
+        kwh, kilograms, country = (getattr(final, name, None) for name in _FINAL)
+    else:
+        kwh, country = getattr(getattr(tracker, "_total_energy", None), "kWh", None), None
+        kilograms = getattr(tracker, "_total_emissions", None)
+    if not _is_amount(kwh):
+        return None
+    return Energy(
+        kwh=kwh,
+        co2_kg=kilograms if _is_amount(kilograms) else None,
+        country=country if is_sayable(country) else None,
+    )
+
+
+_FINAL = ("energy_consumed", "emissions", "country_name")
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, float) and 0 < value < float("inf")
+
+
+def _trackio() -> str | None:
+    run = _attribute("trackio.context_vars", "current_run", "get")
+    space = getattr(run, "_space_id", None)
+    if not isinstance(space, str):
+        return None
+    return f"https://{space.replace('/', '-')}.hf.space?project={run.project}&runs={run.name}&sidebar=collapsed"
+
+
+def _mlflow() -> str | None:
+    """Of the run that is open, or the last one that was: transformers' callback ends its run with training."""
+    server = _attribute("mlflow", "get_tracking_uri")
+    run = _attribute("mlflow", "active_run", "info")
+    ended = _attribute("mlflow.tracking.fluent", "_last_active_run_id", "get")
+    number = getattr(run, "run_id", None) or ended
+    experiment = getattr(run, "experiment_id", None) or _attribute("mlflow.tracking.fluent", "_active_experiment_id")
+    if not isinstance(server, str) or not number or not experiment:
+        return None
+    return f"{server.rstrip('/')}/#/experiments/{experiment}/runs/{number}"
+
+
+def _tensorboard(callback: Any) -> str | None:
+    """Only a writer that pushes what it writes to a Hub has a place that others can see."""
+    repo = getattr(getattr(callback, "tb_writer", None), "repo_id", None)
+    return f"{HUB}/{repo}/tensorboard" if is_hub_id(repo) else None
+
+
+def _attribute(module: str, *path: str) -> Any:
+    value: Any = sys.modules.get(module)
+    for name in path:
+        value = getattr(value, name, None)
+        value = value() if callable(value) else value
+    return value
