@@ -51,6 +51,8 @@ class Checkpointer:
         when_busy: What `save` does when the one before is not done: "wait" for it, or "skip" this one.
         memory: Bytes for what a step would have to wait for; what no optimizer changes is copied besides.
         tokenizer: A tokenizer or processor to put beside the model of each checkpoint.
+        on_commit: Called on rank 0 with the record of each checkpoint that is in place, on the thread that wrote it:
+            training goes on meanwhile, and nothing can rotate it away. What it raises is logged.
 
     Attributes:
         path: The run's folder, absolute.
@@ -80,12 +82,13 @@ class Checkpointer:
         when_busy: Literal["wait", "skip"] = "wait",
         memory: int = 128 * 2**20,
         tokenizer: Any = None,
+        on_commit: Callable[[SaveRecord], object] | None = None,
     ) -> None:
         self.path = resolve(Path(folder))
         check_options(self.path, save=save, keep=keep, when_busy=when_busy, memory=memory, tokenizer=tokenizer)
         self.stop_requested = False
         self.restored: RestoreRecord | None = None
-        self._ledger = Ledger(self.path, keep or Keep())
+        self._ledger = Ledger(self.path, keep or Keep(), on_commit)
         self.saves: list[SaveRecord] = self._ledger.saves
         self._schedule = Schedule(save)
         self._blocking, self._skips, self._tokenizer = blocking, when_busy == "skip", tokenizer

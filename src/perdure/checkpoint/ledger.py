@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from perdure.checkpoint import catalog
@@ -23,11 +24,12 @@ class Ledger:
         distrusted: Checkpoints that look whole, and are not.
     """
 
-    def __init__(self, run: Path, keep: Retention) -> None:
+    def __init__(self, run: Path, keep: Retention, on_commit: Callable[[SaveRecord], object] | None = None) -> None:
         self.saves: list[SaveRecord] = []
         self.distrusted: set[Path] = set()
         self._run = run
         self._keep = keep
+        self._on_commit = on_commit
         self._told: set[str] = set()
         self._calls = self._begun = 0
         self._settled = False  # whether this run may save with the checkpoints that are there
@@ -69,6 +71,11 @@ class Ledger:
             "%s: %.2f GB durable after %.2f s (%.2f GB/s); training waited %.0f ms",
             save.path, record.nbytes / 1e9, record.seconds, record.gigabytes_per_second, record.stalled_seconds * 1e3,
         )  # fmt: skip
+        if self._on_commit is not None:
+            try:
+                self._on_commit(record)
+            except Exception:  # the checkpoint is whole all the same
+                _log.exception("%s is saved, but what was to follow that failed.", save.path)
 
     def warn_once(self, path: Path, *warnings: str) -> None:
         """Say what was not said of a checkpoint before."""

@@ -17,10 +17,11 @@ from perdure.errors import InvalidInput, MissingDependency
 from perdure.integrations import machine
 from perdure.integrations.overrides import SAVE_MODEL, SAVE_STATE, overrides, saves_its_own_way
 from perdure.integrations.ranks import state_spread_by
-from perdure.publishing.target import check_repo
 
 if TYPE_CHECKING:
+    from perdure.integrations.attach_push import After, CheckpointPushes
     from perdure.integrations.attach_run import Run
+    from perdure.publishing.outbox import Outbox
 
 _log = logging.getLogger("perdure")
 _OLDEST = "5.3"  # transformers: the training loop in parts
@@ -35,10 +36,18 @@ class Attachment:
         stop_requested: The last `train()` was ended by SIGTERM or SIGUSR1, and its checkpoint is durable.
         restored: Where the last `train()` went on from; None where it began at zero.
         saves: A record of each checkpoint that the last `train()` committed.
+        outbox: What is pushed while the trainer trains; None where nothing is, and on all processes but the main one.
     """
 
     def __init__(
-        self, trainer: Any, *, save: Every | None, keep: Keep | None, push_to: str | None, strict: bool
+        self,
+        trainer: Any,
+        *,
+        save: Every | None,
+        keep: Keep | None,
+        push_to: str | None,
+        strict: bool,
+        pushes: CheckpointPushes | None = None,
     ) -> None:
         self.trainer = trainer
         self.save = save
@@ -49,6 +58,8 @@ class Attachment:
         self.restored: RestoreRecord | None = None
         self.saves: list[SaveRecord] = []
         self.run: Run | None = None
+        self.pushes = pushes
+        self.outbox: Outbox | None = pushes.outbox if pushes is not None else None
         self._class = type(trainer)
 
     def detach(self) -> None:
@@ -77,6 +88,9 @@ def attach(
     save: Every | None = None,
     keep: Keep | None = None,
     push_to: str | None = None,
+    revisions: bool = True,
+    training_state: bool = False,
+    after_push: After | None = None,
     strict: bool = True,
 ) -> Attachment:
     """Make a trainer's checkpoints atomic, verified, asynchronous and free of pickle, in `output_dir/checkpoint-STEP`.
@@ -93,6 +107,10 @@ def attach(
     where there is none, it begins at zero. The resumed run is, bit for bit, the one that was interrupted. A checkpoint
     that the Trainer wrote itself is still read, with a warning, since it holds pickles.
 
+    With `push_to`, or `push_to_hub` in the trainer's arguments, every checkpoint is pushed while training goes on: it
+    is written down in the outbox of `output_dir` by the thread that saved it, and pushed by a process of its own. A
+    Hub that is away, slow, or refuses, costs the training nothing.
+
     SIGTERM and SIGUSR1 during `train()` let the step end, write a checkpoint, wait for it, and end the training; then
     `stop_requested` is true.
 
@@ -100,72 +118,34 @@ def attach(
         trainer: The trainer, before `train()`.
         save: When to save, instead of `save_strategy`; the last step is always saved.
         keep: What to keep, instead of `save_total_limit`. The best checkpoint by the trainer's own measure stays, too.
-        push_to: Where `finish` is to publish the model, as its `repo`; checkpoints themselves are not published.
+        push_to: The repository that checkpoints are pushed to, and at the end the model, by `finish`; in place of
+            `hub_model_id` and `hub_strategy`. `hub_revision`, `hub_private_repo` and `hub_token` count as ever.
+        revisions: Every checkpoint is a branch `{revision}-step-{step:09d}` that begins at the repository's first
+            commit; `{revision}` is `hub_revision`, or main. False pushes one after the other to that branch itself.
+        training_state: Push also what another machine needs to go on from a checkpoint: optimizer, place in the data.
+        after_push: What follows each push of a checkpoint, as in `Outbox.add`: a command line, or a callable.
         strict: Refuse to resume where something is missing or differs; otherwise say what, and take what fits.
 
     Raises:
         InvalidInput: This is no trainer, it is attached already, its model is spread over processes, or it saves in its
-            own way; or `push_to` is no repository's name.
+            own way; or a repository's or branch's name is none.
+        CheckFailed: The model's configuration holds what must not leave the machine, so no checkpoint could be pushed.
         MissingDependency: transformers is too old for it.
 
     ```python
     run = perdure.attach(trainer, keep=perdure.Keep(last=3, best="eval_loss"), push_to="me/my-model")
     trainer.train(resume_from_checkpoint=True)
     if not run.stop_requested:
-        perdure.finish(trainer)
+        perdure.finish(trainer, wait=600)
     ```
     """
     check_policies(save, keep)
-    if push_to is not None:
-        check_repo(push_to)
     _check(trainer, save)
+    from perdure.integrations.attach_push import CheckpointPushes
     from perdure.integrations.attached import AttachedTrainer
 
     machine.source()  # the code as it is now, which is what runs
-    attachment = Attachment(trainer, save=save, keep=keep, push_to=push_to, strict=strict)
-    cls = type(trainer)
-    is_plain = cls in AttachedTrainer.__mro__
-    bases: tuple[type, ...] = (AttachedTrainer,) if is_plain else (cls, AttachedTrainer)
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    trainer.__class__ = type(cls.__name__, bases, names)
-    trainer._perdure = attachment
-    if passed_over := overrides(trainer, *SAVE_MODEL, *SAVE_STATE):
-        _log.warning(
-            "Checkpoints are written without calling %s: what that adds to them, or changes, is not in them. To add "
-            "files, override _save_checkpoint, and write them into the checkpoint's folder when super()'s is done.",
-            ", ".join(passed_over),
-        )
-    if trainer.args.push_to_hub and trainer.args.hub_token is not None and trainer.args.hub_strategy != "end":
-        _log.warning(
-            "Nothing is pushed while the trainer trains: its push uploads training_args.bin, a pickle that holds "
-            "hub_token. Log in with `hf auth login` instead of hub_token, or publish at the end with perdure.finish."
-        )
-    return attachment
-
-
-def _check(trainer: Any, save: Every | None) -> None:
-    if not all(hasattr(trainer, name) for name in ("args", "accelerator", "callback_handler", "_save_checkpoint")):
-        raise InvalidInput(
-            f"`attach` takes a transformers Trainer or one of TRL's, and this is a {type(trainer).__name__}.",
-            hint="For a loop of your own: perdure.Checkpointer(folder)",
-        )
-    if not all(hasattr(trainer, name) for name in _NEEDED):
-        raise MissingDependency(
-            f"`attach` needs transformers {_OLDEST} or newer.", hint=f"pip install 'transformers>={_OLDEST}'"
-        )
-    if "_perdure" in vars(trainer):
-        raise InvalidInput("This trainer is attached already.", hint="Call detach() on what `attach` returned first.")
-    if save is not None and trainer.args.save_strategy == "best":
-        raise InvalidInput(
-            'save= and save_strategy="best" cannot both say when to save.', hint="Leave one of them out."
-        )
-    if own := saves_its_own_way(trainer):
-        raise InvalidInput(
-            f"{own[0]} logs and saves in a method of its own, which `attach` has no part in.",
-            hint="Leave this trainer's checkpoints to the trainer itself.",
-        )
-    if how := state_spread_by(trainer):
-        raise InvalidInput(
-            f"Model or optimizer are spread over processes by {how}; `attach` saves what each process holds whole.",
-            hint="Leave this trainer's checkpoints to the trainer itself.",
-        )
+    pushes = CheckpointPushes.wanted(
+        trainer, push_to=push_to, revisions=revisions, training_state=training_state, after=after_push
+    )
+    attachment = Attachment(trainer, save=save, keep=keep, push_to=push_to, strict=strict, pushes=pushes)

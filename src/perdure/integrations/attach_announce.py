@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 from perdure.checkpoint.checkpointer import Checkpointer
@@ -57,18 +56,7 @@ class Announcements:
         durable = self._ckpt.group.agree(lambda: [one.step for one in self._ckpt.saves if one.step in awaited])[0]
         while self._owed and self._owed[0].global_step in durable:
             trainer, state = self._trainer, self._owed.popleft()
-            if trainer.args.push_to_hub:
-                self._push(state)
             handler = trainer.callback_handler
+            if trainer._perdure.outbox is not None:
+                trainer.control = handler.on_push_begin(trainer.args, state, trainer.control)
             trainer.control = type(handler).on_save(handler, trainer.args, state, trainer.control)
-
-    def _push(self, state: Any) -> None:
-        """The trainer's own push of a checkpoint, which is to come after the commit."""
-        trainer = self._trainer
-        if trainer.args.hub_token is not None:
-            return  # told by `attach`
-        trainer.state, live = state, trainer.state
-        try:
-            trainer._push_from_checkpoint(str(Path(self._ckpt.path) / f"checkpoint-{state.global_step}"))
-        finally:
-            trainer.state = live

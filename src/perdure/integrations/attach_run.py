@@ -60,7 +60,11 @@ class Run:
         trainer, attachment = self._trainer, self._attachment
         self._rotation = Rotation(keep=attachment.keep, total=trainer.args.save_total_limit)
         collator = getattr(trainer.data_collator, "tokenizer", None)
-        self._ckpt = Checkpointer(self._folder, keep=self._rotation, tokenizer=trainer.processing_class or collator)
+        self._pushes = attachment.pushes
+        self._ckpt = Checkpointer(
+            self._folder, keep=self._rotation, tokenizer=trainer.processing_class or collator,
+            on_commit=self._pushes.committed if self._pushes is not None else None,
+        )  # fmt: skip
         attachment.run, attachment.saves = self, self._ckpt.saves
         attachment.restored, attachment.stop_requested = None, False
         self._announcements = Announcements(trainer, self._ckpt)
@@ -78,6 +82,8 @@ class Run:
         for number, callback in self._silenced:
             self._trainer.callback_handler.callbacks.insert(number, callback)
         self._ckpt.__exit__(kind, error, trace)
+        if self._pushes is not None:
+            self._pushes.tell_what_is_left()
 
     # Resuming.
 
@@ -127,6 +133,9 @@ class Run:
             self._generators = rng.state()  # the trainer draws before it comes to where the run was interrupted
         if self._schedule is not None:
             self._schedule.saved(trainer.state.global_step, trainer.state.epoch)
+        if self._pushes is not None:
+            restored = self._attachment.restored
+            self._pushes.begin(restored.path if restored is not None else None)
 
     def begin_epoch(self, epoch: int, first: int, batches: int) -> None:
         """An epoch begins, after so many of its batches where it is the `first` of a resumed run."""

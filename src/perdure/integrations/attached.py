@@ -9,9 +9,11 @@ from transformers import Trainer
 from perdure.integrations.attach_epochs import is_over
 from perdure.integrations.attach_run import Run
 from perdure.integrations.attach_trainer_state import restore_callbacks
+from perdure.integrations.finish import finish
 
 if TYPE_CHECKING:
     from perdure.integrations.attach import Attachment
+    from perdure.publishing.receipt import Receipt
 
 
 class AttachedTrainer(Trainer):  # type: ignore[misc]
@@ -82,6 +84,22 @@ class AttachedTrainer(Trainer):  # type: ignore[misc]
         if self.hp_search_backend is None and trial is None:
             self.store_flos()
         self._run.save()
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = None,
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **card: Any,
+    ) -> Receipt | None:
+        """As `finish` without an evaluation: the Trainer's own uploads the outbox, and a token among its arguments."""
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        told = {name: card[name] for name in ("dataset_name", "tags", "model_name") if card.get(name) is not None}
+        return finish(
+            self, push_to_hub=True, evaluate=False, token=token, revision=revision, private=private, **told
+        ).receipt
 
     def _load_best_model(self) -> None:
         self._run.verify_best()

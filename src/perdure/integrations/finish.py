@@ -16,7 +16,7 @@ from perdure.folder.paths import resolve
 from perdure.format.names import CARD
 from perdure.integrations import gather, ranks
 from perdure.integrations.ending import Ending
-from perdure.integrations.push import Push, push
+from perdure.integrations.push import Push, push, settle
 from perdure.model.inference import align_special_tokens
 from perdure.model.saved import SavedModel
 from perdure.model.weights import unwrap
@@ -81,6 +81,7 @@ def finish(
     token: str | None = None,
     endpoint: str | None = None,
     max_shard_size: int | str = "5GB",
+    revision: str | None = None,
     wait: float | None = None,
 ) -> Finished:
     """Finish a training run: align EOS, save, describe, evaluate, publish.
@@ -118,8 +119,9 @@ def finish(
         token: By default `hub_token`, or what the environment has.
         endpoint: The Hub's address; by default `HF_ENDPOINT`, or huggingface.co.
         max_shard_size: The largest weights file.
-        wait: Seconds after which this push, and those that still wait in the outbox, are left to
-            `perdure outbox drain`. By default it is tried once, for as long as that takes.
+        revision: The branch to publish to; by default `hub_revision`, or main.
+        wait: Seconds after which this push, and those that still wait in the outbox, of checkpoints for example, are
+            left to `perdure outbox drain`. By default each is tried once, for as long as that takes.
 
     Raises:
         InvalidInput: This is no trainer, or its model is sharded over processes or has no data. Nothing was written.
@@ -133,11 +135,13 @@ def finish(
     """
     _require_trainer(trainer)
     _refuse_sharded(trainer)
-    repo = repo if repo is not None else getattr(vars(trainer).get("_perdure"), "push_to", None)
+    attachment = vars(trainer).get("_perdure")
+    repo = repo if repo is not None else getattr(attachment, "push_to", None)
     folder = resolve(Path(output_dir if output_dir is not None else trainer.args.output_dir))
     pushing = Push.wanted(
-        trainer, folder, want=push_to_hub, repo=repo, tag=tag, private=private, token=token, endpoint=endpoint
-    )
+        trainer, folder, want=push_to_hub, repo=repo, revision=revision, tag=tag, private=private, token=token,
+        endpoint=endpoint,
+    )  # fmt: skip
     told = gather.Told(
         name=card_name(model_name, pushing.repo if pushing else None, folder),
         repo=pushing.address if pushing else None,
@@ -153,10 +157,17 @@ def finish(
         saved = ranks.on_main(group, lambda: ending.save(max_shard_size))
         metrics = ending.evaluate(evaluate)
         ranks.on_main(group, lambda: ending.complete(metrics))
-    receipt, push_error = None, None
+    receipt, push_error, left = None, None, None
+    outbox = getattr(attachment, "outbox", None)
+    is_same = outbox is not None and outbox.run == folder and token is None
     if pushing is not None and trainer.is_world_process_zero():
         method, steps = gather.method_name(trainer), trainer.state.global_step
-        receipt, push_error = push(pushing, folder, method=method, steps=steps, wait=wait)
+        box = outbox if is_same else None
+        receipt, push_error = push(pushing, folder, box=box, method=method, steps=steps, wait=wait)
+    if outbox is not None:
+        left = settle(outbox, wait=wait, is_tried=pushing is not None and is_same, told=push_error or "")
+        if left:
+            _log.warning("%s", left)
     card = folder / CARD
     done = Finished(
         path=folder,
@@ -165,7 +176,7 @@ def finish(
         metrics=metrics,
         receipt=receipt,
         push_error=push_error,
-        problems=(*ending.problems, *([push_error] if push_error else [])),
+        problems=(*ending.problems, *filter(None, [push_error, left])),
     )
     if saved is not None:
         _log.info("%s", done)

@@ -43,6 +43,7 @@ class Push:
         *,
         want: bool | None,
         repo: str | None,
+        revision: str | None,
         tag: str | None,
         private: bool | None,
         token: str | None,
@@ -64,7 +65,9 @@ class Push:
         )
         return cls(
             repo=repo,
-            target=_target(repo, revision=args.hub_revision or MAIN, tag=tag, endpoint=endpoint_in_force(endpoint)),
+            target=_target(
+                repo, revision=revision or args.hub_revision or MAIN, tag=tag, endpoint=endpoint_in_force(endpoint)
+            ),
             private=private if private is not None else args.hub_private_repo,
             token=token or args.hub_token,
         )
@@ -91,11 +94,12 @@ def _target(repo: str, *, revision: str, tag: str | None, endpoint: str) -> Targ
 
 
 def push(
-    wanted: Push, folder: Path, *, method: str | None, steps: int, wait: float | None
+    wanted: Push, folder: Path, *, box: Outbox | None, method: str | None, steps: int, wait: float | None
 ) -> tuple[Receipt | None, str | None]:
     """Publish a saved folder.
 
     Args:
+        box: The outbox of that folder, where this process has one already.
         wait: Seconds after which it is left to the outbox; None to try once, for as long as that takes.
 
     Returns:
@@ -105,11 +109,12 @@ def push(
     try:
         if isinstance(wanted.target, InvalidInput):
             raise wanted.target
-        queued = _queue(wanted, wanted.target, folder, message)
+        box = box or Outbox(folder, token=wanted.token)
+        queued = _queue(box, wanted, wanted.target, folder, message)
         if queued is None:
             receipt = publish_to(wanted.target, folder, private=wanted.private, message=message, token=wanted.token)
             return receipt, None
-        failure = _outcome(wanted, *queued, folder, wait)
+        failure = _outcome(wanted, box, queued, folder, wait)
         if not isinstance(failure, str):
             return failure, None
     except Exception as error:  # a finished run must not end in a traceback for the network's sake
@@ -121,17 +126,42 @@ def push(
     return None, failure
 
 
-def _queue(wanted: Push, target: Target, folder: Path, message: str) -> tuple[Outbox, Job] | None:
+def settle(box: Outbox, *, wait: float | None, is_tried: bool, told: str) -> str | None:
+    """End the pushes of checkpoints in the background; returns what is left of them, and what to type.
+
+    Args:
+        wait: Seconds for them, as for `push`.
+        is_tried: They had their try just now.
+        told: What was said of the push of the model.
+    """
+    try:
+        pending = [job for job in box.jobs() if job.pending]
+        if pending and wait is not None and not is_tried:
+            box.drain(wait)
+        elif pending and not is_tried:
+            box.attempt(pending[-1].id)
+        box.stop()
+        jobs = box.jobs()
+    except PerdureError as error:
+        return f"The pushes of checkpoints could not be done: {error.message} {error.hint}".strip()
+    drain, look = (shlex.join(["perdure", "outbox", *words, str(box.run)]) for words in (["drain"], []))
+    lines = []
+    if (left := sum(job.pending for job in jobs)) and drain not in told:
+        lines.append(f"{left} pushes wait in the outbox. Push them with: {drain}")
+    if failed := sum(job.state == "failed" for job in jobs):
+        lines.append(f"{failed} pushes failed. Why, and what to type, says: {look}")
+    return " ".join(lines) or None
+
+
+def _queue(box: Outbox, wanted: Push, target: Target, folder: Path, message: str) -> Job | None:
     """Write the push down before it is tried; None where the disk has no room for that."""
     try:
-        box = Outbox(folder, token=wanted.token)
-        job = box.add(
+        return box.add(
             folder, target.repo, revision=target.revision, tag=target.tag, private=wanted.private, message=message,
             endpoint=target.endpoint, overwrite=True,
         )  # fmt: skip
     except SaveFailed:
         return None
-    return box, job
 
 
 def _outcome(wanted: Push, box: Outbox, job: Job, folder: Path, wait: float | None) -> Receipt | str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from perdure.errors import Conflict
 from perdure.publishing.remote import Remote
 
+NOBODY = ""  # as the head that is expected: nobody has committed to the branch
 _TRAILER = "Perdure-Push"
 
 
@@ -61,3 +62,20 @@ def require_head(repo: str, branch: str, head: str | None, expected: str | None)
         f"{branch} of {repo} {now}, and {expected[:12]} was expected: somebody else was there. Nothing was sent.",
         hint="Look at what they did before you push on top of it.",
     )
+
+
+def require_new(repo: str, branch: str, head: str, *, start: str | None) -> None:
+    """Refuse to push to a branch that was to be new, where somebody else's commits are on it.
+
+    Args:
+        start: The commit at which it is made; where it still is, a push ended before it committed.
+
+    Raises:
+        Conflict: It is elsewhere.
+    """
+    if head != start:
+        raise Conflict(
+            f"{branch} of {repo} is there already, with other files, at {head[:12]}: another run pushed it. "
+            "Nothing was sent.",
+            hint="Give this run a repository or a hub_revision of its own.",
+        )

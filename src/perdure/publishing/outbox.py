@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import shutil
 import threading
 import time
@@ -59,6 +60,7 @@ class Outbox:
         self._started = False
         self._reporting = threading.RLock()
         self._told: dict[str, str] = {job.id: job.state for job in self._store.jobs()}
+        self._warned: set[str] = set()
         self._worker = WorkerProcess(self.run, self._store.folder, token, self._report)
 
     def add(
@@ -88,7 +90,7 @@ class Outbox:
             folder: What `save_model` or a checkpointer wrote, or another model folder.
             repo, revision, tag, private, message, endpoint, allow: As for `publish`.
             start: Where a branch that is new begins: at the head of `main`, or for "first" at the repository's first
-                commit.
+                commit; then it is this run's own, and one that another run has pushed to is left as it is.
             training_state: Also send what only resuming needs: the optimizer, the place in the data.
             after: What follows the push once it has succeeded: a command line, which is run without a shell, for an
                 hour at the most, and is told in its environment what was pushed where (`PERDURE_REPO`, `_REVISION`,
@@ -243,10 +245,18 @@ class Outbox:
     def _tell(self, job: Job) -> None:
         what = f"{job.folder} to {job.repo} ({job.revision})"
         if job.state == "done" and job.receipt is not None:
+            self._warned.discard(f"away: {job.endpoint}")
             _log.info("Published %s: %s", what, job.receipt.commit_url)
             if job.error:
                 _log.warning("What follows the push of %s went wrong: %s", what, job.error)
         elif job.state == "failed":
-            _log.warning("Publishing %s failed: %s\n  %s", what, job.error, job.hint)
+            reason = re.sub(r"\b[0-9a-f]{6,}\b|\d+", "#", job.error or "")  # of every checkpoint it would be the same
+            self._warn_once(reason, "Publishing %s failed: %s\n  %s", what, job.error, job.hint)
         elif job.error:
-            _log.warning("Publishing %s waits in the outbox of %s: %s", what, self.run, job.error)
+            away = f"away: {job.endpoint}"
+            self._warn_once(away, "Publishing %s waits in the outbox of %s: %s", what, self.run, job.error)
+
+    def _warn_once(self, about: str, message: str, *values: object) -> None:
+        level = logging.INFO if about in self._warned else logging.WARNING
+        self._warned.add(about)
+        _log.log(level, message, *values)

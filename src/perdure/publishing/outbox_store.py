@@ -18,6 +18,7 @@ from typing import Any
 from perdure.errors import Corrupt, HubError, InvalidInput, NotFound, PerdureError, SaveFailed, UnsupportedFormat
 from perdure.format.names import OUTBOX
 from perdure.publishing.job import Ask, Job, State, decode_ask, decode_receipt, encode_receipt
+from perdure.publishing.once import NOBODY
 from perdure.publishing.receipt import Receipt
 
 DATABASE = "outbox.db"
@@ -51,7 +52,8 @@ class Claim:
 
     Attributes:
         base: The commit that the first try was made for; None if none came so far.
-        expected_head: Where this outbox left the branch; None where it never pushed to it.
+        expected_head: Where this outbox left the branch; where it never pushed to it, None, or `NOBODY` for one that is
+            to begin with this push.
         receipt: Of the push, where only what follows it is left to do.
     """
 
@@ -159,8 +161,10 @@ class Store:
                 next_one,
             ).fetchone()
         job, (base, guarded, last) = _job(row[:-3]), row[-3:]
-        head = decode_receipt(last).commit if last is not None and guarded else None
-        return Claim(job=job, ask=decode_ask(row[2]), base=base, expected_head=head, receipt=job.receipt)
+        ask = decode_ask(row[2])
+        left_at = decode_receipt(last).commit if last is not None else NOBODY if ask.start == "first" else None
+        head = left_at if guarded else None
+        return Claim(job=job, ask=ask, base=base, expected_head=head, receipt=job.receipt)
 
     def set_base(self, job: str, base: str) -> None:
         """Record the head that a push is about to be made for; the first one stays."""

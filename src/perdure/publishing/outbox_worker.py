@@ -227,17 +227,30 @@ def main(run: str) -> None:
     """Work for the process at the other end of standard input: its first line says as whom; its end ends the work."""
     with suppress(OSError):
         os.nice(19)
+    _weigh(19)
     orders = sys.stdin.buffer
     token = json.loads(orders.readline() or b"{}").get("token")
     worker = Worker(Store(Path(run)), token=token, changed=_tell)
 
     def obey() -> None:
         while order := orders.readline():
-            worker.wake(now=order.strip() == NOW)
+            now = order.strip() == NOW
+            _weigh(0 if now else 19)
+            worker.wake(now=now)
         worker.stop()
 
     threading.Thread(target=obey, name="perdure-outbox-orders", daemon=True).start()
     worker.run()
+
+
+def _weigh(nice: int) -> None:
+    """Weigh this session beside others, where Linux does so: beside training's that of a process alone has no say.
+
+    Args:
+        nice: 19 while others work; 0 when somebody waits.
+    """
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def _tell() -> None:

@@ -144,7 +144,8 @@ def publish_to(
         start: Where a branch that is new begins: at the head of `main`, or for "first" at the repository's first
             commit.
         push_id: The same at every try of a push: where an earlier one made its commit, that is the outcome.
-        expected_head: The commit at which the branch must be; `Conflict` otherwise, with nothing sent.
+        expected_head: The commit at which the branch must be, or "" for one to which nobody committed anything else;
+            `Conflict` otherwise, with nothing sent.
         tried_on: What `on_base` was told at the first try; None if there was none.
         on_base: Called before anything is committed with the commit to commit on; "" for an empty repository.
     """

@@ -80,9 +80,11 @@ class Push:
         head = found.branches.get(revision)
         made = self._made(found, since=self.tried_on) if head is not None else None
         if made is None:
-            once.require_head(found.name, revision, head, self.expected_head)
+            once.require_head(found.name, revision, head, self.expected_head or None)
         base = made.parent if made is not None else head or self._start(found)
         plan = compare(self.remote, found.name, base, self.selection)
+        if made is None and self.expected_head == once.NOBODY and head is not None and not plan.empty:
+            once.require_new(found.name, revision, head, start=self._start(found))
         self._refuse(found, made.commit if made is not None else base if plan.empty else None)
         if self.on_base is not None:
             self.on_base(base or "")
