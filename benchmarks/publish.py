@@ -153,7 +153,7 @@ def main() -> None:
 def report(measured: dict[str, list[list[float]]], lagging: list[int], options: argparse.Namespace) -> None:
     """Print medians and spread, and what pushing costs."""
     saves = options.steps // 10
-    print(f"{options.steps} steps, {saves} checkpoints; not pushed when training ended: {min(lagging)} - {max(lagging)}; "
+    print(f"{options.steps} steps, {saves} checkpoints; {min(lagging)} - {max(lagging)} unpushed when training ended; "
           f"medians of {options.rounds}; load {os.getloadavg()[0]:.1f}")  # fmt: skip
     print(f"{'':18}{'steps/s':>10}{'(min - max)':>18}{'longest step':>15}")
     speeds = {name: [len(run) / sum(run) for run in runs] for name, runs in measured.items()}

@@ -6,16 +6,20 @@ import logging
 import math
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from perdure.card.document import refresh
+from perdure.card.render import render
 from perdure.checkpoint.records import SaveRecord
 from perdure.errors import CheckFailed, InvalidInput, PerdureError, Unauthorized
 from perdure.folder.paths import resolve
 from perdure.format.manifest import read_manifest
-from perdure.format.names import OUTBOX
+from perdure.format.names import CARD, OUTBOX
+from perdure.integrations import attach_trainer_state as trainer_state
+from perdure.integrations import gather
 from perdure.io.durable import make_folders
 from perdure.model.configs import write_transformers_configs
 from perdure.model.kind import kind_of
@@ -149,6 +153,20 @@ class CheckpointPushes:
         """A checkpoint is in place; on the thread that wrote it, so that training is not kept waiting."""
         self._attempt(record.path, lambda: self._add(record.path))
 
+    def card(self, trainer: Any) -> dict[str, bytes]:
+        """The card of the checkpoint that is about to be saved: which step it is of, and what was measured there."""
+        metrics = trainer_state.metrics(trainer.state)
+        evaluated = {name: value for name, value in metrics.items() if name.startswith("eval_")}
+        trained = {name: value for name, value in metrics.items() if name in ("loss", "reward")}
+        told = gather.Told(name=f"{self._repo.rpartition('/')[2]}, step {trainer.state.global_step}")
+        try:
+            facts = gather.gather(trainer, trainer.accelerator.unwrap_model(trainer.model), told, evaluated)
+            training = facts.training and replace(facts.training, results={**facts.training.results, **trained})
+            return {CARD: refresh(None, render(replace(facts, training=training))).encode()}
+        except Exception as error:  # a card is worth no checkpoint
+            self._warn_once("card", "Checkpoints are pushed without a card: %s: %s", type(error).__name__, error)
+            return {}
+
     def tell_what_is_left(self) -> None:
         """Training is over, and not all is pushed: say so."""
         if left := sum(job.pending for job in self.outbox.jobs()):
@@ -183,10 +201,13 @@ class CheckpointPushes:
             work()
         except (PerdureError, OSError) as error:
             words, hint = (error.message, error.hint) if isinstance(error, PerdureError) else (str(error), "")
-            reason = words.replace(str(path), "")
-            level = logging.INFO if reason in self._told else logging.WARNING
-            self._told.add(reason)
-            _log.log(level, "%s is not queued for %s: %s %s", path, self._repo, words, hint)
+            about = words.replace(str(path), "")
+            self._warn_once(about, "%s is not queued for %s: %s %s", path, self._repo, words, hint)
+
+    def _warn_once(self, about: str, message: str, *values: object) -> None:
+        level = logging.INFO if about in self._told else logging.WARNING
+        self._told.add(about)
+        _log.log(level, message, *values)
 
     def _check_token(self, token: str | None) -> None:
         try:

@@ -239,9 +239,12 @@ class Run:
         best = trainer_state.note_best(trainer, self._folder)
         self._rotation.best = trainer_state.step_of(Path(best), self._ckpt.path) if best else None
         trainer_state.note_callbacks(trainer)
+        files = {attach_resume.TRAINER_STATE: trainer_state.encode(state)}
+        if self._pushes is not None:
+            files |= self._pushes.card(trainer)
         self._ckpt.save(
             state.global_step, self._saved, metrics=trainer_state.metrics(state), epoch=state.epoch, force=True,
-            files={attach_resume.TRAINER_STATE: trainer_state.encode(state)},
+            files=files,
         )  # fmt: skip
         self._announcements.begun()
         if self._must_be_there():

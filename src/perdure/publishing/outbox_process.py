@@ -57,15 +57,16 @@ class WorkerProcess:
         Raises:
             SaveFailed: It ends as soon as it is started, or cannot be started.
         """
+        order = NOW + b"\n" if now else b"\n"
         with self._lock:
-            if not self._running() or not self._say(NOW + b"\n" if now else b"\n"):
-                self._start()
+            if not self._running() or not self._say(order):
+                self._start(order)
 
     def keep_alive(self) -> None:
-        """Start it again where it died."""
+        """Start it again where it died, while somebody waits for it."""
         with self._lock:
             if not self._running():
-                self._start()
+                self._start(NOW + b"\n")
 
     def wait(self, seconds: float) -> None:
         """Wait until it has changed something, or for `seconds`."""
@@ -105,7 +106,7 @@ class WorkerProcess:
             return False
         return True
 
-    def _start(self) -> None:
+    def _start(self, order: bytes) -> None:
         if self._deaths >= _MOST_DEATHS:
             raise SaveFailed(
                 f"The worker of the outbox {self._folder} ends whenever it is started. Nothing was lost.",
@@ -130,7 +131,7 @@ class WorkerProcess:
             raise SaveFailed(
                 f"The worker of the outbox {self._folder} could not be started: {error}. Nothing was lost."
             ) from error
-        self._say(json.dumps({"token": self._token}).encode() + b"\n")
+        self._say(json.dumps({"token": self._token}).encode() + b"\n" + order)
         self._reader = threading.Thread(target=self._read, args=(self._process,), name="perdure-outbox", daemon=True)
         self._reader.start()
         atexit.register(self._at_exit)
