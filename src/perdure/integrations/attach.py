@@ -149,3 +149,44 @@ def attach(
         trainer, push_to=push_to, revisions=revisions, training_state=training_state, after=after_push
     )
     attachment = Attachment(trainer, save=save, keep=keep, push_to=push_to, strict=strict, pushes=pushes)
+    cls = type(trainer)
+    is_plain = cls in AttachedTrainer.__mro__
+    bases: tuple[type, ...] = (AttachedTrainer,) if is_plain else (cls, AttachedTrainer)
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    trainer.__class__ = type(cls.__name__, bases, names)
+    trainer._perdure = attachment
+    if passed_over := overrides(trainer, *SAVE_MODEL, *SAVE_STATE):
+        _log.warning(
+            "Checkpoints are written without calling %s: what that adds to them, or changes, is not in them. To add "
+            "files, override _save_checkpoint, and write them into the checkpoint's folder when super()'s is done.",
+            ", ".join(passed_over),
+        )
+    return attachment
+
+
+def _check(trainer: Any, save: Every | None) -> None:
+    if not all(hasattr(trainer, name) for name in ("args", "accelerator", "callback_handler", "_save_checkpoint")):
+        raise InvalidInput(
+            f"`attach` takes a transformers Trainer or one of TRL's, and this is a {type(trainer).__name__}.",
+            hint="For a loop of your own: perdure.Checkpointer(folder)",
+        )
+    if not all(hasattr(trainer, name) for name in _NEEDED):
+        raise MissingDependency(
+            f"`attach` needs transformers {_OLDEST} or newer.", hint=f"pip install 'transformers>={_OLDEST}'"
+        )
+    if "_perdure" in vars(trainer):
+        raise InvalidInput("This trainer is attached already.", hint="Call detach() on what `attach` returned first.")
+    if save is not None and trainer.args.save_strategy == "best":
+        raise InvalidInput(
+            'save= and save_strategy="best" cannot both say when to save.', hint="Leave one of them out."
+        )
+    if own := saves_its_own_way(trainer):
+        raise InvalidInput(
+            f"{own[0]} logs and saves in a method of its own, which `attach` has no part in.",
+            hint="Leave this trainer's checkpoints to the trainer itself.",
+        )
+    if how := state_spread_by(trainer):
+        raise InvalidInput(
+            f"Model or optimizer are spread over processes by {how}; `attach` saves what each process holds whole.",
+            hint="Leave this trainer's checkpoints to the trainer itself.",
+        )
