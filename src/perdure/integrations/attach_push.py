@@ -11,8 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from perdure.card.document import refresh
-from perdure.card.render import render
+from perdure.card.card import Card
 from perdure.checkpoint.records import SaveRecord
 from perdure.errors import CheckFailed, InvalidInput, PerdureError, Unauthorized
 from perdure.folder.paths import resolve
@@ -162,7 +161,7 @@ class CheckpointPushes:
         try:
             facts = gather.gather(trainer, trainer.accelerator.unwrap_model(trainer.model), told, evaluated)
             training = facts.training and replace(facts.training, results={**facts.training.results, **trained})
-            return {CARD: refresh(None, render(replace(facts, training=training))).encode()}
+            return {CARD: Card.from_facts(replace(facts, training=training)).text.encode()}
         except Exception as error:  # a card is worth no checkpoint
             self._warn_once("card", "Checkpoints are pushed without a card: %s: %s", type(error).__name__, error)
             return {}
