@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "hub": {"format", "io"},
     "state": {"distributed", "format", "io"},
     "distributed": set(),
-    "checkpoint": {"state", "distributed", "model", "folder", "format", "io"},
+    "checkpoint": {"state", "distributed", "model", "publishing", "folder", "format", "io"},
     "publishing": {"checks", "card", "folder", "format", "io"},
     "integrations": {
         "checkpoint",

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from perdure.checkpoint import catalog, ranks
 from perdure.checkpoint.background import Save, StepGuard, now
 from perdure.checkpoint.decision import decide, say
+from perdure.checkpoint.fetch import fetch
 from perdure.checkpoint.ledger import Ledger
 from perdure.checkpoint.model import note_base
 from perdure.checkpoint.options import check_options
@@ -149,12 +150,14 @@ class Checkpointer:
             _log.warning("%s: the checkpoint of step %d is durable; stopping.", decision.signal, moment.step)
         return decision.begins
 
-    def restore(self, state: State, *, step: int | None = None, strict: bool = True) -> int:
+    def restore(self, state: State, source: str | None = None, *, step: int | None = None, strict: bool = True) -> int:
         """Put the newest whole checkpoint's state into the live objects of `state`, in place, verified.
 
         A damaged or uncommitted one is reported, and the next older is taken; `restored` says which, and why.
 
         Args:
+            source: A checkpoint that was pushed with its training state, as "hf://me/model@revision". It becomes one
+                of this folder; to prefer those: `ckpt.restore(state) or ckpt.restore(state, "hf://…")`.
             step: Of which step it is to be, and no other in its stead. `save` is refused until later ones are deleted.
             strict: Refuse a checkpoint in which something is missing, extra or different; otherwise take what fits.
 
@@ -165,13 +168,17 @@ class Checkpointer:
             StateMismatch: The newest whole checkpoint is not of this run. Nothing was changed, unless the message says
                 what: a newer one was found to be damaged while it was read, or a component refused its own state.
             Corrupt: There are checkpoints, and none can be used. What is in `state` may then be partly theirs.
-            NotFound: There is none of this `step`.
+            NotFound: There is none of this `step`, or no such revision.
             SaveFailed: The save under way was not done; older checkpoints are whole, and nothing was changed.
-            InvalidInput: `state` is none that could have been saved.
+            InvalidInput: `state` is none that could have been saved, or `source` no revision.
+            AlreadyExists, HubError: The checkpoint of `source` cannot be brought here; as for `pull`.
         """
         self._guard.check_process()
         self.wait()
         self.group.agree(lambda: check_modules(check_state(state)))
+        if source is not None:
+            self._claim(make=True)
+            step = fetch(self.path, source, self.group, step=step)
         note_base(state.components.get("model"))
         record = restore_into(state, self.path, self.group, step=step, strict=strict, distrust=self.distrust)
         self._ledger.goes_on(step)
@@ -199,7 +206,7 @@ class Checkpointer:
         Raises:
             InvalidInput: Another process is training in this folder.
         """
-        self._claim()
+        self._claim(make=False)
         self._ledger.goes_on()
 
     def wait(self) -> None:
@@ -216,11 +223,7 @@ class Checkpointer:
             self._agree(self._guard.raise_failure)
 
     def close(self) -> None:
-        """Wait for the save under way, and put back what was there before: signal handlers, hooks.
-
-        Raises:
-            SaveFailed: It was not done; older checkpoints are whole.
-        """
+        """`wait`, and put back what was there before: signal handlers, hooks."""
         try:
             self.wait()
         finally:
@@ -255,8 +258,8 @@ class Checkpointer:
             self._group = group
         return self._group
 
-    def _claim(self) -> None:
-        self.group.agree(lambda: self._writer.claim(make=False) if self.group.rank == 0 else None)
+    def _claim(self, *, make: bool) -> None:
+        self.group.agree(lambda: self._writer.claim(make=make) if self.group.rank == 0 else None)
 
     def _leave_group(self) -> None:
         if self._group is not None and not self._guard.forked:

@@ -8,8 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from perdure.checkpoint.catalog import checkpoints
+from perdure.checkpoint.catalog import checkpoints, path_of
 from perdure.checkpoint.checkpointer import Checkpointer
+from perdure.checkpoint.fetch import fetch, is_on_hub
 from perdure.checkpoint.reading import read_document
 from perdure.checkpoint.records import RestoreRecord
 from perdure.checkpoint.resume import Fallback, Unusable, damage_is_unusable
@@ -59,6 +60,8 @@ class Resumption:
         if asked is None or asked is False:
             self._tell_what_is_ahead(-1)
             return begin(None)
+        if is_on_hub(asked):
+            asked = path_of(self._ckpt.path, fetch(self._ckpt.path, asked, self._group))
         if asked is not True:
             return self._train_from_named(attach_resume.named(self._group, asked), begin)
         if not (found := self._fallback.candidates()):

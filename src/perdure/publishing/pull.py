@@ -7,6 +7,8 @@ import json
 import os
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,22 +98,38 @@ def pull(
     source = Source.of(repo, revision=revision, endpoint=endpoint)
     target = resolve(Path(folder))
     check_place(target)
-    try:
+    with going_on(f"Go on with it: {source.pull_command(target)}"):
         return bring(look(source, token), target, verify=verify)
+
+
+@contextmanager
+def going_on(how: str) -> Iterator[None]:
+    """Where the Hub is away, say that nothing is lost, and how to go on."""
+    try:
+        yield
     except Unavailable as error:
         raise Unavailable(
             f"{error.message} Nothing was put in place; what came so far is kept.",
-            hint="\n  ".join(filter(None, [error.hint, f"Go on with it: {source.pull_command(target)}"])),
+            hint="\n  ".join(filter(None, [error.hint, how])),
             retry_after=error.retry_after,
         ) from error
 
 
-def bring(snapshot: Snapshot, target: Path, *, verify: bool = True) -> Pulled:
-    """`pull`, of a snapshot that was looked at, into a folder that is resolved and checked."""
+def bring(snapshot: Snapshot, target: Path, *, verify: bool = True, replaces: bool = True) -> Pulled:
+    """`pull`, of a snapshot that was looked at, into a folder that is resolved and checked.
+
+    Args:
+        replaces: Whether a folder that is there, and is anything else than this snapshot, may be replaced.
+    """
     if verify:
         check_complete(snapshot)
     if _is_there(target, snapshot):
         return _pulled(snapshot, target, received=0, changed=False)
+    if not replaces and os.path.lexists(target):
+        raise AlreadyExists(
+            f"{target} is there already, and is not {snapshot}. Nothing was downloaded.",
+            hint=f"Name another folder, or move it away: {shlex.join(['mv', str(target), f'{target}.old'])}",
+        )
     _refuse_edits(target, snapshot)
     key = json.dumps([snapshot.source.endpoint, snapshot.repo, snapshot.commit])
     with stage_kept(target, key) as staged:
