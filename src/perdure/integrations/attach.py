@@ -104,8 +104,8 @@ def attach(
     the first step that finds it so, or of training, with the `state` of the moment that was saved.
 
     `train(resume_from_checkpoint=True)` goes on from the newest whole checkpoint and says which it had to pass over;
-    where there is none, it begins at zero. `"hf://me/model@revision"` goes on from a checkpoint that was pushed with its
-    training state, and becomes one of this run's. The resumed run is, bit for bit, the one that was interrupted. A checkpoint
+    where there is none, it begins at zero. With "hf://me/model@revision" it goes on from a checkpoint that was pushed
+    with its training state. The resumed run is, bit for bit, the one that was interrupted. A checkpoint
     that the Trainer wrote itself is still read, with a warning, since it holds pickles.
 
     With `push_to`, or `push_to_hub` in the trainer's arguments, every checkpoint is pushed while training goes on: it
