@@ -21,7 +21,6 @@ _EXTRAS = {
     "accelerate": ("hf", "Accelerate"),
     "datasets": ("hf", "datasets"),
     "huggingface_hub": ("hf", "huggingface_hub"),
-    "jinja2": ("hf", "Jinja2"),
     "tokenizers": ("hf", "tokenizers"),
     "starlette": ("hub", "Starlette"),
     "uvicorn": ("hub", "uvicorn"),

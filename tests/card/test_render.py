@@ -48,7 +48,7 @@ def test_the_card_says_what_is_known(facts):
         'pipeline("text-generation", model="me/my-model")',
         "| `learning_rate` | `2e-05` |",
         "| `eval_loss` | 0.5 |",
-        "| `steps` | 1,000 |",
+        "The run took 1,000 steps. It ran on 2 × GPU.",
         "[Weights &amp; Biases](https://wandb.ai/me/run)",
         "https://huggingface.co/papers/2305.18290",
         "- TRL: 1.16.0",
@@ -122,7 +122,9 @@ def test_hostile_names_are_shown_and_do_nothing(facts, hostile):
     links = [token.attrs["href"] for token in inner if token.type == "link_open"]
     assert all(str(link).startswith("https://huggingface.co/") for link in links)
     rows = [token for token in tokens if token.type == "td_open"]
-    assert len(rows) % 2 == 0 and len(rows) == 2 * sum(token.type == "tr_open" for token in tokens) - 2 * 3
+    assert len(rows) % 2 == 0 and len(rows) == 2 * sum(token.type == "tr_open" for token in tokens) - 2 * sum(
+        token.type == "table_open" for token in tokens
+    )
     assert refresh(page, wild) == page
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 from perdure.card import metadata
+from perdure.card.curves import CURVES, draw, picture_of
 from perdure.card.document import Document
 from perdure.card.facts import Facts
 from perdure.card.merge import Conflict, index, put_region, refresh
-from perdure.card.render import REGIONS, evaluation, render
+from perdure.card.render import evaluation, render
 from perdure.card.results import Result, latest
+from perdure.card.template import Template, shipped
 from perdure.errors import InvalidInput, NotFound
 from perdure.folder import amend
 from perdure.folder.commit import save_failed
@@ -37,10 +39,12 @@ class Card:
         text: All of the file.
         conflicts: Generated parts that a person changed and that the last step would have written otherwise. They
             stay as they are.
+        pictures: File → content of the pictures on the page that were drawn with it.
     """
 
     text: str
     conflicts: tuple[Conflict, ...] = ()
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
 
     @staticmethod
     def parse(text: str) -> Card:
@@ -66,18 +70,45 @@ class Card:
             raise NotFound(f"There is no card {path}.", hint="Make one: perdure card DIR") from None
 
     @staticmethod
-    def from_facts(facts: Facts, *, existing: Card | str | None = None, renew: Collection[str] = ()) -> Card:
+    def from_facts(
+        facts: Facts,
+        *,
+        existing: Card | str | None = None,
+        template: str | Path | None = None,
+        renew: Collection[str] = (),
+        curves: bool = True,
+    ) -> Card:
         """The card that says what is known of a model.
 
         Args:
             facts: What is known.
             existing: The card as it stands: all that a person wrote into it stays.
+            template: A Jinja file that extends `card.md.jinja`; its blocks are the regions of the page.
             renew: Keys and regions to write anew even where a person changed them, as `Conflict.part` names them.
+            curves: Draw the curves of the training (needs matplotlib).
+
+        Raises:
+            NotFound: There is no such template.
+            InvalidInput: The template is broken; the message names its line.
         """
         document = Document.parse(existing.text if isinstance(existing, Card) else existing or "")
         added = [result for result in document.record.results if result.added]
-        document, conflicts = refresh(document, render(facts, added), renew=renew)
-        return Card(str(document), tuple(conflicts))
+        history = facts.training.history if facts.training is not None else {}
+        drawn = draw(history) if curves else None
+        # A picture that was drawn where matplotlib is installed stays on the page where it is not.
+        on_the_page = drawn is not None or document.region("curves") is not None
+        rendered = render(
+            facts,
+            added,
+            template=None if template is None else Template(template),
+            picture=picture_of(history) if on_the_page else None,
+        )
+        document, conflicts = refresh(document, rendered, renew=renew)
+        return Card(str(document), tuple(conflicts), {} if drawn is None else {CURVES: drawn})
+
+    def files(self) -> dict[str, bytes]:
+        """What it is on disk: README.md, and the pictures on its page."""
+        return {CARD: self.text.encode(errors="surrogateescape"), **self.pictures}
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -99,7 +130,7 @@ class Card:
                     hint="Edit README.md by hand: its metadata has comments or a form that only its author knows.",
                 )
             document = replace(document, front=front)
-        return Card(str(document), self.conflicts)
+        return replace(self, text=str(document))
 
     def with_results(
         self,
@@ -146,9 +177,9 @@ class Card:
         every = latest((*document.record.results, *new))
         asked = {result.key for result in new}
         document, conflicts = index(document, model or _name(document), every, explicit=asked)
-        document, more = put_region(document, "evaluation", evaluation(every), REGIONS)
+        document, more = put_region(document, "evaluation", evaluation(every), shipped().regions)
         document = replace(document, record=replace(document.record, results=every))
-        return Card(str(document), (*conflicts, *more))
+        return replace(self, text=str(document), conflicts=(*conflicts, *more))
 
     def save(self, folder: str | Path) -> Path:
         """Write it as README.md into a folder, at once; a folder that perdure saved stays whole to `verify`.
@@ -160,11 +191,11 @@ class Card:
         folder = Path(folder)
         if not folder.is_dir():
             raise NotFound(f"There is no folder {folder}; the card was not written.")
-        content = self.text.encode(errors="surrogateescape")
         if (folder / MANIFEST).exists():
-            amend(folder, {CARD: content})
+            amend(folder, self.files())
         else:
-            _replace(folder / CARD, content)
+            for name, content in self.files().items():
+                _replace(folder / name, content)
         return folder / CARD
 
 

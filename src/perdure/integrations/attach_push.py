@@ -16,7 +16,7 @@ from perdure.checkpoint.records import SaveRecord
 from perdure.errors import CheckFailed, InvalidInput, PerdureError, Unauthorized
 from perdure.folder.paths import resolve
 from perdure.format.manifest import read_manifest
-from perdure.format.names import CARD, OUTBOX
+from perdure.format.names import OUTBOX
 from perdure.integrations import attach_trainer_state as trainer_state
 from perdure.integrations import gather
 from perdure.io.durable import make_folders
@@ -161,7 +161,7 @@ class CheckpointPushes:
         try:
             facts = gather.gather(trainer, trainer.accelerator.unwrap_model(trainer.model), told, evaluated)
             training = facts.training and replace(facts.training, results={**facts.training.results, **trained})
-            return {CARD: Card.from_facts(replace(facts, training=training)).text.encode()}
+            return Card.from_facts(replace(facts, training=training), curves=False).files()
         except Exception as error:  # a card is worth no checkpoint
             self._warn_once("card", "Checkpoints are pushed without a card: %s: %s", type(error).__name__, error)
             return {}

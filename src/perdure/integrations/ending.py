@@ -102,7 +102,7 @@ class Ending:
         card = Card.from_facts(facts, existing=_read(self.folder / CARD))
         for conflict in card.conflicts:
             _log.info("%s: %s", self.folder / CARD, conflict)
-        return {CARD: card.text.encode(errors="surrogateescape")}
+        return card.files()
 
     def _metrics(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
         trained = train_metrics(self.trainer)

@@ -1,0 +1,140 @@
+"""How a card's template writes numbers, names, tables and links: its filters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from perdure.card import markdown
+from perdure.card.facts import Dataset, Facts, Weights
+from perdure.card.markdown import code, code_cell, link, table, text
+from perdure.card.results import Result
+from perdure.card.training import Scalar, Training
+from perdure.format.hub_id import HUB
+
+HOMES = {"TRL": "https://github.com/huggingface/trl"}
+_LIBRARY_CITATIONS = {
+    "TRL": """@software{vonwerra2020trl,
+  title   = {{TRL: Transformers Reinforcement Learning}},
+  author  = {von Werra, Leandro and Belkada, Younes and Tunstall, Lewis and Beeching, Edward and Thrush, Tristan and Lambert, Nathan and Huang, Shengyi and Rasul, Kashif and Gallouédec, Quentin},
+  license = {Apache-2.0},
+  url     = {https://github.com/huggingface/trl},
+  year    = {2020}
+}""",  # noqa: E501 (as its authors print it)
+}
+
+
+def paragraph(value: str) -> str:
+    """Text on one line: a template may break its lines where it likes."""
+    return re.sub(r" ([.,](?: |$))", r"\1", " ".join(value.split()))
+
+
+def joint(loop: Any) -> str:
+    """What stands before an item of an enumeration."""
+    return "" if loop.first else " and" if loop.last else ","
+
+
+def setting(value: Scalar) -> str:
+    """A setting's value, as one would write it in YAML."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def number(value: float) -> str:
+    """
+    >>> [number(value) for value in (0.123456, 2e-05, 1234567, 1.0)]
+    ['0.1235', '2e-05', '1,234,567', '1']
+    """
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> [duration(seconds) for seconds in (12.34, 90, 5400, 200_000)]
+    ['12.3 s', '1.5 minutes', '1.5 hours', '2.3 days']
+    """
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def size(count: int) -> str:
+    """
+    >>> size(85_520_809_984)
+    '79.6 GiB'
+    """
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def extent(training: Training) -> str:
+    """How long a run was, in every unit that is known."""
+    known = (
+        (training.steps, lambda count: f"{count:,} steps"),
+        (training.epochs, lambda count: f"{count:.4g} {'epoch' if count == 1 else 'epochs'}"),
+        (training.tokens, lambda count: f"{count:,} tokens"),
+        (training.seconds, duration),
+    )
+    parts = [write(value) for value, write in known if value is not None]
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+
+
+def traits(weights: Weights) -> list[str]:
+    """What to say of weights beside their number."""
+    return [trait for trait in (weights.architecture, *weights.dtypes) if trait]
+
+
+def dataset_table(datasets: Sequence[Dataset]) -> str:
+    """What a model was trained and evaluated on, with the columns of which something is known."""
+    columns: dict[str, Callable[[Dataset], str]] = {
+        "Config": lambda one: code_cell(one.config or ""),
+        "Split": lambda one: code_cell(one.split or ""),
+        "Rows": lambda one: "" if one.rows is None else f"{one.rows:,}",
+        "Revision": lambda one: code_cell(one.revision or ""),
+        "Fingerprint": lambda one: "" if one.revision else code_cell(one.fingerprint or ""),
+    }
+    shown = {name: write for name, write in columns.items() if any(write(one) for one in datasets)}
+    rows = [
+        (
+            _dataset_name(one),
+            "Training" if one.use == "training" else "Evaluation",
+            *(write(one) for write in shown.values()),
+        )
+        for one in datasets
+    ]
+    return table(("Dataset", "Use", *shown), rows)
+
+
+def metric_table(metrics: Mapping[str, float]) -> str:
+    """Metrics without more to say of them."""
+    return table(("Metric", "Value"), [(code_cell(name), number(value)) for name, value in metrics.items()])
+
+
+def result_table(results: Sequence[Result]) -> str:
+    """Results, with the columns of which something is known."""
+    known = [name for name in ("dataset", "config", "split") if any(getattr(result, name) for result in results)]
+    rows = [
+        (code_cell(result.metric), *(code_cell(getattr(result, name) or "") for name in known), number(result.value))
+        for result in results
+    ]
+    return table(("Metric", *map(str.title, known), "Value"), rows)
+
+
+def citations(facts: Facts) -> list[str]:
+    """What asks to be cited: the method's paper, and the library that implements it."""
+    method = facts.training.method if facts.training is not None else None
+    if method is None:
+        return []
+    return [entry for entry in (method.citation, _LIBRARY_CITATIONS.get(method.library or "")) if entry]
+
+
+def _dataset_name(dataset: Dataset) -> str:
+    return link(dataset.id, f"{HUB}/datasets/{dataset.id}") if dataset.id else "Data of its own"
+
+
+FILTERS: Mapping[str, Callable[..., object]] = {
+    "cell": code_cell, "citations": citations, "code": code, "dataset_table": dataset_table, "duration": duration,
+    "extent": extent, "fence": lambda content, language: markdown.fence(language, content), "joint": joint,
+    "link": link, "metric_table": metric_table, "number": number, "paragraph": paragraph, "result_table": result_table,
+    "setting": setting, "size": size, "text": text, "traits": traits,
+}  # fmt: skip

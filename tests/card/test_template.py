@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from perdure import Card, Facts, InvalidInput, NotFound
+
+
+def test_a_template_overrides_regions_and_adds_some(facts, tmp_path):
+    template = tmp_path / "mine.jinja"
+    template.write_text(
+        '{% extends "card.md.jinja" %}\n'
+        "{% set house = 'ACME' %}\n"
+        "{% block summary %}{{ super() }} Made by {{ house }}: {{ facts.name | text }}.{% endblock %}\n"
+        "{% block limits %}## Limits\n\n\n\nMany.{% endblock %}\n"
+        "{% block versions %}{% endblock %}\n"
+    )
+    card = Card.from_facts(facts, template=template)
+    assert "`Qwen2ForCausalLM`). Made by ACME: my-model." in card.text
+    assert card.text.index("perdure:summary") < card.text.index("## Limits\n\nMany.") < card.text.index("perdure:usage")
+    assert "Framework versions" not in card.text
+    edited = card.text.replace("Many.", "Many, I fear.")
+    again = Card.from_facts(facts, existing=edited, template=template)
+    assert again.text == edited and [one.part for one in again.conflicts] == ["limits"]
+    plain = Card.from_facts(facts, existing=card)
+    assert "Limits" not in plain.text and "Framework versions" in plain.text
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ('{% extends "card.md.jinja" %}\n\n{% block usage %}{% if %}{% endblock %}', "line 3"),
+        ('{% extends "card.md.jinja" %}\n{% block usage %}\n\n{{ facts.nmae }}{% endblock %}', "line 4"),
+        ('{% extends "card.md.jinja" %}\nwords', "line 2: what stands outside of a block"),
+        ('{% extends "other.jinja" %}\n', "other.jinja"),
+        ("{% block a %}{{ facts.__class__.__mro__ }}{% endblock %}", "unsafe"),
+        ("{% block a %}{{ facts.name.encode() + 1 }}{% endblock %}", "line 1"),
+        ("{% block a %}{% include '/etc/passwd' %}{% endblock %}", "passwd"),
+    ],
+)
+def test_a_broken_template_is_named_with_its_line(facts, tmp_path, source, said):
+    template = tmp_path / "mine.jinja"
+    template.write_text(source)
+    with pytest.raises(InvalidInput, match=said) as caught:
+        Card.from_facts(facts, template=template)
+    assert str(template) in caught.value.message
+
+
+def test_a_template_that_is_none(facts, tmp_path):
+    with pytest.raises(NotFound):
+        Card.from_facts(facts, template=tmp_path / "none")
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    with pytest.raises(InvalidInput):
+        Card.from_facts(Facts(name="x"), template=tmp_path / "bytes")
