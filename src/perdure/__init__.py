@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from perdure.model.read import WeightsReader, open_weights
     from perdure.model.save import save_model
     from perdure.model.saved import SavedModel
+    from perdure.publishing.evaluate import evaluate
     from perdure.publishing.job import Job
     from perdure.publishing.outbox import Outbox
     from perdure.publishing.promote import promote
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from perdure.publishing.pull import Pulled, pull
     from perdure.publishing.push_plan import PushPlan
     from perdure.publishing.receipt import Receipt
+    from perdure.publishing.record import record_results
     from perdure.publishing.revision import Revision
     from perdure.publishing.revisions import revisions
     from perdure.state.state import State
@@ -76,6 +78,7 @@ _NAMES = {
     "perdure.model.read": ("WeightsReader", "open_weights"),
     "perdure.model.save": ("save_model",),
     "perdure.model.saved": ("SavedModel",),
+    "perdure.publishing.evaluate": ("evaluate",),
     "perdure.publishing.job": ("Job",),
     "perdure.publishing.outbox": ("Outbox",),
     "perdure.publishing.promote": ("promote",),
@@ -84,6 +87,7 @@ _NAMES = {
     "perdure.publishing.pull": ("Pulled", "pull"),
     "perdure.publishing.push_plan": ("PushPlan",),
     "perdure.publishing.receipt": ("Receipt",),
+    "perdure.publishing.record": ("record_results",),
     "perdure.publishing.revision": ("Revision",),
     "perdure.publishing.revisions": ("revisions",),
     "perdure.state.state": ("State",),
@@ -141,12 +145,14 @@ __all__ = [
     "__version__",
     "attach",
     "checkpoints",
+    "evaluate",
     "export",
     "finish",
     "open_weights",
     "promote",
     "publish",
     "pull",
+    "record_results",
     "revisions",
     "save_model",
     "verify",

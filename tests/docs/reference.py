@@ -40,19 +40,8 @@ GROUPS = {
         "Source",
         "Energy",
     ),
-    "Publish": (
-        "publish",
-        "Receipt",
-        "PushPlan",
-        "pull",
-        "Pulled",
-        "Outbox",
-        "Job",
-        "revisions",
-        "Revision",
-        "promote",
-        "Promotion",
-    ),
+    "Publish": ("publish", "Receipt", "PushPlan", "pull", "Pulled", "Outbox", "Job"),
+    "Choose": ("revisions", "Revision", "promote", "Promotion", "evaluate", "record_results"),
 }
 ERRORS = [name for name in perdure.__all__ if inspect.isclass(kind := getattr(errors, name, None)) and kind]
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Example):")

@@ -17,6 +17,7 @@ from perdure.errors import InvalidInput
 COMMANDS = {
     "completion": "Print the script that completes commands and options in bash, zsh or fish.",
     "demo": "Fine-tune a small model, save, publish and load it back: the whole road in minutes.",
+    "evaluate": "Measure a published model with lm-evaluation-harness or lighteval; results go onto its card.",
     "export": "Turn a model folder into a clean one, as safetensors.",
     "hub": "Users, tokens and organisations of an embedded hub; check (fsck) and clean up (gc) its folder.",
     "ls": "List the checkpoints of a run.",

@@ -1,4 +1,4 @@
-"""What follows a push: a command line, told by its environment what was pushed where."""
+"""What follows a push: a command line, told by its environment what was pushed where, or a function."""
 
 from __future__ import annotations
 
@@ -10,27 +10,77 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from perdure.errors import InvalidInput
+from perdure.format.hub_id import is_hub_id
+from perdure.io.durable import fsync_folder, make_folders, write_file
 from perdure.publishing.receipt import Receipt
 
 OUTPUT = "output.txt"
 RESULTS = "results.json"
+DONE = "followed.json"
+NOT_CALLED = "The function that was to follow the push was not called: its process has not come to it, or ended before."
 LIMIT_SECONDS = 3600.0
 _MAX_RESULTS = 2**20  # bytes
 
 
+Results: TypeAlias = Mapping[str, "float | Mapping[str, float]"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Followed:
-    """What came of a command.
+    """What came of a command, or of a function.
 
     Attributes:
-        results: Metric → number, as it wrote them.
+        results: Metric → number, or a dataset's id → metric → number.
         problem: Why it did not do what it should; None if it did.
     """
 
-    results: Mapping[str, float] = field(default_factory=dict)
+    results: Results = field(default_factory=dict)
     problem: str | None = None
+
+    def remember(self, folder: Path) -> None:
+        """Write it down: whatever is tried again after this, the command is not."""
+        make_folders(folder)
+        text = json.dumps({"results": self.results, "problem": self.problem}).encode()
+        write_file(folder / f"{DONE}.new", [text])
+        (folder / f"{DONE}.new").replace(folder / DONE)
+        fsync_folder(folder)
+
+
+def remembered(folder: Path) -> Followed | None:
+    """What `remember` wrote into a folder; None if nothing did."""
+    try:
+        return Followed(**json.loads((folder / DONE).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def checked(results: object) -> Results:
+    """What somebody says was measured, if it is that.
+
+    Raises:
+        TypeError, ValueError: It is not.
+    """
+    found: dict[str, float | Mapping[str, float]] = {}
+    for name, value in dict(results).items():  # type: ignore[call-overload]
+        if isinstance(value, Mapping):
+            if not is_hub_id(name):
+                raise ValueError(f"{name!r} is no dataset's id on the Hub")
+            found[name] = {metric: _number(metric, number) for metric, number in value.items()}
+        else:
+            found[str(name)] = _number(name, value)
+    return found
+
+
+def _number(name: object, value: object) -> float:
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{name!r} is no name of a metric")
+    number = float(value)  # type: ignore[arg-type]
+    if not math.isfinite(number):
+        raise ValueError(f"not every number is finite: {name}")
+    return number
 
 
 def words(command: str) -> list[str]:
@@ -61,7 +111,7 @@ def run(
 
     It is told `PERDURE_REPO`, `PERDURE_REVISION`, `PERDURE_COMMIT`, `PERDURE_ENDPOINT`, `PERDURE_STEP` (empty where
     there is none), `PERDURE_METRICS` (JSON), and `PERDURE_RESULTS`: a path at which it may leave a JSON object of
-    metric → number.
+    metric → number, or of a dataset's id on the Hub → metric → number.
 
     Args:
         folder: Where its output and its results go; made if missing.
@@ -104,9 +154,7 @@ def _read(path: Path, command: str) -> Followed:
     try:
         if path.stat().st_size > _MAX_RESULTS:
             raise ValueError("it is too large")
-        results = {str(name): float(value) for name, value in dict(json.loads(path.read_bytes())).items()}
-        if not all(map(math.isfinite, results.values())):
-            raise ValueError("not every number is finite")
+        results = checked(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError, OverflowError) as error:
         return Followed(problem=f"What `{command}` left in {path} is no JSON object of metric → number: {error}.")
     return Followed(results=results)

@@ -23,6 +23,7 @@ class Ask:
         nbytes: Bytes of what is pinned.
         after: A command line that follows the push.
         allow: Findings of the scan for secrets that are passed over.
+        calls: Whether a function of the process that added it follows the push.
     """
 
     folder: str
@@ -39,6 +40,7 @@ class Ask:
     metrics: Mapping[str, float]
     step: int | None
     allow: Sequence[str] = ()
+    calls: bool = False
 
     @property
     def target(self) -> Target:
@@ -95,6 +97,24 @@ class Job:
     def as_document(self) -> dict[str, Any]:
         """The same for `json.dumps`."""
         return {**asdict(self), "folder": str(self.folder)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A job that a worker has taken on.
+
+    Attributes:
+        base: The commit that the first try was made for; None if none came so far.
+        expected_head: Where this outbox left the branch; where it never pushed to it, None, or `NOBODY` for one that is
+            to begin with this push.
+        receipt: Of the push, where only what follows it is left to do.
+    """
+
+    job: Job
+    ask: Ask
+    base: str | None
+    expected_head: str | None
+    receipt: Receipt | None
 
 
 def decode_ask(text: str) -> Ask:

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from perdure.card import metadata
-from perdure.card.document import front_matter
+from perdure.card.document import Document
 from perdure.errors import PerdureError
 from perdure.format.manifest import decode
 from perdure.format.names import CARD, MANIFEST
@@ -80,21 +79,25 @@ def _log(data: bytes) -> tuple[int | None, dict[str, float]]:
 
 
 def _card(data: bytes) -> tuple[None, dict[str, float]]:
-    """The results of a card's `model-index`; a metric's name is that of its dataset too where that is not the only."""
-    front = metadata.parse(front_matter(data.decode("utf-8")))
+    """The results of a card: those that we wrote onto it, and its `model-index`, which people edit, over them.
+
+    A metric's name has that of its dataset, too, where it was measured on several.
+    """
+    document = Document.parse(data.decode("utf-8"))
+    front = document.metadata
     if front is None:
         raise ValueError("its front matter is no YAML that can be read")
-    found: list[tuple[str, str, float]] = []
+    found = {(one.metric, one.dataset or ""): one.value for one in document.record.results if math.isfinite(one.value)}
     for model in front.get("model-index") or []:
         for result in model.get("results") or []:
-            dataset = (result.get("dataset") or {}).get("name", "")
-            found += [
-                (str(metric.get("name") or metric["type"]), str(dataset), float(metric["value"]))
-                for metric in result.get("metrics") or []
-                if _is_number(metric.get("value"))
-            ]
-    names = [name for name, _, _ in found]
-    return None, {name if names.count(name) == 1 else f"{name} ({dataset})": value for name, dataset, value in found}
+            dataset = str((result.get("dataset") or {}).get("name", ""))
+            for metric in result.get("metrics") or []:
+                if _is_number(metric.get("value")):
+                    found[str(metric.get("name") or metric["type"]), dataset] = float(metric["value"])
+    names = [name for name, _ in found]
+    return None, {
+        name if names.count(name) == 1 else f"{name} ({dataset})": value for (name, dataset), value in found.items()
+    }
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from perdure.errors import InvalidInput, SaveFailed
 from perdure.folder.paths import resolve
 from perdure.io.durable import make_folders
 from perdure.io.locks import pinned
-from perdure.publishing.after import words
+from perdure.publishing.after import Followed, checked, words
 from perdure.publishing.job import Ask, Job
 from perdure.publishing.outbox_pin import pin
 from perdure.publishing.outbox_process import WorkerProcess
@@ -94,8 +94,10 @@ class Outbox:
             training_state: Also send what only resuming needs: the optimizer, the place in the data.
             after: What follows the push once it has succeeded: a command line, which is run without a shell, for an
                 hour at the most, and is told in its environment what was pushed where (`PERDURE_REPO`, `_REVISION`,
-                `_COMMIT`, `_ENDPOINT`, `_STEP`, `_METRICS`); or a callable, which is called with the `Receipt` in this
-                process, and not at all if this process ends before. Where it fails, that is told, and costs nothing.
+                `_COMMIT`, `_ENDPOINT`, `_STEP`, `_METRICS`), and where to leave what it measured (`_RESULTS`); or a
+                callable, which is called with the `Receipt` in this process and may return what it measured; if this
+                process ends before, the job says so. What was measured, metric → number, is written onto the card in
+                one more commit. Where it fails, that is told, and costs nothing.
             metrics, step: Of which moment of training it is; for whoever looks at the job, and for `after`.
             overwrite: Push also where somebody else committed to the branch after this outbox did.
 
@@ -118,7 +120,7 @@ class Outbox:
                 folder=str(source), nbytes=nbytes, repo=target.repo, revision=target.revision, tag=target.tag,
                 private=private, message=message, endpoint=target.endpoint, start=start, training_state=training_state,
                 after=after if isinstance(after, str) else None, metrics=dict(metrics or {}), step=step,
-                allow=tuple(allow),
+                allow=tuple(allow), calls=callable(after),
             )  # fmt: skip
             if callable(after):
                 self._after[job] = after
@@ -159,7 +161,7 @@ class Outbox:
         until = math.inf if timeout is None else time.monotonic() + timeout
         if self._store.pending():
             self._worker.wake(now=True)
-        while self._store.pending() and (rest := until - time.monotonic()) > 0:
+        while self._unfinished() and (rest := until - time.monotonic()) > 0:
             self._worker.keep_alive()
             self._worker.wait(min(rest, _LOOK_SECONDS))
         if not self._started:
@@ -186,6 +188,7 @@ class Outbox:
                 break
             self._worker.wait(_LOOK_SECONDS)
         self._report()
+        here.work()  # what a function measured that followed it
         return self._store.job(job)
 
     def retry(self, job: str, *, allow: Collection[str] = ()) -> Job:
@@ -225,22 +228,41 @@ class Outbox:
         except SaveFailed as error:
             _log.warning("%s", error)
 
+    def _unfinished(self) -> bool:
+        """Whether something is left to do, also once what follows the pushes that are done has had its turn."""
+        if self._store.pending():
+            return True
+        self._report()
+        if self._store.pending():
+            self._worker.wake()
+            return True
+        return False
+
     def _report(self) -> None:
         """Tell of what has changed, and do what this process wants to follow a push."""
         with self._reporting:
+            for job in self._store.jobs():
+                if job.state == "done" and job.receipt is not None and (call := self._after.pop(job.id, None)):
+                    self._follow(call, job.id, job.receipt)
             for job in self._store.jobs():
                 state = "waits" if job.state == "queued" and job.error else str(job.state)
                 if self._told.get(job.id) != state:
                     self._told[job.id] = state
                     self._tell(job)
-                if job.state == "done" and job.receipt is not None and (call := self._after.pop(job.id, None)):
-                    self._follow(call, job.receipt)
 
-    def _follow(self, call: Callable[[Receipt], object], receipt: Receipt) -> None:
+    def _follow(self, call: Callable[[Receipt], object], job: str, receipt: Receipt) -> None:
         try:
-            call(receipt)
-        except Exception:  # the push itself is done
+            told = call(receipt)
+            followed = Followed(results=checked(told) if isinstance(told, Mapping) else {})
+        except Exception as error:  # the push itself is done
             _log.exception("What follows the push of %s failed.", receipt.commit_url)
+            followed = Followed(problem=f"The function that followed it failed: {type(error).__name__}: {error}")
+        followed.remember(self._store.after(job))
+        if not followed.results:
+            self._store.done(job, followed.problem)
+            return
+        self._store.follow_up(job)  # only the worker commits: what comes next must know where the branch is
+        self._wake()
 
     def _tell(self, job: Job) -> None:
         what = f"{job.folder} to {job.repo} ({job.revision})"

@@ -11,13 +11,13 @@ import time
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from perdure.errors import Corrupt, HubError, InvalidInput, NotFound, PerdureError, SaveFailed, UnsupportedFormat
 from perdure.format.names import OUTBOX
-from perdure.publishing.job import Ask, Job, State, decode_ask, decode_receipt, encode_receipt
+from perdure.publishing.job import Ask, Claim, Job, State, decode_ask, decode_receipt, encode_receipt
 from perdure.publishing.once import NOBODY
 from perdure.publishing.receipt import Receipt
 
@@ -46,24 +46,6 @@ CREATE TABLE jobs (
 _COLUMNS = "id, state, ask, created, tries, error, hint, next_try, receipt"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A job that a worker has taken on.
-
-    Attributes:
-        base: The commit that the first try was made for; None if none came so far.
-        expected_head: Where this outbox left the branch; where it never pushed to it, None, or `NOBODY` for one that is
-            to begin with this push.
-        receipt: Of the push, where only what follows it is left to do.
-    """
-
-    job: Job
-    ask: Ask
-    base: str | None
-    expected_head: str | None
-    receipt: Receipt | None
-
-
 class Store:
     """The jobs of one run's outbox. Safe to use from any thread and process.
 
@@ -83,6 +65,10 @@ class Store:
     def pin(self, job: str) -> Path:
         """The folder in which the files of a job are held."""
         return self.folder / "jobs" / job
+
+    def after(self, job: str) -> Path:
+        """The folder of what follows a job's push: what it printed, and what it measured."""
+        return self.folder / "after" / job
 
     def add(self, job: str, ask: Ask, *, guarded: bool = True) -> Job:
         """Write a job down; it is durable when this returns.
@@ -162,7 +148,7 @@ class Store:
             ).fetchone()
         job, (base, guarded, last) = _job(row[:-3]), row[-3:]
         ask = decode_ask(row[2])
-        left_at = decode_receipt(last).commit if last is not None else NOBODY if ask.start == "first" else None
+        left_at = decode_receipt(last).head if last is not None else NOBODY if ask.start == "first" else None
         head = left_at if guarded else None
         return Claim(job=job, ask=ask, base=base, expected_head=head, receipt=job.receipt)
 
@@ -181,6 +167,11 @@ class Store:
     def done(self, job: str, problem: str | None = None) -> None:
         """Record that all is done, but for a `problem` in what followed the push."""
         self._end(job, "done", problem, "")
+
+    def follow_up(self, job: str) -> None:
+        """Queue a job that is done once more, for what was measured after its push."""
+        with self._transaction() as db:
+            db.execute("UPDATE jobs SET state = 'queued', error = NULL WHERE id = ? AND state = 'done'", (job,))
 
     def failed(self, job: str, error: str, hint: str) -> None:
         """Record that it is of no use to try again."""

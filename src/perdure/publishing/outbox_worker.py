@@ -12,15 +12,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perdure.errors import Conflict, PerdureError, Unavailable
 from perdure.io.locks import Lock, hold, release
 from perdure.publishing import after
-from perdure.publishing.outbox_store import Claim, Store
+from perdure.publishing.job import Claim
+from perdure.publishing.outbox_store import Store
 from perdure.publishing.publish import publish_to
 from perdure.publishing.receipt import Receipt
+from perdure.publishing.record import record
+from perdure.publishing.remote import Remote
 
 NOW = b"now"  # what the worker is told so that it also asks a Hub that was away
 _LONGEST_SECONDS = 300.0
@@ -173,13 +176,33 @@ class Worker:
         return "\n".join(filter(None, [error.hint if error is not None else "", f"{then}: {again}"]))
 
     def _follow(self, claim: Claim, receipt: Receipt) -> str | None:
-        """Run what follows the push, once more where a worker died amid it; returns what went wrong."""
-        if claim.ask.after is None:
+        """Do what follows the push, a command once more where a worker died amid it; returns what went wrong."""
+        ask, folder = claim.ask, self._store.after(claim.job.id)
+        followed = after.remembered(folder)
+        if followed is None and ask.after is not None:
+            followed = after.run(ask.after, receipt, step=ask.step, metrics=ask.metrics, folder=folder)
+            followed.remember(folder)
+        if followed is None:
+            return after.NOT_CALLED if ask.calls else None
+        return followed.problem or self._record(claim, receipt, followed.results)
+
+    def _record(self, claim: Claim, receipt: Receipt, results: after.Results) -> str | None:
+        """Write what was measured onto the card."""
+        if not results:
             return None
-        folder = self._store.folder / "after" / claim.job.id
-        return after.run(
-            claim.ask.after, receipt, step=claim.ask.step, metrics=claim.ask.metrics, folder=folder
-        ).problem
+        job, remote = claim.job.id, Remote(receipt.endpoint, self._token)
+        try:
+            commit = record(
+                remote, receipt.repo, receipt.revision, results, push_id=f"{job}-results", measured=receipt.commit
+            )
+        except Unavailable:
+            raise
+        except PerdureError as error:  # the push itself is done
+            kept = self._store.after(job) / after.DONE
+            return f"What was measured could not be written onto the card; it is in {kept}. {error.message}"
+        if commit != receipt.commit:
+            self._store.pushed(job, replace(receipt, results_commit=commit))
+        return None
 
     def _push(self, claim: Claim) -> Receipt:
         ask, job = claim.ask, claim.job.id

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from perdure.errors import Conflict, HubError, InvalidInput, NotFound, Unavailable
+from perdure.errors import Conflict, HubError, NotFound, Unavailable
 from perdure.format.hub_id import HUB
 from perdure.format.manifest import MAX_SIZE, decode
 from perdure.format.names import MANIFEST, is_for_resuming
@@ -18,7 +18,7 @@ from perdure.publishing.refusals import refuse_names_beside
 from perdure.publishing.remote import RemoteFile, RemoteRepo
 from perdure.publishing.remote_refs import RemoteRefs
 from perdure.publishing.selection import git_blob_id, sha256
-from perdure.publishing.target import MAIN, Target, endpoint_in_force
+from perdure.publishing.target import MAIN, Target, check_revision, endpoint_in_force
 
 
 def promote(
@@ -55,6 +55,7 @@ def promote(
         dry_run: Only say what would be done.
 
     Raises:
+        InvalidInput: A name is none.
         NotFound: There is no such repository or revision.
         Conflict: The tag is elsewhere, or somebody else committed meanwhile; nothing was changed.
         HubError: Also where the commit was made and the tag was not; the message says what is left, and what to type.
@@ -64,8 +65,7 @@ def promote(
     perdure.promote("me/my-model", best.name, tag="v1.0")
     ```
     """
-    if not isinstance(revision, str) or not revision:
-        raise InvalidInput(f"{revision!r} is not a revision.", hint="Name a branch, a tag or a commit.")
+    check_revision(revision)
     target = Target(repo=repo, revision=to, tag=tag, endpoint=endpoint_in_force(endpoint))
     asked = _Asked(
         target=target, revision=revision, force=force, training_state=training_state, message=message,

@@ -24,6 +24,7 @@ class Receipt:
         created: Whether the repository was created.
         changed: Whether there is a new commit.
         left_out: Names in the folder that do not belong to the model and stayed on this machine.
+        results_commit: The commit on top of it that wrote onto the card what was measured after the push.
     """
 
     repo: str
@@ -40,3 +41,9 @@ class Receipt:
     created: bool
     changed: bool
     left_out: tuple[str, ...]
+    results_commit: str | None = None
+
+    @property
+    def head(self) -> str:
+        """Where the branch was left."""
+        return self.results_commit or self.commit

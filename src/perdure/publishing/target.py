@@ -81,6 +81,16 @@ def check_repo(repo: object) -> None:
         )
 
 
+def check_revision(name: str) -> None:
+    """Check the name of a branch or tag, or a commit's id.
+
+    Raises:
+        InvalidInput: It is none of them.
+    """
+    if not isinstance(name, str) or not _COMMIT.fullmatch(name):
+        _check_ref(name, "revision")
+
+
 def _check_ref(name: object, what: str) -> None:
     if not isinstance(name, str):
         reason = "a name is text"
