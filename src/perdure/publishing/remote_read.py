@@ -66,8 +66,9 @@ class Reader:
                     f"{repo} has no branch, tag or commit {revision}. Nothing was downloaded.",
                     hint=f"There are: {', '.join(self._revisions(repo)) or 'none'}",
                 ) from None
-            except errors.RepositoryNotFoundError as error:
-                if error.response.status_code not in (401, 404):
+            except errors.HfHubHTTPError as error:
+                hidden = isinstance(error, errors.RepositoryNotFoundError) and error.response.status_code == 401
+                if not hidden and error.response.status_code != 404:
                     raise
                 who = "this token may see" if self._token else "everybody may see"
                 raise NotFound(
