@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # Before any library reads them at its import. Tests that speak with a hub of their own say so: HF_HUB_OFFLINE=0.
 os.environ.update(
@@ -10,6 +11,9 @@ os.environ.update(
 )
 
 from hypothesis import settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background by a shell, which says so to all of us
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("perdure", deadline=None)  # nothing about speed is asserted in a test
 settings.load_profile("perdure")

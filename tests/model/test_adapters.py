@@ -69,6 +69,8 @@ def test_equals_peft_s_own_and_reloads_to_the_same_logits(kind: str, tmp_path: P
             assert ours[name] == data
         else:
             expected = json.loads(data) | {"base_model_name_or_path": "me/base", "revision": "v1"}
+            if isinstance(expected.get("target_modules"), list):  # a set in PEFT, written in no certain order
+                expected["target_modules"].sort()
             assert json.loads(ours[name]) == expected
 
     again = PeftModel.from_pretrained(llama(tie_word_embeddings=kind.startswith("tied")), saved.path).eval()

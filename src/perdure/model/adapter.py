@@ -179,6 +179,9 @@ def write_config(adapter: Adapter, folder: Path, model: Any, base_model: str | N
 def _inference_config(config: Any) -> Any:
     config = copy.deepcopy(config)
     config.inference_mode = True
+    for name, value in vars(config).items():
+        if isinstance(value, set):  # whose order differs from process to process: the file's bytes must not
+            setattr(config, name, sorted(value))
     return config
 
 
