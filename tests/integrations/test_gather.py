@@ -9,8 +9,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, TrainingArguments
 
 from perdure.card.facts import License
-from perdure.integrations.finish import as_names, card_name
-from perdure.integrations.gather import Told, gather, method_name
+from perdure.integrations.gather import Told, as_names, card_name, gather, method_name
 from perdure.integrations.settings import hyperparameters
 
 SECRET = "hf_" + "a" * 30

@@ -6,6 +6,7 @@ import re
 
 MANIFEST = "perdure.json"
 CARD = "README.md"
+FACTS = "card_facts.json"
 TEMPLATES = "additional_chat_templates"
 STAGING_PREFIX = ".perdure-"
 TRAINING_STATE = "training_state"
@@ -42,7 +43,7 @@ _TRAINING_STATE = re.compile(
 _WELL_KNOWN = re.compile(
     r"[\w-]+_config\.json|[\w.-]+\.(jinja|tiktoken|spm|model)|([\w-]+[_-])?vocab([_-][\w-]+)?\.(json|txt|bpe)"
     r"|(normalizer|tekken|params|modules|model_index|config_sentence_transformers)\.json|dict\.txt|bpe\.codes"
-    r"|(all|train|eval)_results\.json|[\w.-]+\.onnx[._]data"
+    r"|((all|train|eval)_results|card_facts)\.json|[\w.-]+\.onnx[._]data"
     r"|README\.md|(LICEN[SC]E|NOTICE|COPYING|USE_POLICY)(\.(md|txt))?|CITATION\.cff"
 )
 _MODEL_SUFFIXES = (".json", ".jinja", ".model", ".tiktoken", ".txt", ".md", ".py", ".yaml", ".png", ".jpg", ".svg")

@@ -144,6 +144,7 @@ def attach(
     _check(trainer, save)
     from perdure.integrations.attach_push import CheckpointPushes
     from perdure.integrations.attached import AttachedTrainer
+    from perdure.integrations.documents import create_model_card
 
     machine.source()  # the code as it is now, which is what runs
     pushes = CheckpointPushes.wanted(
@@ -153,7 +154,10 @@ def attach(
     cls = type(trainer)
     is_plain = cls in AttachedTrainer.__mro__
     bases: tuple[type, ...] = (AttachedTrainer,) if is_plain else (cls, AttachedTrainer)
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    names = {
+        "__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__,
+        "create_model_card": create_model_card,
+    }  # fmt: skip
     trainer.__class__ = type(cls.__name__, bases, names)
     trainer._perdure = attachment
     if passed_over := overrides(trainer, *SAVE_MODEL, *SAVE_STATE):

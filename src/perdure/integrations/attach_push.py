@@ -6,19 +6,16 @@ import logging
 import math
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from perdure.card.card import Card
 from perdure.checkpoint.records import SaveRecord
 from perdure.errors import CheckFailed, InvalidInput, PerdureError, Unauthorized
 from perdure.folder.paths import resolve
 from perdure.format.manifest import read_manifest
 from perdure.format.names import OUTBOX
-from perdure.integrations import attach_trainer_state as trainer_state
-from perdure.integrations import gather
 from perdure.io.durable import make_folders
 from perdure.model.configs import write_transformers_configs
 from perdure.model.kind import kind_of
@@ -151,20 +148,6 @@ class CheckpointPushes:
     def committed(self, record: SaveRecord) -> None:
         """A checkpoint is in place; on the thread that wrote it, so that training is not kept waiting."""
         self._attempt(record.path, lambda: self._add(record.path))
-
-    def card(self, trainer: Any) -> dict[str, bytes]:
-        """The card of the checkpoint that is about to be saved: which step it is of, and what was measured there."""
-        metrics = trainer_state.metrics(trainer.state)
-        evaluated = {name: value for name, value in metrics.items() if name.startswith("eval_")}
-        trained = {name: value for name, value in metrics.items() if name in ("loss", "reward")}
-        told = gather.Told(name=f"{self._repo.rpartition('/')[2]}, step {trainer.state.global_step}")
-        try:
-            facts = gather.gather(trainer, trainer.accelerator.unwrap_model(trainer.model), told, evaluated)
-            training = facts.training and replace(facts.training, results={**facts.training.results, **trained})
-            return Card.from_facts(replace(facts, training=training), curves=False).files()
-        except Exception as error:  # a card is worth no checkpoint
-            self._warn_once("card", "Checkpoints are pushed without a card: %s: %s", type(error).__name__, error)
-            return {}
 
     def tell_what_is_left(self) -> None:
         """Training is over, and not all is pushed: say so."""

@@ -24,6 +24,7 @@ from perdure.integrations.attach_epochs import Going, going_on
 from perdure.integrations.attach_fallback import Resumption
 from perdure.integrations.attach_rotation import Rotation
 from perdure.integrations.attach_state import Arguments, Progress, synced_reference
+from perdure.integrations.documents import of_checkpoint
 from perdure.integrations.overrides import overrides
 from perdure.state import rng
 from perdure.state.loader import is_ordinary, track
@@ -239,12 +240,11 @@ class Run:
         best = trainer_state.note_best(trainer, self._folder)
         self._rotation.best = trainer_state.step_of(Path(best), self._ckpt.path) if best else None
         trainer_state.note_callbacks(trainer)
-        files = {attach_resume.TRAINER_STATE: trainer_state.encode(state)}
-        if self._pushes is not None:
-            files |= self._pushes.card(trainer)
+        metrics = trainer_state.metrics(state)
+        card = of_checkpoint(trainer, self._ckpt.path, self._attachment.push_to, metrics)
         self._ckpt.save(
-            state.global_step, self._saved, metrics=trainer_state.metrics(state), epoch=state.epoch, force=True,
-            files=files,
+            state.global_step, self._saved, metrics=metrics, epoch=state.epoch, force=True,
+            files={attach_resume.TRAINER_STATE: trainer_state.encode(state), **card},
         )  # fmt: skip
         self._announcements.begun()
         if self._must_be_there():

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from perdure.card.card import Card
-from perdure.errors import InvalidInput
 from perdure.folder import amend
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.format.names import CARD
 from perdure.integrations import gather, lineage
+from perdure.integrations.documents import documents, read
 from perdure.integrations.metrics import as_json, evaluated, parse_metrics, train_metrics
 from perdure.integrations.overrides import SAVE_MODEL, overrides
 from perdure.model.save import save_model
@@ -22,7 +21,6 @@ from perdure.model.saved import SavedModel
 T = TypeVar("T")
 
 _log = logging.getLogger("perdure")
-_MAX_FILE = 4 * 2**20  # bytes of a card or a metrics file that is read back
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,14 +97,11 @@ class Ending:
 
     def _card(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
         facts = gather.gather(self.trainer, self.model, self.told, metrics)
-        card = Card.from_facts(facts, existing=_read(self.folder / CARD))
-        for conflict in card.conflicts:
-            _log.info("%s: %s", self.folder / CARD, conflict)
-        return card.files()
+        return documents(facts, self.folder / CARD)
 
     def _metrics(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
         trained = train_metrics(self.trainer)
-        every = {**parse_metrics(_read(self.folder / "all_results.json")), **trained, **metrics}
+        every = {**parse_metrics(read(self.folder / "all_results.json")), **trained, **metrics}
         files = {"all_results.json": every, "train_results.json": trained, "eval_results.json": dict(metrics)}
         return {name: as_json(values) for name, values in files.items() if values}
 
@@ -115,16 +110,6 @@ class Ending:
         self.problems.append(message)
         if self.trainer.is_world_process_zero():  # once, not by every process
             _log.warning("%s", message, exc_info=error)
-
-
-def _read(path: Path) -> str | None:
-    """A file that is there already; bytes that are no UTF-8 survive the way back."""
-    try:
-        if path.stat().st_size > _MAX_FILE:
-            raise InvalidInput(f"{path} is too large to be read back; it stays as it is.")
-        return path.read_bytes().decode(errors="surrogateescape")
-    except FileNotFoundError:
-        return None
 
 
 def _summary(error: Exception) -> str:

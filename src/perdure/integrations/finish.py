@@ -143,11 +143,11 @@ def finish(
         endpoint=endpoint,
     )  # fmt: skip
     told = gather.Told(
-        name=card_name(model_name, pushing.repo if pushing else None, folder),
+        name=gather.card_name(model_name, pushing.repo if pushing else None, folder),
         repo=pushing.address if pushing else None,
         base_model=base_model,
-        datasets=as_names(dataset_name),
-        tags=as_names(tags),
+        datasets=gather.as_names(dataset_name),
+        tags=gather.as_names(tags),
     )
     model = unwrap(trainer.accelerator.unwrap_model(trainer.model))
     ending = Ending(trainer=trainer, model=model, folder=folder, told=told)
@@ -201,21 +201,3 @@ def _refuse_sharded(trainer: Any) -> None:
             "whole. Nothing was written.",
             hint="Gather and save it with: trainer.save_model(trainer.args.output_dir)",
         )
-
-
-def as_names(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    """One name, several or none, as a tuple.
-
-    >>> as_names("a"), as_names(["a", "b"]), as_names(None)
-    (('a',), ('a', 'b'), ())
-    """
-    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
-
-
-def card_name(told: str | None, repo: str | None, folder: Path) -> str:
-    """A model's name: the one told, else its repository's, else its folder's; the last part of each."""
-    for candidate in (told, repo):
-        parts = (candidate or "").replace("\\", "/").strip("/ ").split("/")
-        if parts[-1]:
-            return parts[-1]
-    return folder.name

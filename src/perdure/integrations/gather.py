@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from perdure.card.allowed import is_sayable, unique
@@ -86,6 +87,24 @@ def gather(
     )
 
 
+def card_name(told: str | None, repo: str | None, folder: Path) -> str:
+    """A model's name: the one told, else its repository's, else its folder's; the last part of each."""
+    for candidate in (told, repo, str(folder)):
+        last = (candidate or "").replace("\\", "/").strip("/ ").rpartition("/")[2]
+        if is_sayable(last):
+            return last
+    return "Model"
+
+
+def as_names(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One name, several or none, as a tuple.
+
+    >>> as_names("a"), as_names(["a", "b"]), as_names(None)
+    (('a',), ('a', 'b'), ())
+    """
+    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
+
+
 def method_name(trainer: Any) -> str | None:
     """`SFT`, `DPO`, `GRPO` …, as TRL's trainers and their subclasses call themselves; None for a plain Trainer."""
     name = getattr(trainer, "_name", None)
@@ -116,9 +135,8 @@ def _training(trainer: Any, model: Any) -> Training:
     args, state = trainer.args, trainer.state
     callbacks = trainer.callback_handler.callbacks
     trained = train_metrics(trainer)
-    logged = numbers({name: value for entry in state.log_history for name, value in entry.items()})
-    tokens = state.num_input_tokens_seen or logged.get("num_tokens")  # TRL's trainers count for themselves
-    ended = {"train_loss": trained.get("train_loss"), "reward": logged.get("reward")}
+    tokens = state.num_input_tokens_seen or _last(state, "num_tokens")  # TRL's trainers count for themselves
+    ended = {"train_loss": trained.get("train_loss"), "reward": _last(state, "reward")}
     return Training(
         method=_method(trainer),
         hyperparameters=hyperparameters(args),
@@ -135,6 +153,11 @@ def _training(trainer: Any, model: Any) -> Training:
         logs=logs(callbacks),
         energy=energy(callbacks),
     )
+
+
+def _last(state: Any, name: str) -> float | None:
+    said = next((entry[name] for entry in reversed(state.log_history) if name in entry), None)
+    return numbers({name: said}).get(name)
 
 
 def _scores(evaluation: Mapping[str, float]) -> dict[str, float]:

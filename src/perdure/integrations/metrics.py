@@ -42,13 +42,18 @@ def curves(log_history: Iterable[Mapping[Any, Any]]) -> dict[str, tuple[Point, .
     {'loss': ((1, 2.0), (2, 1.0)), 'eval_loss': ((2, 1.5),)}
     """
     found: dict[str, dict[float, float]] = {}
+    passed_over: set[Any] = set()
     for entry in log_history:
         step = entry.get("step")
         if not isinstance(step, int):
             continue
         for name, value in numbers(entry).items():
-            if not _NO_CURVE.fullmatch(name) and is_sayable(name) and math.isfinite(value):
-                found.setdefault(name, {})[step] = value  # logged again where a run was resumed
+            if name not in found and name not in passed_over:
+                is_curve = _NO_CURVE.fullmatch(name) is None and is_sayable(name)
+                found.update({name: {}}) if is_curve else passed_over.add(name)
+            if name in found and math.isfinite(value):
+                found[name][step] = value  # logged again where a run was resumed
+    found = {name: points for name, points in found.items() if points}
     first = sorted(found, key=lambda name: not name.endswith("loss"))[:_MOST_CURVES]
     return {name: _thinned(sorted(found[name].items())) for name in first}
 
