@@ -26,7 +26,14 @@ from urllib.parse import urlsplit
 import torch
 import transformers
 from _measure import write_json
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 import perdure
 
@@ -110,6 +117,7 @@ def train(out: Path, options: argparse.Namespace, *, push_to: str | None) -> tup
     )  # fmt: skip
     steps = Steps()
     trainer = Trainer(model, arguments, train_dataset=data, callbacks=[steps])
+    trainer.remove_callback(PrinterCallback)
     with perdure.attach(trainer, push_to=push_to) as run:
         trainer.train()
         left = sum(job.pending for job in run.outbox.jobs()) if run.outbox is not None else 0
@@ -135,7 +143,7 @@ def main() -> None:
     measured: dict[str, list[list[float]]] = {name: [] for name in NAMES}
     lagging = []
     with TemporaryDirectory(dir=options.dir) as place, slow_hub(Path(place) / "hub", options.rate * 1e6) as url:
-        os.environ["HF_ENDPOINT"] = url
+        os.environ |= {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0"}
         for number in range(options.rounds + 1):
             for name in random.sample(NAMES, len(NAMES)):
                 print(f"\r\033[K{number}/{options.rounds} {name}", end="", file=sys.stderr, flush=True)

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from huggingface_hub import HfApi
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, TrainingArguments
 
 import perdure
 from perdure.checks.verify import verify
 from perdure.hub.server import HubServer
+from perdure.integrations.attach_push import routes_of
 
 TOKEN = "hf_tokenOfMe1234567890"
 
@@ -82,3 +83,83 @@ def test_every_checkpoint_is_a_revision(trainer_of: Callable[..., Any], hub: Hub
         assert verify(pulled).ok and not (pulled / "training_state").exists()
         AutoModelForCausalLM.from_pretrained(pulled)
     assert run.outbox.jobs()[0].step == 2 and "loss" in run.outbox.jobs()[0].metrics
+
+
+@pytest.mark.parametrize(
+    ("strategy", "where"),
+    [
+        ("end", []),
+        ("every_save", [("try", False, True)]),
+        ("checkpoint", [("try", False, True), ("try-last-checkpoint", True, False)]),
+        ("all_checkpoints", [("try", False, False), ("try-step-000000007", True, True)]),
+    ],
+)
+def test_where_checkpoints_go(strategy: str, where: list[tuple[str, bool, bool]], tmp_path: Path) -> None:
+    args = TrainingArguments(str(tmp_path), hub_strategy=strategy, hub_revision="try", report_to="none")
+    assert routes_of(args, is_told=False, revisions=True, training_state=False) == ()
+    args.push_to_hub = True
+    routes = routes_of(args, is_told=False, revisions=True, training_state=False)
+    assert [(route.revision(7), route.training_state, route.is_followed) for route in routes] == where
+    told = routes_of(args, is_told=True, revisions=False, training_state=True)
+    assert [(route.revision(7), route.training_state) for route in told] == [("try", True)]
+
+
+def test_the_trainers_arguments_are_honoured_and_its_own_pushes_do_not_run(
+    trainer_of: Callable[..., Any], hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", lambda *args, **options: pytest.fail("it ran"))
+    trainer = trainer_of()
+    given = {
+        "push_to_hub": True, "hub_model_id": "me/by-args", "hub_strategy": "all_checkpoints", "hub_always_push": True,
+        "hub_private_repo": False, "hub_revision": "try",
+    }  # fmt: skip
+    for name, value in given.items():
+        setattr(trainer.args, name, value)
+    run = perdure.attach(trainer)
+    trainer.train()
+    receipt = trainer.push_to_hub(revision="other")
+
+    assert receipt is not None and (receipt.revision, receipt.private) == ("other", False)
+    assert run.outbox is not None and [job.state for job in run.outbox.jobs()] == ["done"] * 5
+    names = ["try-step-000000002", "try-step-000000004"]
+    assert sorted(branches("me/by-args", hub)) == ["main", "other", "try", *names]
+    messages = [commit.title for commit in HfApi(hub.url, TOKEN).list_repo_commits("me/by-args", revision="try")]
+    assert messages[:2] == ["Training in progress, step 4", "Training in progress, step 2"]
+    whole = fetch(hub, "me/by-args", names[1], tmp_path / "whole")
+    assert verify(whole).ok and (whole / "training_state/optimizer.safetensors").is_file()
+    for revision in ("try", "other"):
+        files = HfApi(hub.url, TOKEN).list_repo_files("me/by-args", revision=revision)
+        assert "model.safetensors" in files and not [name for name in files if name.endswith(".bin") or "/" in name]
+
+
+def test_what_cannot_be_pushed_is_told_before_training(
+    trainer_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = trainer_of(hub_token=None)
+    with pytest.raises(perdure.InvalidInput, match="there are none"):
+        perdure.attach(trainer, after_push="true")
+    with pytest.raises(perdure.InvalidInput, match="neither a command line nor a callable"):
+        perdure.attach(trainer, push_to="me/none", after_push=3)
+    trainer.args.hub_revision = "0" * 40
+    with pytest.raises(perdure.InvalidInput, match="not a commit"):
+        perdure.attach(trainer, push_to="me/none", revisions=False)
+    trainer.args.hub_revision = None
+    trainer.model.config.vision_tower = "/home/ana/models/clip"
+    with pytest.raises(perdure.CheckFailed, match=r"config\.json, line .*: a path of this machine") as caught:
+        perdure.attach(trainer, push_to="me/none")
+    assert "Take it out of model.config" in caught.value.hint
+    del trainer.model.config.vision_tower
+    with perdure.attach(trainer, push_to="me/none"):
+        assert "Checkpoints are queued in" in caplog.text and "There is no token" in caplog.text
+
+
+def test_a_push_is_skipped_while_another_is_not_done(
+    trainer_of: Callable[..., Any], hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the Trainer does, unless hub_always_push is set."""
+    monkeypatch.setattr(perdure.Outbox, "start", lambda self: None)
+    trainer = trainer_of(save_steps=1)
+    trainer.args.push_to_hub, trainer.args.hub_model_id = True, "me/skips"
+    run = perdure.attach(trainer)
+    trainer.train()
+    assert run.outbox is not None and [(job.step, job.revision) for job in run.outbox.jobs()] == [(1, "main")]
