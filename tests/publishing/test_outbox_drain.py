@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import shlex
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -116,3 +121,50 @@ def test_another_run_makes_the_repository_in_the_same_moment(hub: Hub, box: Outb
         assert box.drain(timeout=60) == ()
     assert [job.state for job in box.jobs()] == ["done"], box.jobs()
     assert hub.read("me/at-once", "model.safetensors") == weights(10)
+
+
+@pytest.mark.parametrize("fault", ["429 for 2 s", "503 for 2 s"])
+def test_a_hub_that_asks_to_be_left_alone_is_and_when_it_is_asked_again_is_told(
+    hub: Hub, box: Outbox, tmp_path: Path, fault: str
+) -> None:
+    asked: list[float] = []
+
+    def choose(request: Request) -> str | None:
+        if not request.path.startswith("/api/models/me/alone"):
+            return None
+        asked.append(time.time())
+        return fault if len(asked) == 1 else None
+
+    with FaultyProxy(hub.url, choose) as proxy:
+        box.start()
+        job = box.add(saved_at(10, tmp_path), f"me/alone-{fault[:3]}", endpoint=proxy.url)
+        until = time.monotonic() + 30
+        while not (waits := box.jobs()[0]).error and time.monotonic() < until:
+            time.sleep(0.02)
+        assert waits.state == "queued" and fault[:3] in (waits.error or "")
+        assert waits.next_try is not None and waits.next_try >= asked[0] + 2
+        assert box.drain(timeout=60) == ()
+    box.stop()
+    assert asked[1] >= asked[0] + 2 and [(one.id, one.state) for one in box.jobs()] == [(job.id, "done")]
+
+
+@pytest.mark.parametrize("at_a_terminal", [True, False])
+def test_who_waits_at_a_terminal_sees_bytes_and_rate_and_nobody_else_does(
+    hub: Hub, box: Outbox, tmp_path: Path, at_a_terminal: bool
+) -> None:
+    box.add(saved_at(10 + at_a_terminal, tmp_path), "me/shown", endpoint=hub.url)
+    screen, standard_error = pty.openpty()
+    if not at_a_terminal:
+        os.close(standard_error)
+        os.close(screen)
+        screen, standard_error = os.pipe()
+    words = [sys.executable, "-m", "perdure", "outbox", "drain", str(box.run)]
+    with subprocess.Popen(words, env=hub.environment, stdout=subprocess.DEVNULL, stderr=standard_error) as drain:
+        os.close(standard_error)
+        shown = b""
+        with suppress(OSError):  # what a terminal says when the last who wrote to it is gone
+            while block := os.read(screen, 2**16):
+                shown += block
+    os.close(screen)
+    assert drain.returncode == 0
+    assert (b"B/s" in shown and b"%" in shown) if at_a_terminal else shown == b""

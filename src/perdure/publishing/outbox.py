@@ -150,7 +150,7 @@ class Outbox:
         Worker(self._store).clear_up()
 
     def drain(self, timeout: float | None = None) -> tuple[Job, ...]:
-        """Wait until every job is done, or failed for good.
+        """Wait until every job is done, or failed for good; on a terminal the bytes that are sent are shown.
 
         Args:
             timeout: Seconds, at the most; as long as it takes by default.
@@ -234,7 +234,7 @@ class Outbox:
             return True
         self._report()
         if self._store.pending():
-            self._worker.wake()
+            self._worker.wake(now=True)
             return True
         return False
 

@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from perdure.errors import SaveFailed
@@ -119,19 +119,20 @@ class WorkerProcess:
         self._deaths += 1
         command = [sys.executable, "-c", _BOOT, str(self._run), *(path or str(Path.cwd()) for path in sys.path)]
         try:
-            with (self._folder / LOG).open("wb") as log:
+            with (self._folder / LOG).open("wb") as log, _terminal() as terminal:
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
+                    pass_fds=() if terminal is None else (terminal,),
                     start_new_session=True,  # Ctrl-C is for training: it may want to end well
                 )
         except OSError as error:
             raise SaveFailed(
                 f"The worker of the outbox {self._folder} could not be started: {error}. Nothing was lost."
             ) from error
-        self._say(json.dumps({"token": self._token}).encode() + b"\n" + order)
+        self._say(json.dumps({"token": self._token, "terminal": terminal}).encode() + b"\n" + order)
         self._reader = threading.Thread(target=self._read, args=(self._process,), name="perdure-outbox", daemon=True)
         self._reader.start()
         atexit.register(self._at_exit)
@@ -147,3 +148,17 @@ class WorkerProcess:
 
     def _at_exit(self) -> None:
         self.stop(0)
+
+
+@contextmanager
+def _terminal() -> Iterator[int | None]:
+    """Standard error once more, where it is a terminal: the worker shows its progress there while somebody waits."""
+    try:
+        descriptor = os.dup(sys.stderr.fileno()) if sys.stderr.isatty() else None
+    except (AttributeError, OSError, ValueError):  # a notebook's, or none at all
+        descriptor = None
+    try:
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)

@@ -252,13 +252,16 @@ def main(run: str) -> None:
         os.nice(19)
     _weigh(19)
     orders = sys.stdin.buffer
-    token = json.loads(orders.readline() or b"{}").get("token")
-    worker = Worker(Store(Path(run)), token=token, changed=_tell)
+    told = json.loads(orders.readline() or b"{}")
+    worker = Worker(Store(Path(run)), token=told.get("token"), changed=_tell)
+    terminal, log = told.get("terminal"), os.dup(2)
 
     def obey() -> None:
         while order := orders.readline():
             now = order.strip() == NOW
             _weigh(0 if now else 19)
+            if terminal is not None:  # the client shows its progress where standard error is one
+                os.dup2(terminal if now else log, 2)
             worker.wake(now=now)
         worker.stop()
 
