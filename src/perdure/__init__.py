@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from perdure.card.card import Card
+    from perdure.card.check import Finding
     from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, License, Quantization, Weights
     from perdure.card.training import Energy, Hardware, Method, Source, Training
     from perdure.checkpoint.catalog import CheckpointInfo, checkpoints
@@ -59,6 +60,7 @@ __version__ = "0.1.0.dev0"
 # module → the public names that live there
 _NAMES = {
     "perdure.card.card": ("Card",),
+    "perdure.card.check": ("Finding",),
     "perdure.card.facts": (
         "BaseModel", "Dataset", "Evaluation", "Facts", "License", "Quantization", "Weights",
     ),
@@ -109,6 +111,7 @@ __all__ = [
     "Evaluation",
     "Every",
     "Facts",
+    "Finding",
     "Finished",
     "Hardware",
     "HubError",

@@ -27,6 +27,7 @@ GROUPS = {
     "Trainers": ("attach", "Attachment", "finish", "Finished"),
     "Describe": (
         "Card",
+        "Finding",
         "Facts",
         "BaseModel",
         "Dataset",

@@ -10,9 +10,11 @@ from secrets import token_hex
 from typing import Any
 
 from perdure.card import metadata
+from perdure.card.check import Finding, check
 from perdure.card.curves import CURVES, draw, picture_of
 from perdure.card.document import Document
 from perdure.card.facts import Facts
+from perdure.card.folder import facts_of
 from perdure.card.merge import Conflict, index, put_region, refresh
 from perdure.card.render import evaluation, render
 from perdure.card.results import Result, latest
@@ -106,6 +108,20 @@ class Card:
         document, conflicts = refresh(document, rendered, renew=renew)
         return Card(str(document), tuple(conflicts), {} if drawn is None else {CURVES: drawn})
 
+    @staticmethod
+    def from_folder(
+        folder: str | Path, *, template: str | Path | None = None, renew: Collection[str] = (), curves: bool = True
+    ) -> Card:
+        """The card of a model that is saved in a folder, made of what the folder tells and of the card in it, if any.
+
+        Raises:
+            NotFound: There is no such folder, or no such template.
+            InvalidInput: There is no model in it, or the template is broken.
+        """
+        folder = Path(folder)
+        existing = Card.load(folder) if (folder / CARD).is_file() else None
+        return Card.from_facts(facts_of(folder), existing=existing, template=template, renew=renew, curves=curves)
+
     def files(self) -> dict[str, bytes]:
         """What it is on disk: README.md, and the pictures on its page."""
         return {CARD: self.text.encode(errors="surrogateescape"), **self.pictures}
@@ -180,6 +196,16 @@ class Card:
         document, more = put_region(document, "evaluation", evaluation(every), shipped().regions)
         document = replace(document, record=replace(document.record, results=every))
         return replace(self, text=str(document), conflicts=(*conflicts, *more))
+
+    def check(self, folder: str | Path | None = None) -> tuple[Finding, ...]:
+        """What is wrong or missing: metadata that the Hub refuses, placeholders, local paths, secrets, conflicts.
+
+        Args:
+            folder: Where the card lies: links to files are followed there.
+        """
+        document = Document.parse(self.text)
+        conflicts = (Finding(kind="conflict", part=one.part, message=str(one)) for one in self.conflicts)
+        return (*check(document, None if folder is None else Path(folder)), *conflicts)
 
     def save(self, folder: str | Path) -> Path:
         """Write it as README.md into a folder, at once; a folder that perdure saved stays whole to `verify`.

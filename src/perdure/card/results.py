@@ -113,6 +113,23 @@ def merge_index(
         return Index(value=present, kept=("it has not the shape that the Hub reads",))
 
 
+def is_index(value: object) -> bool:
+    """Whether the Hub can read this as a model-index."""
+    index: Any = value
+    try:
+        _places(index)
+        named = all(isinstance(entry["name"], str) for entry in index)
+        return named and all(_is_filed(group) for entry in index for group in entry["results"])
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def _is_filed(group: Any) -> bool:
+    metrics = all(isinstance(metric["type"], str) and "value" in metric for metric in group["metrics"])
+    names = (group["task"]["type"], group["dataset"]["type"], group["dataset"]["name"])
+    return metrics and all(isinstance(name, str) for name in names)
+
+
 def _merged(
     index: Any, name: str, results: Sequence[Result], last: Sequence[Result], explicit: Collection[Key]
 ) -> Index:

@@ -21,11 +21,11 @@ def usage(facts: Facts) -> str:
     elif facts.weights.kind == "model":
         snippet = _model(facts)
     else:
-        snippet = 'from safetensors.torch import load_file\n\nweights = load_file("model.safetensors")'
+        snippet = _module(facts)
     if not snippet:
         return ""
     block = fence("python", snippet)
-    if facts.repo is not None and facts.weights.kind != "module":
+    if facts.repo is not None:
         return block
     return "Run this in the folder that holds the model:\n\n" + block
 
@@ -54,6 +54,16 @@ def _model(facts: Facts) -> str:
     if architecture is None or not architecture.isidentifier():
         return ""
     return f"from transformers import {architecture}\n\nmodel = {architecture}.from_pretrained({place})"
+
+
+def _module(facts: Facts) -> str:
+    if facts.repo is None:
+        return 'from safetensors.torch import load_file\n\nweights = load_file("model.safetensors")'
+    return (
+        "from huggingface_hub import hf_hub_download\n"
+        "from safetensors.torch import load_file\n\n"
+        f'weights = load_file(hf_hub_download({_place(facts)}, "model.safetensors"))'
+    )
 
 
 def _adapter(facts: Facts) -> str:

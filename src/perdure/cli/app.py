@@ -15,6 +15,7 @@ from perdure.errors import InvalidInput
 
 # subcommand → one line of help; `perdure.cli.<name>` holds its `command`
 COMMANDS = {
+    "card": "Write, renew or check the model card of a saved folder.",
     "completion": "Print the script that completes commands and options in bash, zsh or fish.",
     "demo": "Fine-tune a small model, save, publish and load it back: the whole road in minutes.",
     "evaluate": "Measure a published model with lm-evaluation-harness or lighteval; results go onto its card.",

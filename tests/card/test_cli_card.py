@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import perdure
+from perdure import Card, Facts, License
+from perdure.cli.card import command
+from perdure.errors import InvalidInput, NotFound
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    perdure.save_model(torch.nn.Linear(2, 2), tmp_path / "out")
+    return tmp_path / "out"
+
+
+def call(*args: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(command, [str(arg) for arg in args])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_folder_gets_a_card_and_keeps_what_is_written_into_it(folder):
+    code, out, _ = call(folder, "--dry-run")
+    assert code == 0 and "+It has 6 parameters (`float32`)." in out.replace("A PyTorch module. ", "")
+    with pytest.raises(NotFound):
+        call(folder, "--check")
+    code, out, err = call(folder)
+    assert code == 0 and "Wrote" in err and "missing: license" in err and not out
+    assert perdure.verify(folder).ok and "README.md" not in perdure.verify(folder).extra
+    page = folder / "README.md"
+    page.write_text(page.read_text().replace("A PyTorch module", "The module").replace("# out", "# out\n\nWords."))
+    code, out, err = call(folder, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["written"] and {one["kind"] for one in found["findings"]} == {"conflict", "missing"}
+    assert "The module" in page.read_text()
+    call(folder, "--renew", "summary")
+    assert "A PyTorch module" in page.read_text() and "Words." in page.read_text()
+
+
+def test_check_says_what_is_to_be_mended_and_writes_nothing(folder):
+    page = folder / "README.md"
+    text = (
+        "---\nlicence: license\nlanguage: no\nbase_model: /data/base\npipeline_tag: 7\nmodel-index:\n- name: x\n---\n"
+        "More information needed. See [this](notes.md) and `/home/me/x`; ![p](model.safetensors); hf_"
+        + "a" * 34
+    )
+    page.write_text(text)
+    code, out, _ = call(folder, "--check")
+    assert code == 1 and page.read_text() == text
+    for said in (
+        "metadata: licence:", "metadata: language: it is 'False'", "metadata: base_model:", "metadata: pipeline_tag:",
+        "metadata: model-index:", "missing: license:", "placeholder: More information needed", "path: /home/me/x",
+        "path: /data/base", "secret: line", "dead-link: notes.md",
+    ):  # fmt: skip
+        assert said in out
+    assert "model.safetensors" not in out and "hf_a" not in out
+
+
+def test_a_good_card_has_nothing_to_mend(folder):
+    Card.from_facts(Facts(name="out", license=License(id="mit"))).save(folder)
+    (folder / "card_facts.json").write_text(Facts(name="out", license=License(id="mit")).to_json())
+    assert call(folder, "--check") == (0, "", "")
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match="no model"):
+        call(tmp_path)
+    with pytest.raises(NotFound):
+        call(tmp_path / "none")
