@@ -18,7 +18,10 @@ def test_the_script_asks_perdure_itself(shell: str) -> None:
     assert f"_PERDURE_COMPLETE={shell}_complete" in script
 
 
-@pytest.mark.parametrize(("words", "found"), [("pu", "push"), ("push --rev", "--revision"), ("completion z", "zsh")])
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("pu", "push"), ("push --rev", "--revision"), ("pull --no", "--no-verify"), ("completion z", "zsh")],
+)
 def test_commands_options_and_choices_are_completed(words: str, found: str) -> None:
     line = f"perdure {words}"
     environment = {
