@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -53,6 +54,14 @@ def test_what_goes_wrong_is_told(tmp_path: Path, code: str, words: str) -> None:
     limit = 0.5 if "sleep" in code else 60
     followed = run(code, tmp_path, limit=limit)
     assert followed.results == {} and followed.problem is not None and words in followed.problem
+
+
+def test_what_it_started_itself_ends_with_it(tmp_path: Path) -> None:
+    child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    followed = run(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])", tmp_path, limit=2)
+    assert followed.problem is not None and "was ended after 2 seconds" in followed.problem
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import json
 import math
 import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -22,6 +24,7 @@ RESULTS = "results.json"
 DONE = "followed.json"
 NOT_CALLED = "The function that was to follow the push was not called: its process has not come to it, or ended before."
 LIMIT_SECONDS = 3600.0
+_GRACE_SECONDS = 10.0
 _MAX_RESULTS = 2**20  # bytes
 
 
@@ -134,17 +137,32 @@ def run(
     }
     try:
         with output.open("wb") as file:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 words(command), env={**os.environ, **told}, stdin=subprocess.DEVNULL, stdout=file,
-                stderr=subprocess.STDOUT, timeout=limit, check=False,
+                stderr=subprocess.STDOUT,
             )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return Followed(problem=f"`{command}` was ended after {limit:g} seconds; its output is in {output}.")
     except OSError as error:
         return Followed(problem=f"`{command}` could not be run: {error}.")
-    if done.returncode != 0:
-        return Followed(problem=f"`{command}` ended with {done.returncode}; its output is in {output}.")
+    if not _ends(process, limit):
+        return Followed(problem=f"`{command}` was ended after {limit:g} seconds; its output is in {output}.")
+    if process.returncode != 0:
+        return Followed(problem=f"`{command}` ended with {process.returncode}; its output is in {output}.")
     return _read(results, command)
+
+
+def _ends(process: subprocess.Popen[bytes], limit: float) -> bool:
+    """Wait for a process, and end it after `limit` seconds; whether it ended by itself."""
+    try:
+        process.wait(limit)
+        return True
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # so that it can end what it started itself
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_SECONDS)
+        return False
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _read(path: Path, command: str) -> Followed:

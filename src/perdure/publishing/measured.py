@@ -54,8 +54,10 @@ def measured(files: Mapping[str, bytes]) -> Measured:
             told, values = read(files[path])
         except PerdureError as error:
             problems.append(error.message)
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError) as error:
+        except ValueError as error:
             problems.append(f"{path} does not read: {error}.")
+        except (TypeError, AttributeError, KeyError, RecursionError, OverflowError):
+            problems.append(f"{path} is not laid out as such files are.")
         else:
             step = told if told is not None else step
             metrics.update(values)

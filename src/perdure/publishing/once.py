@@ -8,6 +8,7 @@ from perdure.errors import Conflict
 from perdure.publishing.remote import Remote
 
 NOBODY = ""  # as the head that is expected: nobody has committed to the branch
+RESULTS = "-results"  # at the end of the id of a commit that only writes onto the card what was measured
 _TRAILER = "Perdure-Push"
 
 
@@ -47,6 +48,21 @@ def find(remote: Remote, repo: str, branch: str, push_id: str | None, *, since: 
         if ours and made is None:
             made = commit.commit
     return None if made is None else Made(commit=made, parent=None)
+
+
+def before_results(remote: Remote, repo: str, branch: str, head: str | None, expected: str | None) -> str | None:
+    """`expected`, where nothing but results came on top of it since; otherwise the head as it is.
+
+    A job of a cluster may write them whenever it is done: that is nobody else's model.
+    """
+    if head is None or not expected or head == expected:
+        return head
+    for commit in remote.commits(repo, branch):
+        if commit.commit == expected:
+            return expected
+        if not any(line.startswith(f"{_TRAILER}: ") and line.endswith(RESULTS) for line in commit.message.splitlines()):
+            return head
+    return head
 
 
 def require_head(repo: str, branch: str, head: str | None, expected: str | None) -> None:

@@ -96,8 +96,9 @@ class Outbox:
                 hour at the most, and is told in its environment what was pushed where (`PERDURE_REPO`, `_REVISION`,
                 `_COMMIT`, `_ENDPOINT`, `_STEP`, `_METRICS`), and where to leave what it measured (`_RESULTS`); or a
                 callable, which is called with the `Receipt` in this process and may return what it measured; if this
-                process ends before, the job says so. What was measured, metric → number, is written onto the card in
-                one more commit. Where it fails, that is told, and costs nothing.
+                process ends before, the job says so. What was measured, metric → number (or a dataset's id → metric →
+                number, for the `model-index`), is written onto the card in one more commit. Where it fails, that is
+                told, and costs nothing.
             metrics, step: Of which moment of training it is; for whoever looks at the job, and for `after`.
             overwrite: Push also where somebody else committed to the branch after this outbox did.
 

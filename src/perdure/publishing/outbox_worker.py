@@ -17,7 +17,7 @@ from pathlib import Path
 
 from perdure.errors import Conflict, PerdureError, Unavailable
 from perdure.io.locks import Lock, hold, release
-from perdure.publishing import after
+from perdure.publishing import after, once
 from perdure.publishing.job import Claim
 from perdure.publishing.outbox_store import Store
 from perdure.publishing.publish import publish_to
@@ -193,7 +193,7 @@ class Worker:
         job, remote = claim.job.id, Remote(receipt.endpoint, self._token)
         try:
             commit = record(
-                remote, receipt.repo, receipt.revision, results, push_id=f"{job}-results", measured=receipt.commit
+                remote, receipt.repo, receipt.revision, results, push_id=job + once.RESULTS, measured=receipt.commit
             )
         except Unavailable:
             raise

@@ -80,7 +80,8 @@ class Push:
         head = found.branches.get(revision)
         made = self._made(found, since=self.tried_on) if head is not None else None
         if made is None:
-            once.require_head(found.name, revision, head, self.expected_head or None)
+            left_at = once.before_results(self.remote, found.name, revision, head, self.expected_head)
+            once.require_head(found.name, revision, left_at, self.expected_head or None)
         base = made.parent if made is not None else head or self._start(found)
         plan = compare(self.remote, found.name, base, self.selection)
         if made is None and self.expected_head == once.NOBODY and head is not None and not plan.empty:

@@ -66,7 +66,7 @@ def record_results(
     target = Target(repo=repo, revision=revision, endpoint=endpoint_in_force(endpoint))
     return record(
         Remote(target.endpoint, token), target.repo, target.revision, found, measured=commit, message=message,
-        push_id=uuid4().hex,
+        push_id=uuid4().hex + once.RESULTS,
     )  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def record(
     """`record_results`, for what may be tried again.
 
     Args:
-        push_id: The same at every try: where an earlier one made its commit after `measured`, that is the outcome.
+        push_id: Ends with `once.RESULTS`, and is the same at every try: where an earlier one made its commit after `measured`, that is the outcome.
     """
     message = once.signed(message or f"Results: {', '.join(results)}", push_id)
     since = measured
