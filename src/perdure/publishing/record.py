@@ -83,7 +83,8 @@ def record(
     """`record_results`, for what may be tried again.
 
     Args:
-        push_id: Ends with `once.RESULTS`, and is the same at every try: where an earlier one made its commit after `measured`, that is the outcome.
+        push_id: Ends with `once.RESULTS`, and is the same at every try: where an earlier one made its commit after
+            `measured`, that is the outcome.
     """
     message = once.signed(message or f"Results: {', '.join(results)}", push_id)
     since = measured
