@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         UnsupportedFormat,
     )
     from perdure.integrations.attach import Attachment, attach
+    from perdure.integrations.describe import describe
     from perdure.integrations.finish import Finished, finish
     from perdure.model.export import export
     from perdure.model.read import WeightsReader, open_weights
@@ -75,6 +76,7 @@ _NAMES = {
         "UnsupportedFormat",
     ),
     "perdure.integrations.attach": ("Attachment", "attach"),
+    "perdure.integrations.describe": ("describe",),
     "perdure.integrations.finish": ("Finished", "finish"),
     "perdure.model.export": ("export",),
     "perdure.model.read": ("WeightsReader", "open_weights"),
@@ -148,6 +150,7 @@ __all__ = [
     "__version__",
     "attach",
     "checkpoints",
+    "describe",
     "evaluate",
     "export",
     "finish",

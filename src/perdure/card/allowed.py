@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from typing import TypeGuard
 from urllib.parse import urlsplit
 
 from perdure.errors import InvalidInput
@@ -56,7 +57,7 @@ def names_secret(name: str) -> bool:
     return _SECRET_NAME.fullmatch(name) is not None
 
 
-def is_sayable(text: object) -> bool:
+def is_sayable(text: object) -> TypeGuard[str]:
     """Whether a card may repeat this text: at most 500 characters, no secret, no path, and not "None"."""
     return (
         isinstance(text, str)
@@ -68,7 +69,7 @@ def is_sayable(text: object) -> bool:
     )
 
 
-def is_public_link(text: object) -> bool:
+def is_public_link(text: object) -> TypeGuard[str]:
     """Whether text is a web address without a name or password in it.
 
     >>> [is_public_link(text) for text in ("https://x.org/a", "https://me:word@x.org", "ftp://x.org", "runs")]

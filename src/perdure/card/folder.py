@@ -1,102 +1,244 @@
-"""What a saved folder tells of its model: the facts that were kept beside the card, or else what its configs say."""
+"""The facts of a model that lies in a folder: those kept beside it, or else what its files say. No network."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from perdure.card.allowed import is_sayable
-from perdure.card.facts import BaseModel, Facts, Weights
-from perdure.card.origin import origin_of
-from perdure.errors import Corrupt, InvalidInput, NotFound
+import yaml
+
+from perdure.card import metadata
+from perdure.card.allowed import is_sayable, unique
+from perdure.card.document import front_matter
+from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, Quantization, Weights
+from perdure.card.history import curves, numbers
+from perdure.card.origin import Origin, languages_in, license_in, origin_of
+from perdure.card.training import Training
+from perdure.errors import InvalidInput, NotFound, PerdureError
+from perdure.folder.paths import resolve
 from perdure.format.header import read_header
+from perdure.format.hub_id import is_hub_id
 from perdure.format.instead import instead_of
-from perdure.format.names import FACTS, holds_weights
+from perdure.format.names import ADAPTER_CONFIG, CARD, CONFIG, FACTS, holds_weights
 
-_MAX_FILE = 4 * 2**20  # bytes
-_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_MAX_JSON = 16 * 2**20  # bytes of a configuration or a trainer's state
+_MOST_FILES = 2000  # of weights
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
+    "BOOL": "bool",
+}  # fmt: skip
+_ADAPTER = ("peft_type", "r", "lora_alpha", "lora_dropout", "bias", "use_rslora", "use_dora")
+_TASK_TYPES = {
+    "CAUSAL_LM": "ForCausalLM",
+    "SEQ_CLS": "ForSequenceClassification",
+    "TOKEN_CLS": "ForTokenClassification",
+}
 _TASKS = {
     "ForCausalLM": "text-generation",
     "LMHeadModel": "text-generation",
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMaskedLM": "fill-mask",
+    "ForImageClassification": "image-classification",
 }
 
 
-def facts_of(folder: Path) -> Facts:
-    """The facts of a saved model.
+def facts_of(folder: str | Path) -> Facts:
+    """The facts of a finished model: from its `card_facts.json`, or from configurations, headers of weights, metrics
+    and a card that another tool wrote.
 
     Raises:
         NotFound: There is no such folder.
         InvalidInput: There is no model in it, or its `card_facts.json` is none.
+        UnsupportedFormat: A newer perdure wrote it.
     """
+    folder = resolve(Path(folder))
     if not folder.is_dir():
         raise NotFound(f"There is no folder {folder}.", hint=instead_of(folder))
     if (folder / FACTS).is_file():
-        return Facts.from_json(_read(folder / FACTS))
-    if not any(holds_weights(path.name) for path in folder.iterdir()):
+        return Facts.from_json(_bytes(folder / FACTS))
+    weights = sorted(name for path in folder.glob("*") if holds_weights(name := path.name) and path.is_file())
+    config, adapter = _json(folder / CONFIG), _json(folder / ADAPTER_CONFIG)
+    if not weights and not config and not adapter:
         raise InvalidInput(f"There is no model in {folder}, and so no card to write.", hint=instead_of(folder))
-    adapter, config = _json(folder / "adapter_config.json"), _json(folder / "config.json")
-    loaded_from = adapter.get("base_model_name_or_path") if adapter else config.get("_name_or_path")
-    origin = origin_of(str(loaded_from or ""), revision=_text(adapter.get("revision")), exact=bool(adapter))
-    base = origin.id and BaseModel(
-        id=origin.id, revision=origin.revision, relation="adapter" if adapter else "finetune"
-    )
+    said = _front_matter(folder)
+    names = said.get("datasets")
+    listed = [names] if isinstance(names, str) else names if isinstance(names, list) else []
+    tags = said.get("tags")
+    origin = _origin(config, adapter)
+    results = _json(folder / "all_results.json")
+    measured = {name: value for name, value in numbers(results).items() if _is_measured(name)}
     return Facts(
-        name=folder.resolve().name,
-        weights=_weights(folder, config, is_adapter=bool(adapter)),
-        bases=(base,) if base else (),
-        license=origin.license,
-        languages=origin.languages,
+        name=folder.name if is_sayable(folder.name) else "Model",
+        weights=_weights(folder, weights, config, adapter),
+        bases=_bases(folder, config, adapter, said, origin),
+        datasets=tuple(Dataset(id=name) for name in unique(filter(_is_id, listed))),
+        tags=unique(filter(is_sayable, tags if isinstance(tags, list) else [])),
+        license=license_in(said) or origin.license,
+        languages=languages_in(said) or origin.languages,
+        training=_training(folder, adapter, results),
+        evaluation=(Evaluation(metrics=measured),) if measured else (),
     )
 
 
-def _weights(folder: Path, config: dict[str, Any], *, is_adapter: bool) -> Weights:
-    listed = config.get("architectures")
-    architecture = _text(listed[0]) if isinstance(listed, list) and listed else None
-    task = next((tag for ending, tag in _TASKS.items() if architecture and architecture.endswith(ending)), None)
-    counts: dict[str, int] = {}
-    for dtype, count in _tensors(folder):
-        counts[dtype] = counts.get(dtype, 0) + count
-    is_known = bool(counts) and not is_adapter and counts.keys() <= set(_DTYPES.values())  # packed ones are not counted
+def task_of(architecture: str) -> str | None:
+    """The Hub's name of what models of a class do.
+
+    >>> task_of("Qwen2ForCausalLM")
+    'text-generation'
+    """
+    return next((tag for ending, tag in _TASKS.items() if architecture.endswith(ending)), None)
+
+
+def quantization_in(config: Mapping[str, Any]) -> Quantization | None:
+    """What a `quantization_config` says, as transformers writes it."""
+    method = getattr(config.get("quant_method"), "value", config.get("quant_method"))
+    if not is_sayable(method):
+        return None
+    bits: Any = 4 if config.get("load_in_4bit") else 8 if config.get("load_in_8bit") else config.get("bits")
+    kind = config.get("bnb_4bit_quant_type") if config.get("load_in_4bit") else None
+    return Quantization(
+        method=f"{method} {kind}" if is_sayable(kind) else str(method),
+        bits=bits if type(bits) is int and 0 < bits <= 64 else None,
+    )
+
+
+def _weights(folder: Path, names: list[str], config: Mapping[str, Any], adapter: Mapping[str, Any]) -> Weights:
+    architectures = config.get("architectures")
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else None
+    known = architecture if isinstance(architecture, str) and is_sayable(architecture) else None
+    packing = config.get("quantization_config")
+    packed = quantization_in(packing) if isinstance(packing, Mapping) else None
+    counted = {} if packed else _numbers(folder, names)
+    chat = (folder / "chat_template.jinja").is_file() or "chat_template" in _json(folder / "tokenizer_config.json")
     return Weights(
-        kind="adapter" if is_adapter else "model" if config else "module",
-        architecture=architecture,
-        pipeline_tag="text-generation" if is_adapter and _is_causal(folder) else task,
-        chat=(folder / "chat_template.jinja").is_file() or "chat_template" in _json(folder / "tokenizer_config.json"),
-        parameters=sum(counts.values()) if is_known else None,
-        dtypes=counts if is_known else {},
+        kind="adapter" if adapter else "model" if config.get("model_type") else "module",
+        architecture=known,
+        pipeline_tag=task_of(known or _TASK_TYPES.get(str(adapter.get("task_type")), "")),
+        chat=chat,
+        parameters=sum(counted.values()) or None,
+        dtypes=counted,
+        quantization=packed,
     )
 
 
-def _is_causal(folder: Path) -> bool:
-    return _json(folder / "adapter_config.json").get("task_type") == "CAUSAL_LM"
+def _numbers(folder: Path, names: list[str]) -> dict[str, int]:
+    """Type → how many numbers, by the headers of safetensors files; empty where one cannot be read."""
+    counted: Counter[str] = Counter()
+    try:
+        for name in names[:_MOST_FILES]:
+            if name.endswith(".safetensors"):
+                for tensor in read_header(folder / name).tensors.values():
+                    counted[_DTYPES.get(tensor.dtype, tensor.dtype.lower())] += _product(tensor.shape)
+    except (OSError, PerdureError):
+        return {}
+    return dict(counted)
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, int]]:
-    for path in sorted(folder.glob("*.safetensors")):
-        with suppress(Corrupt, OSError):  # `perdure verify` tells of it
-            for info in read_header(path).tensors.values():
-                yield _DTYPES.get(info.dtype, info.dtype), math.prod(info.shape)
+def _product(shape: tuple[int, ...]) -> int:
+    product = 1
+    for length in shape:
+        product *= length
+    return product
+
+
+def _origin(config: Mapping[str, Any], adapter: Mapping[str, Any]) -> Origin:
+    loaded_from = adapter.get("base_model_name_or_path") if adapter else config.get("_name_or_path")
+    revision = adapter.get("revision")
+    known = revision if isinstance(revision, str) and is_sayable(revision) else None
+    return origin_of(loaded_from, revision=known, exact=bool(adapter)) if is_sayable(loaded_from) else Origin()
+
+
+def _bases(
+    folder: Path, config: Mapping[str, Any], adapter: Mapping[str, Any], said: Mapping[str, Any], origin: Origin
+) -> tuple[BaseModel, ...]:
+    if adapter:
+        is_known = _is_id(origin.id)
+        return (BaseModel(id=str(origin.id), revision=origin.revision, relation="adapter"),) if is_known else ()
+    if merged := _merged(folder):
+        return tuple(BaseModel(id=name, relation="merge") for name in merged)
+    told = said.get("base_model")
+    told = told or origin.id
+    names = unique(filter(_is_id, [told] if isinstance(told, str) else told if isinstance(told, list) else []))
+    relation: Any = said.get("base_model_relation")
+    if relation not in ("finetune", "merge", "quantized"):
+        relation = "merge" if len(names) > 1 else "quantized" if "quantization_config" in config else "finetune"
+    return tuple(BaseModel(id=name, relation=relation) for name in names)
+
+
+def _merged(folder: Path) -> tuple[str, ...]:
+    """The models that mergekit merged, by the recipe that it leaves."""
+    try:
+        recipe = metadata.parse(_text(folder / "mergekit_config.yml"))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return ()
+    return unique(filter(_is_id, _named_models(recipe))) if recipe else ()
+
+
+def _named_models(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        named = [value[key] for key in ("model", "base_model") if isinstance(value.get(key), str)]
+        return named + [name for inner in value.values() for name in _named_models(inner)]
+    return [name for inner in value for name in _named_models(inner)] if isinstance(value, list) else []
+
+
+def _training(folder: Path, adapter: Mapping[str, Any], results: Mapping[str, Any]) -> Training | None:
+    state = _json(folder / "trainer_state.json")
+    logged = state.get("log_history")
+    entries = [entry for entry in logged if isinstance(entry, dict)] if isinstance(logged, list) else []
+    told = numbers(state)
+    ended = numbers(results)
+    settings: dict[str, Any] = {name: value for name in _ADAPTER if _is_setting(value := adapter.get(name))}
+    targets = adapter.get("target_modules")
+    if isinstance(targets, list) and is_sayable(joined := ", ".join(sorted(map(str, targets)))):
+        settings["target_modules"] = joined
+    training = Training(
+        adapter=settings,
+        steps=int(told.get("global_step", 0)) or None,
+        epochs=told.get("epoch") or ended.get("epoch"),
+        seconds=ended.get("train_runtime"),
+        tokens=int(told.get("num_input_tokens_seen", 0)) or None,
+        results={"train_loss": ended["train_loss"]} if "train_loss" in ended else {},
+        history=curves(entries),
+    )
+    return training if training != Training() else None
+
+
+def _is_setting(value: object) -> bool:
+    return is_sayable(value) if isinstance(value, str) else isinstance(value, (bool, int, float))
+
+
+def _is_measured(name: str) -> bool:
+    of_time = name.endswith(("_runtime", "_per_second", "_preparation_time"))
+    return name.startswith("eval_") and not of_time and is_sayable(name)
+
+
+def _is_id(name: object) -> TypeGuard[str]:
+    return is_hub_id(name) and is_sayable(name)
+
+
+def _front_matter(folder: Path) -> Mapping[str, Any]:
+    return metadata.parse(front_matter(_text(folder / CARD))) or {}
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """A file that some tool wrote; empty where there is none that could be meant."""
     try:
-        value = json.loads(_read(path))
-    except (OSError, ValueError, RecursionError):  # absent, or none of ours to judge
+        found = json.loads(_text(path) or "{}")
+    except (ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
-def _read(path: Path) -> bytes:
-    if path.stat().st_size > _MAX_FILE:
-        raise InvalidInput(f"{path} is too large to be read: more than 4 MiB.")
-    return path.read_bytes()
+def _text(path: Path) -> str:
+    return _bytes(path).decode(errors="replace") if path.is_file() else ""
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and is_sayable(value) else None
+def _bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MAX_JSON)

@@ -32,8 +32,8 @@ class Origin:
         """With what a card's front matter says, in place of what is not known yet."""
         return replace(
             self,
-            license=self.license or _license(recorded, self.id),
-            languages=self.languages or _languages(recorded),
+            license=self.license or license_in(recorded, self.id),
+            languages=self.languages or languages_in(recorded),
         )
 
 
@@ -71,26 +71,32 @@ def _card_metadata(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _license(recorded: Mapping[str, object], of: str | None) -> License | None:
-    """`other` says nothing without the name and link that belong to it."""
+def license_in(recorded: Mapping[str, object], of: str | None = None) -> License | None:
+    """The licence that a card's front matter names; `other` says nothing without its name and link.
+
+    Args:
+        recorded: The front matter.
+        of: The repository that a link to one of its files is of.
+    """
     known, name, link = (recorded.get(key) for key in ("license", "license_name", "license_link"))
     if not isinstance(known, str) or not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", known):
         return None
     if known != "other":
         return License(id=known)
-    if isinstance(link, str) and of is not None and re.fullmatch(r"[\w-][\w.-]*", link):
-        link = f"{HUB}/{of}/blob/main/{link}"  # a file of the base's repository
-    if not isinstance(name, str) or not isinstance(link, str) or not is_sayable(name) or not is_public_link(link):
+    if not isinstance(name, str) or not isinstance(link, str) or not is_sayable(name) or not is_sayable(link):
         return None
-    return License(id=known, name=name, link=link)
+    is_file = re.fullmatch(r"[\w-][\w.-]*", link) is not None
+    if is_file and of is not None:
+        link = f"{HUB}/{of}/blob/main/{link}"
+    return License(id=known, name=name, link=link) if is_file or is_public_link(link) else None
 
 
-def _languages(recorded: Mapping[str, object]) -> tuple[str, ...]:
+def languages_in(recorded: Mapping[str, object]) -> tuple[str, ...]:
+    """The languages that a card's front matter names."""
     said = recorded.get("language")
     listed = [said] if isinstance(said, str) else said if isinstance(said, list) else []
-    return tuple(
-        code for code in listed[:100] if isinstance(code, str) and re.fullmatch(r"[a-z]{2,3}|multilingual", code)
-    )
+    codes = ("no" if code is False else code for code in listed[:100])  # what YAML 1.1 makes of Norwegian
+    return tuple(code for code in codes if isinstance(code, str) and re.fullmatch(r"[a-z]{2,3}|multilingual", code))
 
 
 def _cache() -> Path:

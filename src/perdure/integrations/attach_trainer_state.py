@@ -12,8 +12,8 @@ from typing import Any
 
 from transformers.trainer_callback import ExportableState
 
+from perdure.card.history import numbers
 from perdure.folder.paths import resolve
-from perdure.integrations.metrics import numbers
 
 
 def encode(state: Any) -> bytes:

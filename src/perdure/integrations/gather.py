@@ -12,12 +12,13 @@ from typing import Any
 
 from perdure.card.allowed import is_sayable, unique
 from perdure.card.facts import Evaluation, Facts
+from perdure.card.history import curves, numbers
 from perdure.card.training import Method, Training
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.integrations import lineage
 from perdure.integrations.data import datasets_of
 from perdure.integrations.machine import command, hardware, source
-from perdure.integrations.metrics import curves, numbers, train_metrics
+from perdure.integrations.metrics import train_metrics
 from perdure.integrations.settings import adapter_settings, hyperparameters
 from perdure.integrations.trackers import energy, logs
 from perdure.integrations.weights import weights_of
@@ -68,7 +69,7 @@ def gather(
         wait: Seconds to wait for the Hub, which is asked for the base's licence where no local file says it.
     """
     base, origin = lineage.described_base(model, told.base_model, wait=wait)
-    scores = _scores(evaluation)
+    measured = scores(evaluation)
     return Facts(
         name=told.name,
         repo=told.repo if is_hub_id(told.repo) else None,
@@ -82,15 +83,15 @@ def gather(
         license=origin.license,
         languages=origin.languages,
         training=_training(trainer, model),
-        evaluation=(Evaluation(metrics=scores),) if scores else (),
+        evaluation=(Evaluation(metrics=measured),) if measured else (),
         versions=versions(),
     )
 
 
-def card_name(told: str | None, repo: str | None, folder: Path) -> str:
-    """A model's name: the one told, else its repository's, else its folder's; the last part of each."""
-    for candidate in (told, repo, str(folder)):
-        last = (candidate or "").replace("\\", "/").strip("/ ").rpartition("/")[2]
+def card_name(*candidates: str | Path | None) -> str:
+    """A model's name: the last part of the first name, repository or folder that has one."""
+    for candidate in candidates:
+        last = str(candidate or "").replace("\\", "/").strip("/ ").rpartition("/")[2]
         if is_sayable(last):
             return last
     return "Model"
@@ -160,7 +161,8 @@ def _last(state: Any, name: str) -> float | None:
     return numbers({name: said}).get(name)
 
 
-def _scores(evaluation: Mapping[str, float]) -> dict[str, float]:
+def scores(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Of what an evaluation returned, all that is no time it took."""
     return {
         name: value
         for name, value in numbers(evaluation).items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -48,7 +48,7 @@ def hyperparameters(args: Any) -> dict[str, Scalar]:
         for name, value in every.items()
         if name not in names and not _NOT_TRAINING.fullmatch(name) and _plain(value) != _plain(defaults.get(name))
     ]
-    found = _shown((_known_as(name, every[name]), every[name]) for name in names)
+    found = shown((_known_as(name, every[name]), every[name]) for name in names)
     if args.world_size > 1:
         found["world_size"] = args.world_size
     return found
@@ -60,7 +60,7 @@ def adapter_settings(model: Any) -> dict[str, Scalar]:
     defaults = _defaults(config)
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     kept = {"r", "lora_alpha", "lora_dropout"}
-    return _shown(
+    return shown(
         (name, value)
         for name, value in values.items()
         if name not in _NOT_ADAPTER and (name in kept or _plain(value) != _plain(defaults.get(name)))
@@ -73,12 +73,13 @@ def _known_as(name: str, value: Any) -> str:
     return "warmup_ratio" if is_share else name
 
 
-def _shown(items: Any) -> dict[str, Scalar]:
+def shown(items: Iterable[tuple[Any, Any]]) -> dict[str, Scalar]:
+    """Of settings by name, those that have a short form and hold neither a secret nor a path."""
     plain = ((name, _plain(value)) for name, value in items)
-    return {name: value for name, value in plain if value is not None and _may_be_shown(name, value)}
+    return {name: value for name, value in plain if value is not None and _may_beshown(name, value)}
 
 
-def _may_be_shown(name: object, value: Scalar) -> bool:
+def _may_beshown(name: object, value: Scalar) -> bool:
     if not isinstance(name, str) or not is_sayable(name):
         return False
     if not isinstance(value, str):
