@@ -26,6 +26,7 @@ GROUPS = {
     "Checkpoints": ("State", "Checkpointer", "Every", "Keep", "Retention", "checkpoints", "CheckpointInfo"),
     "Trainers": ("attach", "Attachment", "finish", "Finished"),
     "Describe": (
+        "describe",
         "Card",
         "Finding",
         "Facts",
