@@ -238,3 +238,19 @@ def test_a_log_line_and_a_bar(
     bar.advance(40)
     bar.clear()
     assert "50%" in capsys.readouterr().err
+
+
+def test_what_follows_a_commit_is_called_once_it_is_safe(
+    new_run: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[tuple[int, bool, str]] = []
+
+    def follow(record: Any) -> None:
+        seen.append((record.step, perdure.verify(record.path).ok, threading.current_thread().name))
+        raise RuntimeError("no room")
+
+    with perdure.Checkpointer(tmp_path, keep=perdure.Keep(last=1), on_commit=follow) as ckpt:
+        for step in (1, 2):
+            ckpt.save(step, new_run().state, force=True)
+    assert seen == [(1, True, "perdure-save-1"), (2, True, "perdure-save-2")] and steps(tmp_path) == [2]
+    assert "what was to follow that failed" in caplog.text and "no room" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import shlex
@@ -150,13 +151,32 @@ class CheckpointPushes:
         self._attempt(record.path, lambda: self._add(record.path))
 
     def tell_what_is_left(self) -> None:
-        """Training is over, and not all is pushed: say so."""
-        if left := sum(job.pending for job in self.outbox.jobs()):
+        """Training is over, and not all is pushed: say so, and again when the process ends, unless `finish` comes."""
+        self.settled()
+        atexit.register(self._tell_at_exit)
+        if left := self._left():
             _log.info(
                 "%d pushes to %s are still to be done, in the background, until this process ends. To wait for them: "
                 "perdure.finish(trainer, wait=...); those that are left then: %s",
                 left, self._repo, shlex.join(["perdure", "outbox", "drain", str(self.outbox.run)]),
             )  # fmt: skip
+
+    def settled(self) -> None:
+        """What is left was told by `finish`."""
+        atexit.unregister(self._tell_at_exit)
+
+    def _tell_at_exit(self) -> None:
+        self._attempt(self.outbox.run, self.outbox.stop)
+        if left := self._left():
+            drain = shlex.join(["perdure", "outbox", "drain", str(self.outbox.run)])
+            _log.warning("Still to be pushed to %s, in the outbox: %d. Push with: %s", self._repo, left, drain)
+
+    def _left(self) -> int:
+        try:
+            return sum(job.pending for job in self.outbox.jobs())
+        except PerdureError as error:
+            _log.warning("%s %s", error.message, error.hint)
+            return 0
 
     def _add(self, path: Path, *, once: bool = False) -> None:
         jobs = self.outbox.jobs()

@@ -22,6 +22,7 @@ from perdure.model.saved import SavedModel
 from perdure.model.weights import unwrap
 
 if TYPE_CHECKING:
+    from perdure.integrations.attach import Attachment
     from perdure.publishing.receipt import Receipt
 
 _log = logging.getLogger("perdure")
@@ -135,7 +136,7 @@ def finish(
     """
     _require_trainer(trainer)
     _refuse_sharded(trainer)
-    attachment = vars(trainer).get("_perdure")
+    attachment: Attachment | None = vars(trainer).get("_perdure")
     repo = repo if repo is not None else getattr(attachment, "push_to", None)
     folder = resolve(Path(output_dir if output_dir is not None else trainer.args.output_dir))
     pushing = Push.wanted(
@@ -158,16 +159,18 @@ def finish(
         metrics = ending.evaluate(evaluate)
         ranks.on_main(group, lambda: ending.complete(metrics))
     receipt, push_error, left = None, None, None
-    outbox = getattr(attachment, "outbox", None)
-    is_same = outbox is not None and outbox.run == folder and token is None
+    outbox = attachment.outbox if attachment is not None else None
     if pushing is not None and trainer.is_world_process_zero():
         method, steps = gather.method_name(trainer), trainer.state.global_step
-        box = outbox if is_same else None
+        box = outbox if outbox is not None and outbox.run == folder and token is None else None
         receipt, push_error = push(pushing, folder, box=box, method=method, steps=steps, wait=wait)
-    if outbox is not None:
-        left = settle(outbox, wait=wait, is_tried=pushing is not None and is_same, told=push_error or "")
+    if outbox is not None or (pushing is not None and trainer.is_world_process_zero()):
+        is_drained = pushing is not None and (outbox is None or outbox.run == folder)
+        left = settle(outbox, folder, wait=wait, is_drained=is_drained, told=push_error or "")
         if left:
             _log.warning("%s", left)
+    if attachment is not None and attachment.pushes is not None:
+        attachment.pushes.settled()
     card = folder / CARD
     done = Finished(
         path=folder,

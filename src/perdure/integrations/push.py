@@ -99,7 +99,7 @@ def push(
     """Publish a saved folder.
 
     Args:
-        box: The outbox of that folder, where this process has one already.
+        box: The outbox of that folder, where there is one at work.
         wait: Seconds after which it is left to the outbox; None to try once, for as long as that takes.
 
     Returns:
@@ -126,30 +126,33 @@ def push(
     return None, failure
 
 
-def settle(box: Outbox, *, wait: float | None, is_tried: bool, told: str) -> str | None:
+def settle(box: Outbox | None, folder: Path, *, wait: float | None, is_drained: bool, told: str) -> str | None:
     """End the pushes of checkpoints in the background; returns what is left of them, and what to type.
 
     Args:
+        box: Where they are; by default, the outbox of `folder`.
         wait: Seconds for them, as for `push`.
-        is_tried: They had their try just now.
+        is_drained: They were waited for just now.
         told: What was said of the push of the model.
     """
+    run = folder if box is None else box.run
+    drain, look = (shlex.join(["perdure", "outbox", *words, str(run)]) for words in (["drain"], []))
     try:
+        box = box or Outbox(folder)
         pending = [job for job in box.jobs() if job.pending]
-        if pending and wait is not None and not is_tried:
-            box.drain(wait)
-        elif pending and not is_tried:
+        if pending and wait is None and drain not in told:
             box.attempt(pending[-1].id)
+        elif pending and wait is not None and not is_drained:
+            box.drain(wait)
         box.stop()
         jobs = box.jobs()
     except PerdureError as error:
         return f"The pushes of checkpoints could not be done: {error.message} {error.hint}".strip()
-    drain, look = (shlex.join(["perdure", "outbox", *words, str(box.run)]) for words in (["drain"], []))
     lines = []
     if (left := sum(job.pending for job in jobs)) and drain not in told:
-        lines.append(f"{left} pushes wait in the outbox. Push them with: {drain}")
+        lines.append(f"Still to be pushed, in the outbox: {left}. Push with: {drain}")
     if failed := sum(job.state == "failed" for job in jobs):
-        lines.append(f"{failed} pushes failed. Why, and what to type, says: {look}")
+        lines.append(f"Pushes that failed: {failed}. Why, and what to type, says: {look}")
     return " ".join(lines) or None
 
 

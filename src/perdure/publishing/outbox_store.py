@@ -124,22 +124,22 @@ class Store:
         """Take on the next job whose turn it is; None if there is none.
 
         Jobs of a branch keep their order. Of different branches the one that was tried least is first: one that fails
-        whenever it is tried does not hold up the others.
+        whenever it is tried does not hold up the others. A finished model goes before checkpoints, which are of a step.
 
         Args:
             paused: Endpoints that are left alone for the moment.
         """
         marks = ", ".join("?" * len(paused))
         with self._transaction() as db:
-            next_one = db.execute(
-                f"SELECT seq FROM jobs AS one WHERE state = 'queued' AND endpoint NOT IN ({marks}) "
+            found = db.execute(
+                f"SELECT tries, seq, ask FROM jobs AS one WHERE state = 'queued' AND endpoint NOT IN ({marks}) "
                 "AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE "
-                "other.branch = one.branch AND other.seq < one.seq AND other.state = 'queued') "
-                "ORDER BY tries, seq LIMIT 1",
+                "other.branch = one.branch AND other.seq < one.seq AND other.state = 'queued')",
                 tuple(paused),
-            ).fetchone()
-            if next_one is None:
+            ).fetchall()
+            if not found:
                 return None
+            next_one = (min((tries, decode_ask(ask).step is not None, seq) for tries, seq, ask in found)[-1],)
             db.execute("UPDATE jobs SET state = 'running', tries = tries + 1 WHERE seq = ?", next_one)
             row = db.execute(
                 f"SELECT {_COLUMNS}, base, guarded, (SELECT receipt FROM jobs AS other WHERE other.branch = one.branch "
