@@ -24,7 +24,7 @@ from perdure.io.digest import as_text, digest_file
 from perdure.publishing.digests import is_same
 from perdure.publishing.download import Download
 from perdure.publishing.remote_read import progress
-from perdure.publishing.snapshot import Snapshot, as_it_is, check_complete, look
+from perdure.publishing.snapshot import AS_IT_IS, Snapshot, check_complete, look
 from perdure.publishing.source import Source
 
 
@@ -249,7 +249,7 @@ def _require_whole(snapshot: Snapshot, folder: Path) -> None:
             f"{snapshot} is not what was saved: {problems[0]}{others}. Nothing was put in place.",
             path=problems[0].path,
             tensor=problems[0].tensor,
-            hint=as_it_is(),
+            hint=AS_IT_IS,
         )
 
 

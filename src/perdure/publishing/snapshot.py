@@ -16,6 +16,9 @@ from perdure.publishing.remote import RemoteFile
 from perdure.publishing.remote_read import Reader
 from perdure.publishing.source import Source
 
+# The hint for who wants what a Hub holds although its manifest says otherwise.
+AS_IT_IS = "Pull another revision. If somebody changed this one and meant to, add --no-verify (verify=False)."
+
 _OF_THE_HUB = frozenset({".gitattributes"})  # how a Hub stores the files; no part of them
 _OURS = STAGING_PREFIX.rstrip("-")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -27,6 +30,7 @@ class Snapshot:
 
     Args:
         source: What was asked for.
+        reader: The Hub that has it.
         repo: The repository's full name.
         commit: The commit at which the revision was; everything is of this one, wherever the revision moves.
         files: Path → file, but for the manifest.
@@ -103,13 +107,8 @@ def check_complete(snapshot: Snapshot) -> None:
             continue  # people edit the card on the Hub, and mean to
         found = "is missing" if file is None else f"is {file.size} bytes, not {entry.size}"
         raise Corrupt(
-            f"{snapshot} is not what was saved: {path} {found}. Nothing was downloaded.", path=path, hint=as_it_is()
+            f"{snapshot} is not what was saved: {path} {found}. Nothing was downloaded.", path=path, hint=AS_IT_IS
         )
-
-
-def as_it_is() -> str:
-    """The hint for who wants what a Hub holds although its manifest says otherwise."""
-    return "Pull another revision. If somebody changed this one and meant to, add --no-verify (verify=False)."
 
 
 def _why_not(path: str) -> str | None:
