@@ -179,13 +179,13 @@ class CheckpointPushes:
             return 0
 
     def _add(self, path: Path, *, once: bool = False) -> None:
-        jobs = self.outbox.jobs()
+        jobs = self.outbox.jobs() if self._skips or once else ()
         if self._skips and any(job.pending for job in jobs):  # as the Trainer does unless hub_always_push is set
             _log.info("%s is not pushed: the push before it is not done (hub_always_push).", path)
             return
         manifest = read_manifest(path)
         assert manifest.step is not None, "a checkpoint"
-        known = {(job.revision, job.step) for job in jobs} if once else set()
+        known = {(job.revision, job.step) for job in jobs if once}
         for route in self._routes:
             revision = route.revision(manifest.step)
             if (revision, manifest.step) not in known:
