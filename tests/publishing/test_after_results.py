@@ -68,7 +68,7 @@ def test_results_of_a_command_are_one_commit_more_and_the_next_push_goes_on_top(
         assert "Words of a person." in card and "0.8125" in card and "model-index" in card and "openai/gsm8k" in card
         require_whole(hub, "me/measured", tmp_path / "pulled")
 
-        hub.run("import perdure; perdure.record_results('me/measured', {'by hand': 1})")
+        hub.run("import perdure; perdure.record_results('measured', {'by hand': 1})")
         assert hub.commits("me/measured")[1:] == made
         box.add(saved_at(20, tmp_path), "me/measured", endpoint=proxy.url)
         assert box.drain(timeout=60) == ()

@@ -20,7 +20,15 @@ def test_the_script_asks_perdure_itself(shell: str) -> None:
 
 @pytest.mark.parametrize(
     ("words", "found"),
-    [("pu", "push"), ("push --rev", "--revision"), ("pull --no", "--no-verify"), ("completion z", "zsh")],
+    [
+        ("pu", "push"),
+        ("push --rev", "--revision"),
+        ("pull --no", "--no-verify"),
+        ("rev", "revisions"),
+        ("promote --fo", "--force"),
+        ("evaluate li", "lighteval"),
+        ("completion z", "zsh"),
+    ],
 )
 def test_commands_options_and_choices_are_completed(words: str, found: str) -> None:
     line = f"perdure {words}"

@@ -120,7 +120,7 @@ class _Promote:
         self._target = asked.target
 
     def run(self, *, dry_run: bool) -> Promotion:
-        name = self._target.repo if "/" in self._target.repo else f"{self._remote.user()}/{self._target.repo}"
+        name = self._remote.full_name(self._target.repo)
         found = self._remote.look(name)
         if found is None:
             raise NotFound(f"{self._target.endpoint} has no repository {name} that this token may see.")

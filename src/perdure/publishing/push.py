@@ -105,7 +105,7 @@ class Push:
         return self._receipt(found, plan, commit=commit, created=created)
 
     def _name(self) -> str:
-        return self.target.repo if "/" in self.target.repo else f"{self.remote.user()}/{self.target.repo}"
+        return self.remote.full_name(self.target.repo)
 
     def _look(self, name: str) -> RemoteRepo | None:
         found = self.remote.look(name)

@@ -38,7 +38,7 @@ def record_results(
     no commit is made.
 
     Args:
-        repo: `NAMESPACE/NAME`.
+        repo: `NAMESPACE/NAME`, or `NAME` for a repository of the token's own user.
         results: Metric → number; or a dataset's id on the Hub → metric → number, for the card's `model-index`.
         revision: The branch.
         commit: The commit that was measured: where the branch holds another model by now, nothing is written.
@@ -64,8 +64,9 @@ def record_results(
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"These are no results, metric → number: {error}. Nothing was written.") from error
     target = Target(repo=repo, revision=revision, endpoint=endpoint_in_force(endpoint))
+    remote = Remote(target.endpoint, token)
     return record(
-        Remote(target.endpoint, token), target.repo, target.revision, found, measured=commit, message=message,
+        remote, remote.full_name(target.repo), target.revision, found, measured=commit, message=message,
         push_id=uuid4().hex + once.RESULTS,
     )  # fmt: skip
 

@@ -95,6 +95,10 @@ class Remote:
         with self._border.crossing("say whose token it is"):
             return str(self._api.whoami()["name"])
 
+    def full_name(self, repo: str) -> str:
+        """A repository's name with its namespace: the token's own user's where it has none."""
+        return repo if "/" in repo else f"{self.user()}/{repo}"
+
     def look(self, repo: str) -> RemoteRepo | None:
         """The repository as it stands; None if there is none that the token may see."""
         from huggingface_hub.errors import RepositoryNotFoundError

@@ -69,7 +69,7 @@ def revisions(
     """
     check_repo(repo)
     remote = RemoteRefs(endpoint_in_force(endpoint), token)
-    name = repo if "/" in repo else f"{remote.user()}/{repo}"
+    name = remote.full_name(repo)
     found = remote.look(name)
     if found is None:
         raise NotFound(f"{remote.endpoint} has no repository {name} that this token may see.")
