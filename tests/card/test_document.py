@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -216,6 +217,27 @@ def test_a_card_by_transformers_is_replaced(facts):
     assert "My own words." in page
     assert "More information needed" not in page and "generated automatically" not in page
     assert "# out" not in page and "Intended uses" not in page and "Training Loss" not in page
+
+
+def test_the_empty_form_that_peft_saves_is_replaced_and_answers_in_it_stay(facts):
+    from huggingface_hub import ModelCardData
+    from huggingface_hub import __file__ as client
+
+    form = Path(client).with_name("templates") / "modelcard_template.md"
+    tags = ["base_model:adapter:/data/base", "base_model:adapter:org/b", "lora"]
+    card = ModelCard.from_template(ModelCardData(library_name="peft", tags=tags), template_path=str(form))
+    card.data["base_model"] = "/data/base"
+    empty = str(card)
+    empty += "\n### Framework versions\n\n- PEFT 0.21.2"
+    page = refresh(empty, facts)
+    assert generated_body(page) == generated_body(refresh(None, facts)) and "/data/base" not in page
+    assert front(page)["tags"] == ["base_model:adapter:org/b", "lora", "trl", "dpo", "my-run"]
+    answered = empty.replace("# Model Card for Model ID", "# Aurora").replace(
+        "### Out-of-Scope Use\n", "### Out-of-Scope Use\n\nMedicine.\n"
+    )
+    page = refresh(answered, facts)
+    assert "# Aurora" in page and "## Uses\n\n### Out-of-Scope Use\n\nMedicine.\n" in page
+    assert "Needed" not in page and "perdure:title" not in page and refresh(page, facts) == page
 
 
 def test_an_adapter_over_a_model_changes_the_library(facts):

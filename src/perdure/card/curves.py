@@ -17,7 +17,7 @@ CURVES = "training_curves.png"
 # Each has a contrast of at least 3:1 with white and with the near-black of dark pages.
 _COLOURS = ("#3b82f6", "#ea580c", "#16a34a", "#a855f7", "#db2777", "#0891b2")
 _GREY = "#808080"
-_MAX_PANELS = 4
+_MAX_PANELS = 3
 _CLOCK = ("_runtime", "_per_second", "_time", "epoch", "learning_rate", "grad_norm", "num_tokens", "total_flos")
 
 _log = logging.getLogger("perdure")
@@ -48,11 +48,11 @@ def draw(history: Mapping[str, Sequence[Point]]) -> bytes | None:
     from matplotlib.figure import Figure
 
     with mpl.rc_context(mpl.rcParamsDefault):
-        figure = Figure(figsize=(4.5 * min(2, len(panels)), 2.9 * -(-len(panels) // 2)), dpi=110, layout="constrained")
+        # One above the other: side by side they would be too small on a phone.
+        figure = Figure(figsize=(6, 2.4 * len(panels)), dpi=110, layout="constrained")
         FigureCanvasAgg(figure)
         for index, panel in enumerate(panels):
-            axes = figure.add_subplot(-(-len(panels) // 2), min(2, len(panels)), index + 1)
-            _plot(axes, {name: history[name] for name in panel})
+            _plot(figure.add_subplot(len(panels), 1, index + 1), {name: history[name] for name in panel})
         held = io.BytesIO()
         figure.savefig(held, format="png", transparent=True, metadata={"Software": None})
     return held.getvalue()
@@ -63,10 +63,10 @@ def _plot(axes: Any, curves: Mapping[str, Sequence[Point]]) -> None:
         # parse_math off: a name may hold dollar signs.
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.8, marker="o" if len(points) < 20 else "",
                   markersize=3, label=_shown(name))  # fmt: skip
-    legend = axes.legend(frameon=False, labelcolor=_GREY, fontsize=9)
-    for label in (*legend.get_texts(), axes.set_xlabel("step", color=_GREY, fontsize=9)):
+    legend = axes.legend(frameon=False, labelcolor=_GREY, fontsize=11)
+    for label in (*legend.get_texts(), axes.set_xlabel("step", color=_GREY, fontsize=10)):
         label.set_parse_math(False)
-    axes.tick_params(colors=_GREY, labelsize=9)
+    axes.tick_params(colors=_GREY, labelsize=10)
     axes.grid(visible=True, color=_GREY, alpha=0.25, linewidth=0.6)
     for side, spine in axes.spines.items():
         spine.set_color(_GREY)
@@ -79,8 +79,9 @@ def _shown(name: str) -> str:
 
 
 def _panels(history: Mapping[str, Sequence[Point]]) -> list[list[str]]:
-    """Which curves share a panel: the losses one, each other metric one of its own."""
-    drawn = [name for name, points in history.items() if len(points) > 1 and not name.endswith(_CLOCK)]
-    losses = [name for name in drawn if name in ("loss", "train_loss", "eval_loss")]
-    others = [name for name in drawn if name not in losses]
-    return [panel for panel in (losses, *([name] for name in others)) if panel][:_MAX_PANELS]
+    """Which curves share a panel: a metric of the training and the same of the evaluation; the loss comes first."""
+    panels: dict[str, list[str]] = {"loss": []}
+    for name, points in history.items():
+        if len(points) > 1 and not name.endswith(_CLOCK):
+            panels.setdefault(name.removeprefix("eval_").removeprefix("train_"), []).append(name)
+    return [panel for panel in panels.values() if panel][:_MAX_PANELS]

@@ -1,14 +1,15 @@
 """Recognise what other tools generate into a card, so that only a person's words are kept from it.
 
-TRL and transformers write a README.md into the Trainer's folder again and again; such a card has no marks. It is
-read block by block (a block is what stands between blank lines, or a fenced listing): blocks that match what those
-tools write, and headings under which nothing else is left, go; all others stay as they are.
+TRL and transformers write a README.md into the Trainer's folder again and again, and PEFT saves the Hub's empty form
+beside each adapter; such a card has no marks. It is read block by block (a block is what stands between blank lines, or
+a fenced listing): blocks that match what those tools write, and headings under which nothing else is left, go; all
+others stay as they are.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,10 @@ from perdure.format.hub_id import is_hub_id
 _TOOLS = re.compile(
     r"It has been trained using \[TRL\]\(https://github\.com/huggingface/trl\)"
     r"|<!-- This model card has been generated automatically according to the information the Trainer had"
+    r"|^# Model Card for Model ID$|<!-- Provide a quick summary of what the model is/does\. -->",
+    re.MULTILINE,
 )
+_NEEDED = r"\[More Information Needed\]"
 _METADATA = frozenset({"base_model", "datasets", "library_name", "licence", "model_name", "pipeline_tag"})
 _BLOCKS = re.compile(
     "|".join((
@@ -39,6 +43,12 @@ _BLOCKS = re.compile(
         r"More information needed",
         r"The following hyperparameters were used during training:(\n- .*: .*)*",
         r"\| Training Loss \| Epoch .*(\n\|.*\|)*",
+        # What the Hub's form asks, where nobody answered.
+        r"<!-- (Provide|Address|This |These are|Relevant|Total emissions|If ).*-->",
+        rf"(\*\*(BibTeX|APA):\*\*|(- \*\*.*:\*\* )?{_NEEDED}( <!--.*-->)?\n?)+",
+        r"Users \(both direct and downstream\) should be made aware of .* More information needed for further .*",
+        r"Use the code below to get started with the model\.",
+        r"Carbon emissions can be estimated using the \[Machine Learning Impact calculator\].*",
     ))
 )  # fmt: skip
 _CITES = re.compile(r"Cite [\w ]+ as:")
@@ -46,7 +56,16 @@ _HEADING = re.compile(r"(#{1,6}) (.*)")
 _HEADINGS = frozenset({
     "Quick start", "Training procedure", "Framework versions", "Citations", "Model description",
     "Intended uses & limitations", "Training and evaluation data", "Training hyperparameters", "Training results",
+    "Model Details", "Model Description", "Model Sources [optional]", "Uses", "Direct Use", "Downstream Use [optional]",
+    "Out-of-Scope Use", "Bias, Risks, and Limitations", "Recommendations", "How to Get Started with the Model",
+    "Training Details", "Training Data", "Training Procedure", "Preprocessing [optional]", "Training Hyperparameters",
+    "Speeds, Sizes, Times [optional]", "Evaluation", "Testing Data, Factors & Metrics", "Testing Data", "Factors",
+    "Metrics", "Results", "Summary", "Model Examination [optional]", "Environmental Impact",
+    "Technical Specifications [optional]", "Model Architecture and Objective", "Compute Infrastructure", "Hardware",
+    "Software", "Citation [optional]", "Glossary [optional]", "More Information [optional]",
+    "Model Card Authors [optional]", "Model Card Contact",
 })  # fmt: skip
+_TITLES = re.compile(r"# Model Card for .*")
 
 
 @dataclass(slots=True)
@@ -83,23 +102,38 @@ def generated_keys(metadata: Mapping[str, Any], ours: Mapping[str, object]) -> f
     return frozenset(keys)
 
 
-def without_generated(body: str) -> str:
-    """What is left of a generated card's body when everything that its tool wrote is taken out; may be empty."""
+def kept_tags(tags: list[Any]) -> list[Any]:
+    """Without the tags in which PEFT repeats where an adapter's base was loaded from, when that is no Hub id."""
+    return [tag for tag in tags if not _is_nameless(str(tag))]
+
+
+def _is_nameless(tag: str) -> bool:
+    head, separator, base = tag.rpartition(":")
+    return bool(separator) and head.startswith("base_model:") and not is_hub_id(base)
+
+
+def without_generated(body: str, names: Collection[str]) -> str:
+    """What is left of a generated card's body when everything that its tool wrote is taken out; may be empty.
+
+    Args:
+        body: The text below the metadata.
+        names: What its tool may have called the model; a title that says otherwise is a person's.
+    """
     blocks = _split(body)
     for index, block in enumerate(blocks):
         previous = blocks[index - 1].text if index else ""
         is_citation = block.text.startswith("```bibtex") and _CITES.fullmatch(previous) is not None
         block.kept = not (is_citation or _BLOCKS.fullmatch(block.text))
-    _drop_empty_headings(blocks)
+    _drop_empty_headings(blocks, names)
     if all(block.kept for block in blocks):
         return body
     return "".join(block.text + block.gap for block in blocks if block.kept).strip("\n")
 
 
-def _drop_empty_headings(blocks: list[_Block]) -> None:
+def _drop_empty_headings(blocks: list[_Block], names: Collection[str]) -> None:
     title = next((block for block in blocks if block.level == 1), None)
-    if title is not None:  # the model's name, which a new title replaces
-        title.kept = False
+    if title is not None and (_TITLES.fullmatch(title.text) or title.text.removeprefix("# ") in names):
+        title.kept = False  # the model's name, which a new title replaces
     for index in range(len(blocks) - 1, -1, -1):
         block = blocks[index]
         if not block.level or block.text.lstrip("# ") not in _HEADINGS:

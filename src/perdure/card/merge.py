@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from perdure.card import metadata
 from perdure.card.document import Document, Part, Record, Region, has_title, parts_of
-from perdure.card.generated import generated_keys, is_generated, without_generated
+from perdure.card.generated import generated_keys, is_generated, kept_tags, without_generated
 from perdure.card.results import Key, Result, merge_index
 
 INDEX = "model-index"
@@ -73,13 +74,23 @@ def refresh(document: Document, rendered: Rendered, *, renew: Collection[str] = 
     removed = frozenset(record.keys.keys() - present.keys()).difference(renew)
     if not record.keys and is_generated(document.body):
         mine = generated_keys(present, rendered.metadata)
-        document = replace(document, parts=parts_of(without_generated(document.body)))
+        document = _adopted(document, present)
     front = metadata.merge(document.front, rendered.metadata, renew=mine.union(renew), removed=removed)
     asked = {result.key for result in rendered.results} if INDEX in renew else ()
     document, conflicts = index(replace(document, front=front), rendered.name, rendered.results, explicit=asked)
     parts = _merge_regions(document.parts, rendered.regions, record.regions, renew)
     renewed = replace(document, parts=tuple(parts), record=_next_record(document, present, parts, rendered))
     return renewed, [*_conflicts(front, parts, rendered), *conflicts]
+
+
+def _adopted(document: Document, present: Mapping[str, Any]) -> Document:
+    """A card that another tool wrote, with a person's words alone."""
+    entries, tags = present.get(INDEX), present.get("tags")
+    named = [entry.get("name") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    names = [name for name in (present.get("model_name"), *named) if isinstance(name, str)]
+    if isinstance(tags, list) and kept_tags(tags) != tags:
+        document = replace(document, front=metadata.put(document.front, "tags", kept_tags(tags)))
+    return replace(document, parts=parts_of(without_generated(document.body, names)))
 
 
 def index(

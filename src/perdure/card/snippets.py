@@ -87,7 +87,8 @@ def _adapter(facts: Facts) -> str:
         'ids, mask = inputs["input_ids"], inputs["attention_mask"]\n'
         # The base's own generation settings may stop at another token than the adapter learned to end with.
         "output = model.generate(\n"
-        "    input_ids=ids, attention_mask=mask, eos_token_id=tokenizer.eos_token_id, max_new_tokens=128\n"
+        "    input_ids=ids, attention_mask=mask,\n"
+        "    eos_token_id=tokenizer.eos_token_id, max_new_tokens=128,\n"
         ")\n"
         "print(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))"
     )

@@ -67,6 +67,29 @@ def size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
+def revision(commit: str, repository: str | None) -> str:
+    """A revision; a commit of a repository on the Hub is cut short, and links to all of it."""
+    if repository is None or re.fullmatch(r"[0-9a-f]{40}", commit) is None:
+        return code_cell(commit)
+    return f"[{code(commit[:12])}]({repository}/tree/{commit})"
+
+
+def wrapped(command: str) -> str:
+    r"""A long command with an option on each line, unless quotes make that uncertain.
+
+    >>> print(wrapped("python train.py --dataset_name openai/gsm8k --learning_rate 2e-5 --max_steps 400 --seed 42 --bf16"))
+    python train.py \
+        --dataset_name openai/gsm8k \
+        --learning_rate 2e-5 \
+        --max_steps 400 \
+        --seed 42 \
+        --bf16
+    """
+    if len(command) <= 88 or re.search(r"[\\'\"\n#]", command):
+        return command
+    return command.replace(" --", " \\\n    --")
+
+
 def extent(training: Training) -> str:
     """How long a run was, in every unit that is known."""
     known = (
@@ -90,7 +113,7 @@ def dataset_table(datasets: Sequence[Dataset]) -> str:
         "Config": lambda one: code_cell(one.config or ""),
         "Split": lambda one: code_cell(one.split or ""),
         "Rows": lambda one: "" if one.rows is None else f"{one.rows:,}",
-        "Revision": lambda one: code_cell(one.revision or ""),
+        "Revision": lambda one: _revision(one),
         "Fingerprint": lambda one: "" if one.revision else code_cell(one.fingerprint or ""),
     }
     shown = {name: write for name, write in columns.items() if any(write(one) for one in datasets)}
@@ -128,6 +151,10 @@ def citations(facts: Facts) -> list[str]:
     return [entry for entry in (method.citation, _LIBRARY_CITATIONS.get(method.library or "")) if entry]
 
 
+def _revision(dataset: Dataset) -> str:
+    return revision(dataset.revision, dataset.id and f"{HUB}/datasets/{dataset.id}") if dataset.revision else ""
+
+
 def _dataset_name(dataset: Dataset) -> str:
     return link(dataset.id, f"{HUB}/datasets/{dataset.id}") if dataset.id else "Data of its own"
 
@@ -136,5 +163,6 @@ FILTERS: Mapping[str, Callable[..., object]] = {
     "cell": code_cell, "citations": citations, "code": code, "dataset_table": dataset_table, "duration": duration,
     "extent": extent, "fence": lambda content, language: markdown.fence(language, content), "joint": joint,
     "link": link, "metric_table": metric_table, "number": number, "paragraph": paragraph, "result_table": result_table,
-    "setting": setting, "size": size, "text": text, "traits": traits,
+    "revision": revision,
+    "setting": setting, "size": size, "text": text, "traits": traits, "wrapped": wrapped,
 }  # fmt: skip
