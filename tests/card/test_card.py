@@ -39,7 +39,7 @@ def test_results_are_added_to_table_and_index_and_stay(tmp_path):
     assert (result.dataset_type, result.dataset_split, result.metric_type, result.metric_value) == (
         "openai/gsm8k", "test", "accuracy", 0.75,
     )  # fmt: skip
-    assert "| `accuracy` | `openai/gsm8k` | `test` | 0.75 |" in card.text and "| `f1` |  |  | nan |" in card.text
+    assert "| `accuracy` | 0.75 | `openai/gsm8k` | `test` |" in card.text and "| `f1` | nan |  |  |" in card.text
     again = Card.from_facts(facts, existing=card)
     assert again.text.replace("| `eval_loss`", "") and again.metadata["model-index"] == card.metadata["model-index"]
     assert {"`accuracy`", "`f1`", "`eval_loss`"} <= set(re.findall(r"`\w+`", again.text)) and not again.conflicts

@@ -77,15 +77,14 @@ def revision(commit: str, repository: str | None) -> str:
 def wrapped(command: str) -> str:
     r"""A long command with an option on each line, unless quotes make that uncertain.
 
-    >>> print(wrapped("python train.py --dataset_name openai/gsm8k --learning_rate 2e-5 --max_steps 400 --seed 42 --bf16"))
+    >>> print(wrapped("python train.py --dataset_name openai/gsm8k --learning_rate 2e-5 --max_steps 400 --bf16"))
     python train.py \
         --dataset_name openai/gsm8k \
         --learning_rate 2e-5 \
         --max_steps 400 \
-        --seed 42 \
         --bf16
     """
-    if len(command) <= 88 or re.search(r"[\\'\"\n#]", command):
+    if len(command) <= 80 or re.search(r"[\\'\"\n#]", command):
         return command
     return command.replace(" --", " \\\n    --")
 
@@ -113,7 +112,7 @@ def dataset_table(datasets: Sequence[Dataset]) -> str:
         "Config": lambda one: code_cell(one.config or ""),
         "Split": lambda one: code_cell(one.split or ""),
         "Rows": lambda one: "" if one.rows is None else f"{one.rows:,}",
-        "Revision": lambda one: _revision(one),
+        "Revision": _revision,
         "Fingerprint": lambda one: "" if one.revision else code_cell(one.fingerprint or ""),
     }
     shown = {name: write for name, write in columns.items() if any(write(one) for one in datasets)}
@@ -137,10 +136,10 @@ def result_table(results: Sequence[Result]) -> str:
     """Results, with the columns of which something is known."""
     known = [name for name in ("dataset", "config", "split") if any(getattr(result, name) for result in results)]
     rows = [
-        (code_cell(result.metric), *(code_cell(getattr(result, name) or "") for name in known), number(result.value))
+        (code_cell(result.metric), number(result.value), *(code_cell(getattr(result, name) or "") for name in known))
         for result in results
     ]
-    return table(("Metric", *map(str.title, known), "Value"), rows)
+    return table(("Metric", "Value", *map(str.title, known)), rows)
 
 
 def citations(facts: Facts) -> list[str]:
