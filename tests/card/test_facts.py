@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.card.allowed import is_path, unique
+from perdure.card.allowed import is_here, unique
 from perdure.card.facts import BaseModel, Dataset, Facts, License
 from perdure.card.training import Training
 from perdure.errors import InvalidInput
@@ -27,11 +27,12 @@ def test_what_is_no_hub_id(name):
     assert not is_hub_id(name) and not looks_like_hub_id(name)
 
 
-def test_what_exists_on_disk_is_a_path(tmp_path, monkeypatch):
+def test_what_exists_on_disk_is_no_id(tmp_path, monkeypatch):
     (tmp_path / "org" / "name").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert is_hub_id("org/name") and not looks_like_hub_id("org/name") and not looks_like_hub_id("org")
-    assert is_path("org/name") and not is_path("org/other")
+    assert is_here("org/name") and not is_here("org/other")
+    assert Training(command="python org/name") == Training(command="python org/name"), "read anywhere"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from perdure import Facts
+
 PERDURE = [sys.executable, "-m", "perdure"]
 PATIENCE = 280  # seconds, on a machine that is busy with other tests
 
@@ -72,6 +74,22 @@ def test_it_kills_its_training_and_resumes_it_exactly(demo: dict[str, Any]) -> N
     kept = sorted(path.name for path in Path(demo["model"]).glob("checkpoint-*"))
     assert f"checkpoint-{steps}" in kept
     assert len(kept) == 2
+
+
+def test_who_does_what_its_card_says_comes_to_the_same_loss(demo: dict[str, Any], tmp_path: Path) -> None:
+    """The card alone is read: the command, in a folder of one's own, with the versions that it names."""
+    model = Path(demo["model"])
+    command = (model / "README.md").read_text().split("## How to reproduce")[1].split("```bash\n")[1].split("\n")[0]
+    said = Facts.from_json((model / "card_facts.json").read_bytes())
+    assert command == "python -m perdure demo --dir 'my demo' --epochs 1 --json"
+    done = run([sys.executable, *shlex.split(command)[1:]], tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = Facts.from_json((tmp_path / "my demo" / "model" / "card_facts.json").read_bytes())
+    assert said.training is not None and found.training is not None
+    assert found.training.history["loss"] == said.training.history["loss"]
+    assert found.training.results == said.training.results
+    assert found.training.hyperparameters == said.training.hyperparameters
+    assert (found.datasets, found.versions) == (said.datasets, said.versions)
 
 
 def test_the_commands_it_prints_work_afterwards(demo: dict[str, Any], place: Path) -> None:

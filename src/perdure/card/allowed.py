@@ -36,7 +36,15 @@ def is_path(text: str) -> bool:
     >>> [is_path(text) for text in ("cosine", "org/name", "https://wandb.ai/me/run", "tokens / s")]
     [False, False, False, False]
     """
-    return _PATH.search(text) is not None or ("/" in text and len(text) < 256 and os.path.lexists(text))
+    return _PATH.search(text) is not None
+
+
+def is_here(text: str) -> bool:
+    """Whether text names a file or folder of this machine, as seen from the current folder.
+
+    For who gathers facts; what they say later must not depend on where that is read.
+    """
+    return "/" in text and len(text) < 256 and os.path.lexists(text)
 
 
 def is_secret(text: str) -> bool:

@@ -154,7 +154,7 @@ def command() -> str | None:
         program = [script.name]
     else:
         program = ["python", _from_here(script)]
-    said = shlex.join([*program, *_withheld(sys.argv[1:])]).replace(f"'{_WITHHELD}'", _WITHHELD)
+    said = " ".join(map(_quoted, (*program, *_withheld(sys.argv[1:]))))
     return said if is_sayable(said) else None
 
 
@@ -176,6 +176,10 @@ def _withheld(arguments: Iterable[str]) -> Iterator[str]:
         else:
             yield argument
         hide_next = value is None and secret and argument.startswith("-")
+
+
+def _quoted(argument: str) -> str:
+    return argument if re.fullmatch(rf"[A-Za-z0-9@%+=:,./_{_WITHHELD}-]+", argument) else shlex.quote(argument)
 
 
 def _may_be_said(argument: str) -> bool:

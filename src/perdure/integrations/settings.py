@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-from perdure.card.allowed import is_sayable, names_secret
+from perdure.card.allowed import is_here, is_sayable, names_secret
 from perdure.card.training import Scalar
 
 _ALWAYS = (
@@ -84,7 +84,7 @@ def _may_beshown(name: object, value: Scalar) -> bool:
         return False
     if not isinstance(value, str):
         return True
-    return len(value) <= _MAX_LENGTH and is_sayable(value) and not names_secret(name)
+    return len(value) <= _MAX_LENGTH and is_sayable(value) and not is_here(value) and not names_secret(name)
 
 
 def _plain(value: Any) -> Scalar | None:

@@ -5,6 +5,7 @@ Nothing is imported and no network is used: a tracker that the program does not 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -82,8 +83,9 @@ def _mlflow() -> str | None:
     ended = _attribute("mlflow.tracking.fluent", "_last_active_run_id", "get")
     number = getattr(run, "run_id", None) or ended
     experiment = getattr(run, "experiment_id", None) or _attribute("mlflow.tracking.fluent", "_active_experiment_id")
-    if not isinstance(server, str) or not number or not experiment:
+    if not isinstance(server, str) or not number:
         return None
+    experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_ID") or "0"  # MLflow's own default
     return f"{server.rstrip('/')}/#/experiments/{experiment}/runs/{number}"
 
 
