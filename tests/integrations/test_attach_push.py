@@ -163,3 +163,4 @@ def test_a_push_is_skipped_while_another_is_not_done(
     run = perdure.attach(trainer)
     trainer.train()
     assert run.outbox is not None and [(job.step, job.revision) for job in run.outbox.jobs()] == [(1, "main")]
+    run.outbox.cancel(run.outbox.jobs()[0].id)
