@@ -77,7 +77,7 @@ def test_it_kills_its_training_and_resumes_it_exactly(demo: dict[str, Any]) -> N
 
 
 def test_who_does_what_its_card_says_comes_to_the_same_losses(demo: dict[str, Any], tmp_path: Path) -> None:
-    """The card alone is read. Of the command that it prints, the training; PERDURE_WHOLE_DEMO=1 types it as it stands."""
+    """Of the command on the card, the training alone; PERDURE_WHOLE_DEMO=1 types it as it stands."""
     model = Path(demo["model"])
     command = (model / "README.md").read_text().split("## How to reproduce")[1].split("```bash\n")[1].split("\n")[0]
     assert command == "python -m perdure demo --dir 'my demo' --epochs 1 --json"
