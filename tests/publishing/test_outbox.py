@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_a_job_is_what_was_asked_and_outlives_the_outbox_object(box: Outbox, sav
     assert job.step == 20 and job.metrics == {"loss": 0.5} and job.tries == 0 and job.error is None
     assert job.nbytes == sum(path.stat().st_size for path in saved.iterdir())
     assert Outbox(box.run).jobs() == (job,)
-    assert box.retry.__doc__ and perdure.Outbox is Outbox
+    assert perdure.Outbox is Outbox
 
 
 def test_an_outbox_that_was_never_used_leaves_nothing_behind(box: Outbox) -> None:
@@ -169,11 +170,25 @@ def test_jobs_of_a_branch_keep_their_order_and_carry_the_head_that_the_outbox_le
     store.pushed(first, receipt_of("a" * 40))
     store.requeue()
     claims = {claim.job.id: claim for _ in range(2) if (claim := store.claim()) is not None}
-    assert claims[first].receipt == receipt_of("a" * 40)  # what follows the push alone is left to do
+    assert claims[first].job.receipt == receipt_of("a" * 40)  # what follows the push alone is left to do
     assert claims[other].expected_head is None
     store.done(first)
     claim = store.claim()
     assert claim is not None and (claim.job.id, claim.expected_head) == (second, "a" * 40)
+
+
+def test_a_jobs_turn_comes_without_reading_the_others(box: Outbox, saved: Path) -> None:
+    """Otherwise a long run's thousands of jobs would be read at each checkpoint, and at each push."""
+    jobs = [box.add(saved, "me/a", endpoint=HUB, revision=f"r{step}", step=step) for step in (1, 2, 3)]
+    store = store_of(box)
+    db = sqlite3.connect(store.folder / "outbox.db")
+    db.execute("UPDATE jobs SET ask = 'unreadable' WHERE id <> ?", (jobs[0].id,))
+    db.commit()
+    db.close()
+    model = box.add(saved, "me/a", endpoint=HUB)
+    claims = [store.claim(), store.claim()]
+    assert [claim.job.id for claim in claims if claim] == [model.id, jobs[0].id], "a finished model goes first"
+    assert list(store.states().values()) == ["running", "queued", "queued", "running"]
 
 
 def test_retry_pushes_on_top_and_cancel_lets_go(box: Outbox, saved: Path) -> None:
@@ -229,7 +244,10 @@ def test_the_token_is_nowhere_on_disk(tmp_path: Path, saved: Path) -> None:
     box = Outbox(tmp_path / "run", token="hf_aVerySecretToken123")
     box.add(saved, "me/a", endpoint=HUB)
     box.start()
-    box.drain(timeout=2)
+    until = time.monotonic() + 60
+    while not box.jobs()[0].tries and time.monotonic() < until:
+        time.sleep(0.05)
     box.stop()
+    assert box.jobs()[0].tries >= 1
     for path in box.run.rglob("*"):
         assert not path.is_file() or b"VerySecret" not in path.read_bytes(), path

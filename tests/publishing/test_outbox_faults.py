@@ -69,7 +69,7 @@ def test_an_answer_lost_after_the_hub_has_done_it(hub: Hub, tmp_path: Path, aske
 @pytest.mark.timeout(1800)
 def test_the_worker_killed_at_any_moment(hub: Hub, tmp_path: Path) -> None:
     chance = random.Random(KILLS)
-    pushes = Pushes(hub, tmp_path, "me/killed")
+    pushes = Pushes(hub, tmp_path, "me/killed-worker")
     for _ in range(KILLS):
         pushes.add(endpoint=hub.url)
         pushes.add(endpoint=hub.url)

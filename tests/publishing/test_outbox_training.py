@@ -106,7 +106,7 @@ def test_two_runs_on_one_repository(hub: Hub, tmp_path: Path, caplog: pytest.Log
 
 
 def test_a_run_killed_amid_pushes_goes_on_and_pushes_each_once(hub: Hub, tmp_path: Path) -> None:
-    run, repo = tmp_path / "run", "me/killed"
+    run, repo = tmp_path / "run", "me/killed-run"
 
     def lose_commits(request: Request) -> str | None:
         return "lost" if request.method == "POST" and "/commit/" in request.path else None

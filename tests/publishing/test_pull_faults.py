@@ -67,14 +67,14 @@ def test_random_faults(hub: Hub, tmp_path: Path) -> None:
 def test_the_puller_killed_at_any_moment(hub: Hub, tmp_path: Path) -> None:
     commits, versions, out = [], [], tmp_path / "out"
     for seed in (1, 2):
-        hub.push(save_folder(tmp_path / "saved", files(seed)), "me/killed")
-        commits.append(hub.commits("me/killed")[0])
+        hub.push(save_folder(tmp_path / "saved", files(seed)), "me/killed-pull")
+        commits.append(hub.commits("me/killed-pull")[0])
         versions.append(contents(tmp_path / "saved"))
-    assert pull(hub, f"me/killed@{commits[0]}", out).code == 0
+    assert pull(hub, f"me/killed-pull@{commits[0]}", out).code == 0
     chance = random.Random(KILLS)
     with FaultyProxy(hub.url, lambda request: "slow" if "model-" in request.path else None) as proxy:
         for number in range(1, KILLS + 1):
-            asked = command(hub, f"me/killed@{commits[number % 2]}", out, endpoint=proxy.url)
+            asked = command(hub, f"me/killed-pull@{commits[number % 2]}", out, endpoint=proxy.url)
             with subprocess.Popen(
                 asked, env=environment(hub), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             ) as it:
@@ -85,7 +85,7 @@ def test_the_puller_killed_at_any_moment(hub: Hub, tmp_path: Path) -> None:
                 it.send_signal(signal.SIGKILL)
             assert contents(out) in versions
     for commit, version in zip(commits, versions, strict=True):
-        assert pull(hub, f"me/killed@{commit}", out).code == 0
+        assert pull(hub, f"me/killed-pull@{commit}", out).code == 0
         assert contents(out) == version and is_whole(out)
     assert leftovers(out) == []
 

@@ -107,14 +107,12 @@ class Claim:
         base: The commit that the first try was made for; None if none came so far.
         expected_head: Where this outbox left the branch; where it never pushed to it, None, or `NOBODY` for one that is
             to begin with this push.
-        receipt: Of the push, where only what follows it is left to do.
     """
 
     job: Job
     ask: Ask
     base: str | None
     expected_head: str | None
-    receipt: Receipt | None
 
 
 def decode_ask(text: str) -> Ask:

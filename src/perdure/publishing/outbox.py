@@ -59,7 +59,7 @@ class Outbox:
         self._after: dict[str, Callable[[Receipt], object]] = {}
         self._started = False
         self._reporting = threading.RLock()
-        self._told: dict[str, str] = {job.id: job.state for job in self._store.jobs()}
+        self._told = self._store.states()
         self._warned: set[str] = set()
         self._worker = WorkerProcess(self.run, self._store.folder, token, self._report)
 
@@ -242,27 +242,27 @@ class Outbox:
     def _report(self) -> None:
         """Tell of what has changed, and do what this process wants to follow a push."""
         with self._reporting:
-            for job in self._store.jobs():
-                if job.state == "done" and job.receipt is not None and (call := self._after.pop(job.id, None)):
-                    self._follow(call, job.id, job.receipt)
-            for job in self._store.jobs():
-                state = "waits" if job.state == "queued" and job.error else str(job.state)
-                if self._told.get(job.id) != state:
-                    self._told[job.id] = state
-                    self._tell(job)
+            for job, state in self._store.states().items():
+                if state == "done" and (call := self._after.pop(job, None)):
+                    self._follow(call, self._store.job(job))
+            for job, state in self._store.states().items():
+                if self._told.get(job) != state:
+                    self._told[job] = state
+                    self._tell(self._store.job(job))
 
-    def _follow(self, call: Callable[[Receipt], object], job: str, receipt: Receipt) -> None:
+    def _follow(self, call: Callable[[Receipt], object], job: Job) -> None:
+        assert job.receipt is not None, "it is done"
         try:
-            told = call(receipt)
+            told = call(job.receipt)
             followed = Followed(results=checked(told) if isinstance(told, Mapping) else {})
         except Exception as error:  # the push itself is done
-            _log.exception("What follows the push of %s failed.", receipt.commit_url)
+            _log.exception("What follows the push of %s failed.", job.receipt.commit_url)
             followed = Followed(problem=f"The function that followed it failed: {type(error).__name__}: {error}")
-        followed.remember(self._store.after(job))
+        followed.remember(self._store.after(job.id))
         if not followed.results:
-            self._store.done(job, followed.problem)
+            self._store.done(job.id, followed.problem)
             return
-        self._store.follow_up(job)  # only the worker commits: what comes next must know where the branch is
+        self._store.follow_up(job.id)  # only the worker commits: what comes next must know where the branch is
         self._wake()
 
     def _tell(self, job: Job) -> None:

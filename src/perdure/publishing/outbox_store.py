@@ -24,13 +24,14 @@ from perdure.publishing.receipt import Receipt
 DATABASE = "outbox.db"
 _BUSY_SECONDS = 30.0
 _VERSION = 1
-_SCHEMA = """
+_TABLE = """
 CREATE TABLE jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     branch TEXT NOT NULL,           -- endpoint, repository and revision: jobs of one branch are pushed in their order
     endpoint TEXT NOT NULL,
     state TEXT NOT NULL,
+    step INTEGER,                   -- of a checkpoint; NULL of a finished model
     ask TEXT NOT NULL,              -- JSON
     created REAL NOT NULL,
     tries INTEGER NOT NULL DEFAULT 0,
@@ -43,6 +44,7 @@ CREATE TABLE jobs (
     pushed REAL
 )
 """
+_INDEX = "CREATE INDEX jobs_of_a_branch ON jobs (branch, seq)"
 _COLUMNS = "id, state, ask, created, tries, error, hint, next_try, receipt"
 
 
@@ -79,9 +81,9 @@ class Store:
         branch = " ".join((ask.endpoint, ask.repo, ask.revision))
         with self._transaction() as db:
             db.execute(
-                "INSERT INTO jobs (id, branch, endpoint, state, ask, created, guarded) "
-                "VALUES (?, ?, ?, 'queued', ?, ?, ?)",
-                (job, branch, ask.endpoint, ask.encode(), time.time(), guarded),
+                "INSERT INTO jobs (id, branch, endpoint, state, step, ask, created, guarded) "
+                "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
+                (job, branch, ask.endpoint, ask.step, ask.encode(), time.time(), guarded),
             )
         return self.job(job)
 
@@ -99,12 +101,20 @@ class Store:
             NotFound: There is none.
             InvalidInput: Several begin so.
         """
-        found = [one for one in self.jobs() if one.id.startswith(job)] if job else []
+        found = self._beginning(job) if job and self.exists else []
         if not found:
             raise NotFound(f"There is no job {job} in {self.folder}.", hint="`perdure outbox` lists them.")
         if len(found) > 1:
             raise InvalidInput(f"Several jobs in {self.folder} begin with {job}.", hint="Write more of the id.")
         return found[0]
+
+    def states(self) -> dict[str, str]:
+        """Of each job its state, `waits` for one that is queued again; in the order in which they were added."""
+        if not self.exists:
+            return {}
+        with self._transaction(write=False) as db:
+            waits = "CASE WHEN state = 'queued' AND error IS NOT NULL THEN 'waits' ELSE state END"
+            return dict(db.execute(f"SELECT id, {waits} FROM jobs ORDER BY seq"))
 
     def pending(self) -> bool:
         """Whether something is left to do."""
@@ -131,15 +141,15 @@ class Store:
         """
         marks = ", ".join("?" * len(paused))
         with self._transaction() as db:
-            found = db.execute(
-                f"SELECT tries, seq, ask FROM jobs AS one WHERE state = 'queued' AND endpoint NOT IN ({marks}) "
+            next_one = db.execute(
+                f"SELECT seq FROM jobs AS one WHERE state = 'queued' AND endpoint NOT IN ({marks}) "
                 "AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE "
-                "other.branch = one.branch AND other.seq < one.seq AND other.state = 'queued')",
+                "other.branch = one.branch AND other.seq < one.seq AND other.state = 'queued') "
+                "ORDER BY tries, step IS NOT NULL, seq LIMIT 1",
                 tuple(paused),
-            ).fetchall()
-            if not found:
+            ).fetchone()
+            if next_one is None:
                 return None
-            next_one = (min((tries, decode_ask(ask).step is not None, seq) for tries, seq, ask in found)[-1],)
             db.execute("UPDATE jobs SET state = 'running', tries = tries + 1 WHERE seq = ?", next_one)
             row = db.execute(
                 f"SELECT {_COLUMNS}, base, guarded, (SELECT receipt FROM jobs AS other WHERE other.branch = one.branch "
@@ -148,9 +158,8 @@ class Store:
             ).fetchone()
         job, (base, guarded, last) = _job(row[:-3]), row[-3:]
         ask = decode_ask(row[2])
-        left_at = decode_receipt(last).head if last is not None else NOBODY if ask.start == "first" else None
-        head = left_at if guarded else None
-        return Claim(job=job, ask=ask, base=base, expected_head=head, receipt=job.receipt)
+        head = decode_receipt(last).head if last is not None else NOBODY if ask.start == "first" else None
+        return Claim(job=job, ask=ask, base=base, expected_head=head if guarded else None)
 
     def set_base(self, job: str, base: str) -> None:
         """Record the head that a push is about to be made for; the first one stays."""
@@ -215,6 +224,11 @@ class Store:
                 return
         raise self._refusal(job)
 
+    def _beginning(self, beginning: str) -> list[Job]:
+        with self._transaction(write=False) as db:  # 'g' comes after every digit of an id
+            found = f"SELECT {_COLUMNS} FROM jobs WHERE id >= ? AND id < ? || 'g' LIMIT 2"
+            return [_job(row) for row in db.execute(found, (beginning, beginning))]
+
     def _refusal(self, job: str) -> InvalidInput:
         return InvalidInput(f"The job {job} is {self.job(job).state}; nothing was changed.")
 
@@ -264,7 +278,8 @@ class Store:
             db.execute("BEGIN IMMEDIATE")
             self._require_schema(db, path, write=True)
         elif version == 0:
-            db.execute(_SCHEMA)
+            db.execute(_TABLE)
+            db.execute(_INDEX)
             db.execute(f"PRAGMA user_version = {_VERSION}")
 
 

@@ -153,7 +153,7 @@ class Worker:
         job = claim.job
         away = self._away.setdefault(job.endpoint, _Away())
         try:
-            receipt = claim.receipt or self._push(claim)
+            receipt = job.receipt or self._push(claim)
             problem = self._follow(claim, receipt)
         except Unavailable as error:
             away.failures += 1
@@ -230,9 +230,9 @@ class Worker:
         try:
             if hold(descriptor) is Lock.BUSY:  # somebody is adding a job
                 return
-            needed = {job.id for job in self._store.jobs() if job.pending or job.state == "failed"}
+            states = self._store.states()
             for pinned in place.iterdir():
-                if pinned.name not in needed:
+                if states.get(pinned.name, "done") in ("done", "cancelled"):
                     shutil.rmtree(pinned, ignore_errors=True)
         finally:
             release(descriptor)
