@@ -96,12 +96,12 @@ def test_a_worker_that_is_killed_amid_it_neither_measures_nor_commits_twice(
         return None
 
     with FaultyProxy(hub.url, kill) as proxy:
-        box.add(saved_at(10, tmp_path), "me/cut-off", endpoint=proxy.url, after=shlex.join([sys.executable, "-c", code]))
+        box.add(saved_at(10, tmp_path), "me/cutoff", endpoint=proxy.url, after=shlex.join([sys.executable, "-c", code]))
         assert box.drain(timeout=60) == () and len(lost) == 2
     (job,) = box.jobs()
     assert job.state == "done" and job.error is None and seen.read_text() == "x"
-    assert len(hub.commits("me/cut-off")) == 3 and job.receipt is not None
-    assert job.receipt.results_commit == hub.commits("me/cut-off")[0]
+    assert len(hub.commits("me/cutoff")) == 3 and job.receipt is not None
+    assert job.receipt.results_commit == hub.commits("me/cutoff")[0]
 
 
 def test_a_function_measures_in_this_process_and_a_process_that_ends_first_is_told_of(
