@@ -61,10 +61,11 @@ def test_a_branch_from_the_first_commit_has_nothing_of_main(hub: Hub, saved: Pat
     hub.run(f"""
 from pathlib import Path
 from perdure.publishing.publish import publish_to
+from perdure.publishing.request import PushRequest
 from perdure.publishing.target import Target
 for name, state in (("without", False), ("with", True)):
-    publish_to(Target(repo="me/first", revision=name, endpoint={hub.url!r}), Path({str(checkpoint)!r}),
-               start="first", training_state=state)
+    target = Target(repo="me/first", revision=name, endpoint={hub.url!r})
+    publish_to(PushRequest(target=target, start="first", training_state=state), Path({str(checkpoint)!r}))
 """)
     assert hub.files("me/first", "without") == {"model.safetensors", "perdure.json"}
     assert hub.files("me/first", "with") == {"model.safetensors", "perdure.json", "training_state/rng.json"}

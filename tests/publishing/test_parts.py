@@ -19,15 +19,18 @@ import json, sys
 from pathlib import Path
 from perdure.errors import HubError
 from perdure.publishing import push
+from perdure.publishing.once import Attempt
 from perdure.publishing.parts import Limits
 from perdure.publishing.prepare import prepared
 from perdure.publishing.remote import Remote
+from perdure.publishing.request import PushRequest
 from perdure.publishing.target import Target
 
-def pushed(folder, repo, remote=Remote, **options):
+def pushed(folder, repo, remote=Remote, **attempt):
     with prepared(Path(folder), verify=True) as selection:
-        return push.Push(remote=remote({url!r}), target=Target(repo=repo, endpoint={url!r}), selection=selection,
-                         private=None, message="Large", again="", limits=Limits(operations=3), **options).run()
+        request = PushRequest(target=Target(repo=repo, endpoint={url!r}), message="Large")
+        return push.Push(remote=remote({url!r}), request=request, selection=selection, limits=Limits(operations=3),
+                         attempt=Attempt(**attempt)).run()
 """
 
 

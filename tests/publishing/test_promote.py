@@ -27,12 +27,14 @@ def repo(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> str:
     hub.run(f"""
 from pathlib import Path
 from perdure.publishing.publish import publish_to
+from perdure.publishing.request import PushRequest
 from perdure.publishing.target import Target
 for path in ({str(checkpoint(folder, 200))!r}, {str(checkpoint(folder, 400))!r}):
     revision = "main-step-" + Path(path).name
-    publish_to(Target(repo="me/chosen", revision=revision, endpoint={hub.url!r}), Path(path), start="first",
-               training_state=Path(path).name == "400")
-publish_to(Target(repo="me/chosen", endpoint={hub.url!r}), Path({str(save_folder(folder / "old", old))!r}))
+    target = Target(repo="me/chosen", revision=revision, endpoint={hub.url!r})
+    publish_to(PushRequest(target=target, start="first", training_state=Path(path).name == "400"), Path(path))
+target = Target(repo="me/chosen", endpoint={hub.url!r})
+publish_to(PushRequest(target=target), Path({str(save_folder(folder / "old", old))!r}))
 """)
     return "me/chosen"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,12 +79,3 @@ def test_the_endpoint_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
     assert endpoint_in_force("http://localhost:8000") == "http://localhost:8000"
     monkeypatch.delenv("HF_ENDPOINT")
     assert endpoint_in_force(None) == "https://huggingface.co"
-
-
-def test_the_command_for_later_is_quoted_for_a_shell() -> None:
-    target = Target(repo="me/x", revision="dev", tag="v1", endpoint="http://localhost:8000")
-    command = target.push_command(Path("/my runs/it's"), private=False, message="two words; $HOME")
-    assert shlex.split(command) == [
-        "perdure", "push", "/my runs/it's", "me/x", "--revision", "dev", "--tag", "v1", "--public",
-        "--message", "two words; $HOME", "--endpoint", "http://localhost:8000",
-    ]  # fmt: skip

@@ -38,8 +38,10 @@ def test_nobody_who_pushes_in_the_background_makes_a_repository_public(hub: Hub,
     hub.run(f"""
 from pathlib import Path
 from perdure.publishing.publish import publish_to
+from perdure.publishing.request import PushRequest
 from perdure.publishing.target import Target
-assert publish_to(Target(repo="me/background", endpoint={hub.url!r}), Path({str(saved)!r}), private=False).private
+request = PushRequest(target=Target(repo="me/background", endpoint={hub.url!r}), private=False)
+assert publish_to(request, Path({str(saved)!r})).private
 """)
     assert hub.ask("/api/models/me/background")["private"] is True
 

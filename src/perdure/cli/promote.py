@@ -29,6 +29,9 @@ Examples:
 @click.option("-m", "--message", help="The message of the commit and of the tag.")
 @click.option("--endpoint", help="The Hub's address. [default: HF_ENDPOINT, or https://huggingface.co]")
 @click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored]")
+@click.option(
+    "--expected-head", metavar="COMMIT", help="Refuse where the branch is elsewhere: somebody else was there."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done; change nothing on the Hub.")
 @json_option
 def command(
@@ -39,6 +42,7 @@ def command(
     force: bool,
     training_state: bool,
     message: str | None,
+    expected_head: str | None,
     endpoint: str | None,
     token: str | None,
     dry_run: bool,
@@ -60,6 +64,7 @@ def command(
         force=force,
         training_state=training_state,
         message=message,
+        expected_head=expected_head,
         endpoint=endpoint,
         token=token,
         dry_run=dry_run,

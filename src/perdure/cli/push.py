@@ -38,6 +38,9 @@ Examples:
 @click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored]")
 @click.option("--training-state", is_flag=True, help="Of a checkpoint, also send what only resuming needs.")
 @click.option("--allow", multiple=True, metavar="FINDING", help="Send it although the scan for secrets found this.")
+@click.option(
+    "--expected-head", metavar="COMMIT", help="Refuse where the branch is elsewhere: somebody else was there."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent and deleted; change nothing on the Hub.")
 @json_option
 def command(
@@ -52,6 +55,7 @@ def command(
     token: str | None,
     training_state: bool,
     allow: tuple[str, ...],
+    expected_head: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -74,6 +78,7 @@ def command(
         endpoint=endpoint,
         training_state=training_state,
         allow=allow,
+        expected_head=expected_head,
         dry_run=dry_run,
     )
     if as_json:

@@ -66,7 +66,8 @@ def command(
         click.echo(f"No revision has {metric}. There is: {', '.join(names) or 'no metric at all'}.", err=True)
     best = next((one for one in found if one.best), None)
     if best is not None and best.name != "main":
-        again = shlex.join(["perdure", "promote", f"{repo}@{best.name}", "--tag", "v1.0"])
+        where = ["--endpoint", endpoint] if endpoint else []
+        again = shlex.join(["perdure", "promote", f"{repo}@{best.name}", "--tag", "v1.0", *where])
         click.echo(f"To make the best one main: {again}", err=True)
 
 

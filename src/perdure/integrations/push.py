@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from perdure.publishing.job import Job
 from perdure.publishing.outbox import Outbox
 from perdure.publishing.publish import publish_to
 from perdure.publishing.receipt import Receipt
+from perdure.publishing.request import PushRequest
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
 _log = logging.getLogger("perdure")
@@ -25,14 +26,12 @@ class Push:
 
     Attributes:
         repo: The repository's name, as it was asked for.
-        target: Where that is; or why it is nowhere, which is told once the model is saved.
-        private: Whether a new repository is private.
+        request: What is to be pushed there; or why it cannot be, which is told once the model is saved.
         token: Of the Hub; None for what the environment has.
     """
 
     repo: str
-    target: Target | InvalidInput
-    private: bool | None = None
+    request: PushRequest | InvalidInput
     token: str | None = field(default=None, repr=False)
 
     @classmethod
@@ -65,30 +64,33 @@ class Push:
         )
         return cls(
             repo=repo,
-            target=_target(
-                repo, revision=revision or args.hub_revision or MAIN, tag=tag, endpoint=endpoint_in_force(endpoint)
+            request=_request(
+                repo, revision=revision or args.hub_revision or MAIN, tag=tag, endpoint=endpoint_in_force(endpoint),
+                private=private if private is not None else args.hub_private_repo,
             ),
-            private=private if private is not None else args.hub_private_repo,
             token=token or args.hub_token,
-        )
+        )  # fmt: skip
 
     @property
     def address(self) -> str | None:
         """The id to load the model by once it is published; None where that is not certain beforehand."""
-        if isinstance(self.target, InvalidInput) or self.target.revision != MAIN:
+        if isinstance(self.request, InvalidInput) or self.request.target.revision != MAIN:
             return None
         return self.repo if "/" in self.repo and is_hub_id(self.repo) else None
 
     def command(self, folder: Path) -> str:
         """The shell command that does this push later."""
-        if isinstance(self.target, InvalidInput):
+        if isinstance(self.request, InvalidInput):
             return shlex.join(["perdure", "push", str(folder), "NAMESPACE/NAME"])
-        return self.target.push_command(folder, private=self.private)
+        return self.request.command(folder)
 
 
-def _target(repo: str, *, revision: str, tag: str | None, endpoint: str) -> Target | InvalidInput:
+def _request(
+    repo: str, *, revision: str, tag: str | None, endpoint: str, private: bool | None
+) -> PushRequest | InvalidInput:
     try:
-        return Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint)
+        target = Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint)
+        return PushRequest(target=target, private=private)
     except InvalidInput as error:  # a name that is none must cost a trained model nothing but the push
         return error
 
@@ -107,13 +109,14 @@ def push(
     """
     message = f"End of training ({f'{method}, ' if method else ''}{steps} steps)"
     try:
-        if isinstance(wanted.target, InvalidInput):
-            raise wanted.target
+        if isinstance(wanted.request, InvalidInput):
+            raise wanted.request
+        request = replace(wanted.request, message=message)
+        wanted = replace(wanted, request=request)
         box = box or Outbox(folder, token=wanted.token)
-        queued = _queue(box, wanted, wanted.target, folder, message)
+        queued = _queue(box, request, folder)
         if queued is None:
-            receipt = publish_to(wanted.target, folder, private=wanted.private, message=message, token=wanted.token)
-            return receipt, None
+            return publish_to(request, folder, token=wanted.token), None
         failure = _outcome(wanted, box, queued, folder, wait)
         if not isinstance(failure, str):
             return failure, None
@@ -156,12 +159,13 @@ def settle(box: Outbox | None, folder: Path, *, wait: float | None, is_drained: 
     return " ".join(lines) or None
 
 
-def _queue(box: Outbox, wanted: Push, target: Target, folder: Path, message: str) -> Job | None:
+def _queue(box: Outbox, request: PushRequest, folder: Path) -> Job | None:
     """Write the push down before it is tried; None where the disk has no room for that."""
+    target = request.target
     try:
         return box.add(
-            folder, target.repo, revision=target.revision, tag=target.tag, private=wanted.private, message=message,
-            endpoint=target.endpoint, overwrite=True,
+            folder, target.repo, revision=target.revision, tag=target.tag, private=request.private,
+            message=request.message, endpoint=target.endpoint, overwrite=True,
         )  # fmt: skip
     except SaveFailed:
         return None

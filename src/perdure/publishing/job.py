@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from perdure.publishing.receipt import Receipt
+from perdure.publishing.request import PushRequest
 from perdure.publishing.target import Target
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -16,36 +17,28 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What is to be pushed where. It holds no token.
+    """A push that is written down, and what belongs to it. It holds no token.
 
     Attributes:
+        request: What is to be pushed where.
         folder: The folder as it was named; its files are pinned beside the job.
         nbytes: Bytes of what is pinned.
         after: A command line that follows the push.
-        allow: Findings of the scan for secrets that are passed over.
         calls: Whether a function of the process that added it follows the push.
+        metrics, step: Of which moment of training it is.
     """
 
+    request: PushRequest
     folder: str
     nbytes: int
-    repo: str
-    revision: str
-    tag: str | None
-    private: bool | None
-    message: str | None
-    endpoint: str
-    start: str | None
-    training_state: bool
-    after: str | None
-    metrics: Mapping[str, float]
-    step: int | None
-    allow: Sequence[str] = ()
+    after: str | None = None
     calls: bool = False
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    step: int | None = None
 
-    @property
-    def target(self) -> Target:
-        """Where it goes, checked."""
-        return Target(repo=self.repo, revision=self.revision, tag=self.tag, endpoint=self.endpoint)
+    def allowing(self, findings: Collection[str]) -> Ask:
+        """The same, with more findings passed over."""
+        return replace(self, request=replace(self.request, allow=(*self.request.allow, *findings)))
 
     def encode(self) -> str:
         """As text, for the database."""
@@ -117,7 +110,10 @@ class Claim:
 
 def decode_ask(text: str) -> Ask:
     """The opposite of `Ask.encode`."""
-    return Ask(**json.loads(text))
+    ask = json.loads(text)
+    request = ask.pop("request")
+    target = Target(**request.pop("target"))
+    return Ask(request=PushRequest(target=target, **request), **ask)
 
 
 def encode_receipt(receipt: Receipt) -> str:

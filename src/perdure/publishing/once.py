@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from perdure.errors import Conflict
@@ -10,6 +11,25 @@ from perdure.publishing.remote import Remote
 NOBODY = ""  # as the head that is expected: nobody has committed to the branch
 RESULTS = "-results"  # at the end of the id of a commit that only writes onto the card what was measured
 _TRAILER = "Perdure-Push"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A try of a push.
+
+    Attributes:
+        push_id: The same at every try: where an earlier one made its commit, that is the outcome. None for a push
+            that is tried once.
+        tried_on: What `on_base` was told at the first try; None if there was none.
+        on_base: Called before anything is committed with the commit to commit on; "" for an empty repository.
+    """
+
+    push_id: str | None = None
+    tried_on: str | None = None
+    on_base: Callable[[str], object] | None = None
+
+
+ONLY_TRY = Attempt()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from perdure.errors import InvalidInput, SaveFailed
+from perdure.errors import SaveFailed
 from perdure.folder.paths import resolve
 from perdure.io.durable import make_folders
 from perdure.io.locks import pinned
@@ -23,6 +23,7 @@ from perdure.publishing.outbox_process import WorkerProcess
 from perdure.publishing.outbox_store import Store, new_id
 from perdure.publishing.outbox_worker import Worker
 from perdure.publishing.receipt import Receipt
+from perdure.publishing.request import PushRequest
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
 _log = logging.getLogger("perdure")
@@ -107,9 +108,10 @@ class Outbox:
             Corrupt: A save into the folder stopped half way.
             SaveFailed: The disk refused. Nothing was queued.
         """
-        if start not in (None, "first"):
-            raise InvalidInput(f"start={start!r} is neither None nor 'first'. Nothing was queued.")
-        target = Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint_in_force(endpoint))
+        request = PushRequest(
+            target=Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint_in_force(endpoint)),
+            private=private, message=message, start=start, training_state=training_state, allow=tuple(allow),
+        )  # fmt: skip
         if isinstance(after, str):
             words(after)
         source, job = resolve(Path(folder)), new_id()
@@ -118,10 +120,8 @@ class Outbox:
         with pinned(place.parent):  # files without a job are leftovers to everybody else
             nbytes = pin(source, place, training_state=training_state)
             ask = Ask(
-                folder=str(source), nbytes=nbytes, repo=target.repo, revision=target.revision, tag=target.tag,
-                private=private, message=message, endpoint=target.endpoint, start=start, training_state=training_state,
-                after=after if isinstance(after, str) else None, metrics=dict(metrics or {}), step=step,
-                allow=tuple(allow), calls=callable(after),
+                request=request, folder=str(source), nbytes=nbytes, after=after if isinstance(after, str) else None,
+                calls=callable(after), metrics=dict(metrics or {}), step=step,
             )  # fmt: skip
             if callable(after):
                 self._after[job] = after

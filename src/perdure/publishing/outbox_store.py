@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +77,13 @@ class Store:
         Args:
             guarded: Whether the branch must be where this outbox left it.
         """
-        branch = " ".join((ask.endpoint, ask.repo, ask.revision))
+        target = ask.request.target
+        branch = " ".join((target.endpoint, target.repo, target.revision))
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO jobs (id, branch, endpoint, state, step, ask, created, guarded) "
                 "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
-                (job, branch, ask.endpoint, ask.step, ask.encode(), time.time(), guarded),
+                (job, branch, target.endpoint, ask.step, ask.encode(), time.time(), guarded),
             )
         return self.job(job)
 
@@ -158,7 +158,7 @@ class Store:
             ).fetchone()
         job, (base, guarded, last) = _job(row[:-3]), row[-3:]
         ask = decode_ask(row[2])
-        head = decode_receipt(last).head if last is not None else NOBODY if ask.start == "first" else None
+        head = decode_receipt(last).head if last is not None else NOBODY if ask.request.start == "first" else None
         return Claim(job=job, ask=ask, base=base, expected_head=head if guarded else None)
 
     def set_base(self, job: str, base: str) -> None:
@@ -208,7 +208,7 @@ class Store:
                 ask = decode_ask(found[0])
                 db.execute(
                     "UPDATE jobs SET state = 'queued', error = NULL, hint = '', guarded = 0, ask = ? WHERE id = ?",
-                    (replace(ask, allow=(*ask.allow, *allow)).encode(), job),
+                    (ask.allowing(allow).encode(), job),
                 )
                 return
         raise self._refusal(job)
@@ -291,8 +291,9 @@ def new_id() -> str:
 def _job(row: tuple[Any, ...]) -> Job:
     identity, state, text, created, tries, error, hint, next_try, receipt = row
     ask = decode_ask(text)
+    target = ask.request.target
     return Job(
-        id=identity, state=state, folder=Path(ask.folder), repo=ask.repo, revision=ask.revision, tag=ask.tag,
-        endpoint=ask.endpoint, step=ask.step, metrics=ask.metrics, nbytes=ask.nbytes, created=created, tries=tries,
+        id=identity, state=state, folder=Path(ask.folder), repo=target.repo, revision=target.revision, tag=target.tag,
+        endpoint=target.endpoint, step=ask.step, metrics=ask.metrics, nbytes=ask.nbytes, created=created, tries=tries,
         error=error, hint=hint, next_try=next_try, receipt=decode_receipt(receipt) if receipt else None,
     )  # fmt: skip

@@ -205,21 +205,10 @@ class Worker:
         return None
 
     def _push(self, claim: Claim) -> Receipt:
-        ask, job = claim.ask, claim.job.id
-        receipt = publish_to(
-            ask.target,
-            self._store.pin(job),
-            private=ask.private,
-            message=ask.message,
-            token=self._token,
-            start=ask.start,
-            training_state=ask.training_state,
-            allow=ask.allow,
-            push_id=job,
-            expected_head=claim.expected_head,
-            tried_on=claim.base,
-            on_base=lambda base: self._store.set_base(job, base),
-        )
+        job = claim.job.id
+        attempt = once.Attempt(push_id=job, tried_on=claim.base, on_base=lambda base: self._store.set_base(job, base))
+        request = replace(claim.ask.request, expected_head=claim.expected_head)
+        receipt = publish_to(request, self._store.pin(job), token=self._token, attempt=attempt)
         self._store.pushed(job, receipt)
         return receipt
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from perdure.errors import Conflict, HubError, NotFound, Unavailable
-from perdure.format.hub_id import HUB
 from perdure.format.manifest import MAX_SIZE, decode
 from perdure.format.names import MANIFEST, is_for_resuming
 from perdure.publishing import once
@@ -17,8 +15,9 @@ from perdure.publishing.promotion import Promotion
 from perdure.publishing.refusals import refuse_names_beside
 from perdure.publishing.remote import RemoteFile, RemoteRepo
 from perdure.publishing.remote_refs import RemoteRefs
+from perdure.publishing.request import PromoteRequest
 from perdure.publishing.selection import git_blob_id, sha256
-from perdure.publishing.target import MAIN, Target, check_revision, endpoint_in_force
+from perdure.publishing.target import MAIN, Target, endpoint_in_force, endpoint_words
 
 
 def promote(
@@ -48,8 +47,8 @@ def promote(
         force: Move the tag if it is elsewhere. The Hub cannot move one: for a moment there is none.
         training_state: Copy what only resuming needs, too, where the revision has it.
         message: Of the commit and of the tag.
-        expected_head: The commit at which the branch must be; by default the one that it is at now. A commit that
-            somebody else makes meanwhile is never overwritten.
+        expected_head: The commit at which the branch must be, unless it is what the revision is already; by default
+            the one that it is at now. A commit that somebody else makes meanwhile is never overwritten.
         token: By default `HF_TOKEN`, or what `hf auth login` stored.
         endpoint: The Hub's address: by default `HF_ENDPOINT`, or huggingface.co.
         dry_run: Only say what would be done.
@@ -65,34 +64,12 @@ def promote(
     perdure.promote("me/my-model", best.name, tag="v1.0")
     ```
     """
-    check_revision(revision)
     target = Target(repo=repo, revision=to, tag=tag, endpoint=endpoint_in_force(endpoint))
-    asked = _Asked(
+    asked = PromoteRequest(
         target=target, revision=revision, force=force, training_state=training_state, message=message,
         expected_head=expected_head,
     )  # fmt: skip
     return _Promote(RemoteRefs(target.endpoint, token), asked).run(dry_run=dry_run)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    target: Target
-    revision: str
-    force: bool
-    training_state: bool
-    message: str | None
-    expected_head: str | None
-
-    @property
-    def command(self) -> str:
-        """What does it again."""
-        target = self.target
-        words = ["perdure", "promote", f"{target.repo}@{self.revision}"]
-        words += ["--to", target.revision] if target.revision != MAIN else []
-        words += ["--tag", target.tag] if target.tag is not None else []
-        words += ["--force"] if self.force else []
-        words += ["--endpoint", target.endpoint] if target.endpoint != HUB else []
-        return shlex.join(words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +91,7 @@ class _Changes:
 
 
 class _Promote:
-    def __init__(self, remote: RemoteRefs, asked: _Asked) -> None:
+    def __init__(self, remote: RemoteRefs, asked: PromoteRequest) -> None:
         self._remote = remote
         self._asked = asked
         self._target = asked.target
@@ -128,11 +105,14 @@ class _Promote:
         if chosen is None:
             raise NotFound(
                 f"{found.name} has no revision {self._asked.revision}.",
-                hint=f"`perdure revisions {found.name}` lists them.",
+                hint="`"
+                + " ".join(["perdure revisions", found.name, *endpoint_words(self._target.endpoint)])
+                + "` lists them.",
             )
         head = found.branches.get(self._target.revision)
-        once.require_head(found.name, self._target.revision, head, self._asked.expected_head)
         changes = self._changes(found.name, chosen, head or chosen)
+        if head is None or not changes.empty:
+            once.require_head(found.name, self._target.revision, head, self._asked.expected_head)
         commit = (head or chosen) if changes.empty else None
         tag_before = self._tag_before(found, commit)
         refuse_names_beside(found, self._target)

@@ -1,18 +1,20 @@
-"""The sequence of a push: check the folder, look at the Hub, plan, commit once, confirm, tag."""
+"""Publish a folder: what was asked for is made a request, the folder is prepared, and pushed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
-from perdure.errors import InvalidInput, Unavailable
+from perdure.errors import Unavailable
 from perdure.folder.paths import resolve
+from perdure.publishing.once import ONLY_TRY, Attempt
 from perdure.publishing.prepare import prepared
 from perdure.publishing.push import Push
 from perdure.publishing.push_plan import PushPlan
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.remote import Remote
+from perdure.publishing.request import PushRequest
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class _Options(TypedDict, total=False):
     verify: bool
     training_state: bool
     allow: Collection[str]
+    expected_head: str | None
 
 
 @overload
@@ -58,6 +61,7 @@ def publish(
     verify: bool = True,
     training_state: bool = False,
     allow: Collection[str] = (),
+    expected_head: str | None = None,
     dry_run: bool = False,
 ) -> Receipt | PushPlan:
     """Publish a model folder as one atomic commit: readers see all of the old model or all of the new.
@@ -80,6 +84,8 @@ def publish(
         verify: Read every file and compare it with the manifest first; False when the caller has just done so.
         training_state: Of a checkpoint, also send what only resuming needs: the optimizer, the place in the data.
         allow: What may leave the machine although it looks as if it must not: ids that `CheckFailed` named.
+        expected_head: The commit at which the branch must be: where somebody committed on top of it, nothing is
+            sent, unless the branch holds all of this already.
         dry_run: Only say what would be done, as a `PushPlan`. Nothing is created on the Hub, nor sent.
 
     Raises:
@@ -89,7 +95,8 @@ def publish(
             configuration a path of this machine; nothing was sent.
         Unauthorized: No token, a wrong one, or one that may not do this.
         Rejected: The Hub refused for good, in its own words.
-        Conflict: The tag exists elsewhere, or somebody else committed in between.
+        Conflict: The tag exists elsewhere, the branch is not at `expected_head`, or somebody else committed in
+            between.
         HubError: Also where the commit was made and the tag was refused; the message says so and names the commit.
         Unavailable: The Hub is away. Nothing is lost; the hint is the command that pushes later.
 
@@ -102,60 +109,32 @@ def publish(
     """
     folder = resolve(Path(folder))
     target = Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint_in_force(endpoint))
+    request = PushRequest(
+        target=target, private=private, message=message, training_state=training_state, allow=tuple(allow),
+        expected_head=expected_head,
+    )  # fmt: skip
+    again = request.command(folder)
     try:
         remote = Remote(target.endpoint, token)
-        again = target.push_command(folder, private=private, message=message, training_state=training_state)
         with prepared(folder, verify=verify, training_state=training_state, allow=allow) as selection:
-            push = Push(
-                remote=remote, target=target, selection=selection, private=private, message=message, again=again,
-                make_public=private is False,
-            )  # fmt: skip
+            push = Push(remote=remote, request=request, selection=selection, again=again, make_public=private is False)
             return push.plan() if dry_run else push.run()
     except Unavailable as error:
-        command = target.push_command(folder, private=private, message=message, training_state=training_state)
         raise Unavailable(
             f"{error.message} Nothing was lost: everything lies in {folder}.",
-            hint="\n  ".join(filter(None, [error.hint, f"Push it later with: {command}"])),
+            hint="\n  ".join(filter(None, [error.hint, f"Push it later with: {again}"])),
             retry_after=error.retry_after,
         ) from error
 
 
-def publish_to(
-    target: Target,
-    folder: Path,
-    *,
-    private: bool | None = None,
-    message: str | None = None,
-    token: str | None = None,
-    verify: bool = True,
-    start: str | None = None,
-    training_state: bool = False,
-    allow: Collection[str] = (),
-    push_id: str | None = None,
-    expected_head: str | None = None,
-    tried_on: str | None = None,
-    on_base: Callable[[str], object] | None = None,
-) -> Receipt:
-    """`publish`, for callers that have a checked target already and tell in their own words how to push later.
+def publish_to(request: PushRequest, folder: Path, *, token: str | None = None, attempt: Attempt = ONLY_TRY) -> Receipt:
+    """`publish`, for callers that tell in their own words how to push later.
 
     An existing repository is never made public: nobody may be there who was asked.
 
     Args:
-        start: Where a branch that is new begins: at the head of `main`, or for "first" at the repository's first
-            commit.
-        push_id: The same at every try of a push: where an earlier one made its commit, that is the outcome.
-        expected_head: The commit at which the branch must be, or "" for one to which nobody committed anything else;
-            `Conflict` otherwise, with nothing sent.
-        tried_on: What `on_base` was told at the first try; None if there was none.
-        on_base: Called before anything is committed with the commit to commit on; "" for an empty repository.
+        attempt: Which try of a push this is, where it may be tried again.
     """
-    if start not in (None, "first"):
-        raise InvalidInput(f"start={start!r} is neither None nor 'first'. Nothing was sent.")
-    remote = Remote(target.endpoint, token)
-    again = target.push_command(folder, private=private, message=message, training_state=training_state)
-    with prepared(folder, verify=verify, training_state=training_state, allow=allow) as selection:
-        return Push(
-            remote=remote, target=target, selection=selection, private=private, message=message, again=again,
-            from_first=start == "first", push_id=push_id, expected_head=expected_head, tried_on=tried_on,
-            on_base=on_base,
-        ).run()  # fmt: skip
+    remote = Remote(request.target.endpoint, token)
+    with prepared(folder, verify=True, training_state=request.training_state, allow=request.allow) as selection:
+        return Push(remote=remote, request=request, selection=selection, attempt=attempt).run()

@@ -15,6 +15,7 @@ from perdure.publishing.push_plan import PushPlan
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.refusals import refuse_moving_tag, refuse_names_beside, refuse_public
 from perdure.publishing.remote import Remote, RemoteRepo
+from perdure.publishing.request import PushRequest
 from perdure.publishing.selection import Selection
 from perdure.publishing.staged import commit_in_parts, staging_branch
 from perdure.publishing.target import MAIN, Target
@@ -25,27 +26,18 @@ class Push:
     """What is to be pushed where.
 
     Args:
-        private: Whether the repository is created private, if it is created; where True, a public one is refused.
+        again: The command that does it again; empty where the caller tells that.
         make_public: Whether a private repository becomes public, once everything is there.
-        again: The command that does it again.
-        from_first: Whether a new branch begins at the repository's first commit, not at the head of `main`.
         limits: What goes into one commit; more of them look like one to readers of the branch.
-        push_id, expected_head, tried_on, on_base: As for `publish_to`.
     """
 
     remote: Remote
-    target: Target
+    request: PushRequest
     selection: Selection
-    private: bool | None
-    message: str | None
-    again: str
+    again: str = ""
     make_public: bool = False
-    from_first: bool = False
     limits: Limits = MOST
-    push_id: str | None = None
-    expected_head: str | None = None
-    tried_on: str | None = None
-    on_base: Callable[[str], object] | None = None
+    attempt: once.Attempt = once.ONLY_TRY
 
     def plan(self) -> PushPlan:
         """What `run` would do now; only reads."""
@@ -55,6 +47,7 @@ class Push:
         base = head or (self._start(found) if found is not None else None)
         plan = compare(self.remote, name if found is None else found.name, base, self.selection)
         if found is not None:
+            self._require_expected(found, head, plan)
             self._refuse(found, base if plan.empty else None)
         return PushPlan(
             repo=name if found is None else found.name,
@@ -62,7 +55,7 @@ class Push:
             revision=target.revision,
             base=base,
             tag=target.tag,
-            private=self.private is not False if found is None else found.private and not self.make_public,
+            private=self.request.private is not False if found is None else found.private and not self.make_public,
             makes_public=found is not None and found.private and self.make_public,
             creates=found is None,
             creates_branch=head is None,
@@ -78,17 +71,14 @@ class Push:
         found, created = self._find_or_create(self._name())
         revision = self.target.revision
         head = found.branches.get(revision)
-        made = self._made(found, since=self.tried_on) if head is not None else None
-        if made is None:
-            left_at = once.before_results(self.remote, found.name, revision, head, self.expected_head)
-            once.require_head(found.name, revision, left_at, self.expected_head or None)
+        made = self._made(found, since=self.attempt.tried_on) if head is not None else None
         base = made.parent if made is not None else head or self._start(found)
         plan = compare(self.remote, found.name, base, self.selection)
-        if made is None and self.expected_head == once.NOBODY and head is not None and not plan.empty:
-            once.require_new(found.name, revision, head, start=self._start(found))
+        if made is None:
+            self._require_expected(found, head, plan)
         self._refuse(found, made.commit if made is not None else base if plan.empty else None)
-        if self.on_base is not None:
-            self.on_base(base or "")
+        if self.attempt.on_base is not None:
+            self.attempt.on_base(base or "")
         if head is None and base is not None:
             self.remote.create_branch(found.name, revision, start=base)
         commit = made.commit if made is not None else base
@@ -104,13 +94,20 @@ class Push:
             self._after(commit, f"{found.name} is still private", lambda: self.remote.make_public(found.name))
         return self._receipt(found, plan, commit=commit, created=created)
 
+    @property
+    def target(self) -> Target:
+        """Where to."""
+        return self.request.target
+
     def _name(self) -> str:
         return self.remote.full_name(self.target.repo)
 
     def _look(self, name: str) -> RemoteRepo | None:
         found = self.remote.look(name)
-        if found is not None and self.private:
+        if found is not None and self.request.private:
             refuse_public(found)
+        if found is None and self.request.expected_head:
+            once.require_head(name, self.target.revision, None, self.request.expected_head)
         return found
 
     def _find_or_create(self, name: str) -> tuple[RemoteRepo, bool]:
@@ -118,7 +115,7 @@ class Push:
         if found is not None:
             return found, False
         try:
-            self.remote.create_repo(name, private=self.private is not False)
+            self.remote.create_repo(name, private=self.request.private is not False)
         except Conflict as error:
             found = self._look(name)  # another run made it just now, or it is somebody else's
             if found is not None:
@@ -135,10 +132,20 @@ class Push:
     def _start(self, found: RemoteRepo) -> str | None:
         """Where a branch that is new begins; None where nothing was ever committed."""
         main = found.branches.get(MAIN)
-        return self.remote.first_commit(found.name) if self.from_first and main is not None else main
+        return self.remote.first_commit(found.name) if self.request.start == "first" and main is not None else main
 
     def _made(self, found: RemoteRepo, *, since: str | None) -> once.Made | None:
-        return once.find(self.remote, found.name, self.target.revision, self.push_id, since=since)
+        return once.find(self.remote, found.name, self.target.revision, self.attempt.push_id, since=since)
+
+    def _require_expected(self, found: RemoteRepo, head: str | None, plan: Plan) -> None:
+        """Refuse to push over what somebody else committed; where the branch has all of it already, nothing is."""
+        revision, expected = self.target.revision, self.request.expected_head
+        if head is not None and plan.empty:
+            return
+        left_at = once.before_results(self.remote, found.name, revision, head, expected)
+        once.require_head(found.name, revision, left_at, expected or None)
+        if expected == once.NOBODY and head is not None:
+            once.require_new(found.name, revision, head, start=self._start(found))
 
     def _refuse(self, found: RemoteRepo, unchanged_head: str | None) -> None:
         refuse_moving_tag(found, self.target, unchanged_head)
@@ -154,7 +161,7 @@ class Push:
                 self.target.revision,
                 add={path: self.selection.files[path] for path in plan.send},
                 delete=plan.delete,
-                message=once.signed(self._message, self.push_id),
+                message=once.signed(self._message, self.attempt.push_id),
                 parent=parent,
             )
         except Conflict:
@@ -166,7 +173,7 @@ class Push:
         return commit
 
     def _commit_in_parts(self, found: RemoteRepo, parts: Sequence[Part], *, parent: str) -> str:
-        push_id = self.push_id or uuid4().hex
+        push_id = self.attempt.push_id or uuid4().hex
         if (left := staging_branch(push_id)) in found.branches:  # of a try that was killed
             self.remote.delete_branch(found.name, left)
         return commit_in_parts(
@@ -176,7 +183,7 @@ class Push:
 
     @property
     def _message(self) -> str:
-        return self.message or "Publish a model with perdure"
+        return self.request.message or "Publish a model with perdure"
 
     def _require_all(self, name: str, commit: str) -> None:
         missing = sorted(self.selection.files.keys() - self.remote.tree(name, commit).keys())
@@ -192,7 +199,8 @@ class Push:
             step()
         except HubError as error:
             words = f"It is published as {commit}; {otherwise}. {error.message}"
-            raise type(error)(words, hint="\n  ".join(filter(None, [error.hint, f"Then: {self.again}"]))) from error
+            hints = [error.hint, f"Then: {self.again}" if self.again else ""]
+            raise type(error)(words, hint="\n  ".join(filter(None, hints))) from error
 
     def _receipt(self, found: RemoteRepo, plan: Plan, *, commit: str, created: bool) -> Receipt:
         page = f"{self.target.endpoint}/{found.name}"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from perdure.errors import InvalidInput
@@ -45,27 +43,15 @@ class Target:
             _check_ref(self.tag, "tag")
         check_endpoint(self.endpoint)
 
-    def push_command(
-        self, folder: Path, *, private: bool | None = None, message: str | None = None, training_state: bool = False
-    ) -> str:
-        """The shell command that does this push again; it holds no token.
-
-        >>> Target(repo="me/model", tag="v1.0").push_command(Path("my runs/a"))
-        "perdure push 'my runs/a' me/model --tag v1.0"
-        """
-        words = ["perdure", "push", str(folder), self.repo]
-        words += ["--revision", self.revision] if self.revision != MAIN else []
-        words += ["--tag", self.tag] if self.tag is not None else []
-        words += [] if private is None else ["--private" if private else "--public"]
-        words += ["--training-state"] if training_state else []
-        words += ["--message", message] if message is not None else []
-        words += ["--endpoint", self.endpoint] if self.endpoint != HUB else []
-        return shlex.join(words)
-
 
 def endpoint_in_force(endpoint: str | None) -> str:
     """The Hub to speak with: `endpoint` if given, else `HF_ENDPOINT`, else huggingface.co."""
     return (endpoint or os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+
+
+def endpoint_words(endpoint: str) -> list[str]:
+    """What names a Hub on a command line; nothing for huggingface.co."""
+    return ["--endpoint", endpoint] if endpoint != HUB else []
 
 
 def check_repo(repo: object) -> None:
@@ -89,6 +75,16 @@ def check_revision(name: str) -> None:
     """
     if not isinstance(name, str) or not _COMMIT.fullmatch(name):
         _check_ref(name, "revision")
+
+
+def check_commit(commit: object) -> None:
+    """Check a commit's id.
+
+    Raises:
+        InvalidInput: It is none, or not the whole of one.
+    """
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+        raise InvalidInput(f"{commit!r} is not the whole id of a commit, of 40 characters. Nothing was sent.")
 
 
 def _check_ref(name: object, what: str) -> None:
