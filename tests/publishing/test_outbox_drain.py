@@ -7,6 +7,7 @@ import pty
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -63,7 +64,8 @@ def test_somebody_elses_commit_is_not_overwritten_until_that_is_wanted(hub: Hub,
 
     failed = box.jobs()[1]
     assert failed.state == "failed" and failed.error is not None and theirs[:12] in failed.error
-    assert f"perdure outbox retry {job.id[:8]} {box.run}" in failed.hint and hub.commits("me/shared")[0] == theirs
+    assert failed.retry_command == f"perdure outbox retry {job.id[:8]} {box.run}" in failed.advice[-1]
+    assert hub.commits("me/shared")[0] == theirs
     box.retry(job.id)
     assert box.drain(timeout=60) == () and box.jobs()[1].state == "done"
     assert hub.read("me/shared", "model.safetensors") == weights(20) and theirs in hub.commits("me/shared")
@@ -121,6 +123,34 @@ def test_another_run_makes_the_repository_in_the_same_moment(hub: Hub, box: Outb
         assert box.drain(timeout=60) == ()
     assert [job.state for job in box.jobs()] == ["done"], box.jobs()
     assert hub.read("me/at-once", "model.safetensors") == weights(10)
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="the system does not weigh sessions")
+def test_a_worker_that_is_waited_for_hurries(hub: Hub, box: Outbox, tmp_path: Path) -> None:
+    at_it, weights_seen = threading.Event(), []
+
+    def weight() -> str:
+        (worker,) = (
+            path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if str(box.run).encode() in path.read_bytes()
+        )
+        return (worker / "autogroup").read_text().rpartition("nice ")[2].strip()
+
+    def choose(request: Request) -> None:
+        if "/commit/" in request.path:
+            weights_seen.append(weight())
+            at_it.set()
+            until = time.monotonic() + 30
+            while weight() != "0" and time.monotonic() < until:
+                time.sleep(0.02)
+            weights_seen.append(weight())
+
+    with FaultyProxy(hub.url, choose) as proxy:
+        box.start()
+        job = box.add(saved_at(10, tmp_path), "me/hurry", endpoint=proxy.url)
+        assert at_it.wait(60)
+        assert box.attempt(job.id).state == "done"
+    box.stop()
+    assert weights_seen == ["19", "0"]
 
 
 @pytest.mark.parametrize("fault", ["429 for 2 s", "503 for 2 s"])

@@ -114,7 +114,7 @@ def _show(jobs: Sequence[Job], run: Path, *, as_json: bool) -> None:
     for job in jobs:
         if job.error:
             again = f" Next try: {time.strftime('%H:%M:%S', time.localtime(job.next_try))}." if job.next_try else ""
-            click.echo("\n  ".join([f"{job.id[:8]}: {job.error}{again}", *job.hint.splitlines()]), err=True)
+            click.echo("\n  ".join([f"{job.id[:8]}: {job.error}{again}", *job.advice]), err=True)
     held = sum(job.nbytes for job in jobs if job.pending or job.state == "failed")
     if held:
         click.echo(f"{human_bytes(held)} are held for these, also where the folders they came from are gone.", err=True)

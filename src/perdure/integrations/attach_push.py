@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import math
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from perdure.model.configs import write_transformers_configs
 from perdure.model.kind import kind_of
 from perdure.model.tokenizer import write_tokenizer
 from perdure.publishing.after import words
+from perdure.publishing.job import outbox_command
 from perdure.publishing.outbox import Outbox
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.remote import Remote
@@ -158,7 +158,7 @@ class CheckpointPushes:
             _log.info(
                 "%d pushes to %s are still to be done, in the background, until this process ends. To wait for them: "
                 "perdure.finish(trainer, wait=...); those that are left then: %s",
-                left, self._repo, shlex.join(["perdure", "outbox", "drain", str(self.outbox.run)]),
+                left, self._repo, outbox_command(self.outbox.run, "drain"),
             )  # fmt: skip
 
     def settled(self) -> None:
@@ -168,7 +168,7 @@ class CheckpointPushes:
     def _tell_at_exit(self) -> None:
         self._attempt(self.outbox.run, self.outbox.stop)
         if left := self._left():
-            drain = shlex.join(["perdure", "outbox", "drain", str(self.outbox.run)])
+            drain = outbox_command(self.outbox.run, "drain")
             _log.warning("Still to be pushed to %s, in the outbox: %d. Push with: %s", self._repo, left, drain)
 
     def _left(self) -> int:

@@ -16,7 +16,7 @@ from perdure.folder.paths import resolve
 from perdure.format.names import CARD
 from perdure.integrations import gather, ranks
 from perdure.integrations.ending import Ending
-from perdure.integrations.push import Push, push, settle
+from perdure.integrations.push import Push, Pushed, push, settle
 from perdure.model.inference import align_special_tokens
 from perdure.model.saved import SavedModel
 from perdure.model.weights import unwrap
@@ -158,15 +158,15 @@ def finish(
         saved = ranks.on_main(group, lambda: ending.save(max_shard_size))
         metrics = ending.evaluate(evaluate)
         ranks.on_main(group, lambda: ending.complete(metrics))
-    receipt, push_error, left = None, None, None
+    pushed, left = Pushed(), None
     outbox = attachment.outbox if attachment is not None else None
     if pushing is not None and trainer.is_world_process_zero():
         method, steps = gather.method_name(trainer), trainer.state.global_step
         box = outbox if outbox is not None and outbox.run == folder and token is None else None
-        receipt, push_error = push(pushing, folder, box=box, method=method, steps=steps, wait=wait)
+        pushed = push(pushing, folder, box=box, method=method, steps=steps, wait=wait)
     if outbox is not None or (pushing is not None and trainer.is_world_process_zero()):
         is_drained = pushing is not None and (outbox is None or outbox.run == folder)
-        left = settle(outbox, folder, wait=wait, is_drained=is_drained, told=push_error or "")
+        left = settle(outbox, folder, wait=wait, is_drained=is_drained, pushed=pushed)
         if left:
             _log.warning("%s", left)
     if attachment is not None and attachment.pushes is not None:
@@ -177,9 +177,9 @@ def finish(
         saved=saved,
         card=card if saved is not None and CARD in ending.written else None,
         metrics=metrics,
-        receipt=receipt,
-        push_error=push_error,
-        problems=(*ending.problems, *filter(None, [push_error, left])),
+        receipt=pushed.receipt,
+        push_error=pushed.error,
+        problems=(*ending.problems, *filter(None, [pushed.error, left])),
     )
     if saved is not None:
         _log.info("%s", done)

@@ -10,7 +10,7 @@ from typing import Any
 
 from perdure.errors import InvalidInput, PerdureError, SaveFailed
 from perdure.format.hub_id import is_hub_id
-from perdure.publishing.job import Job
+from perdure.publishing.job import Job, outbox_command
 from perdure.publishing.outbox import Outbox
 from perdure.publishing.publish import publish_to
 from perdure.publishing.receipt import Receipt
@@ -95,19 +95,32 @@ def _request(
         return error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """What came of the push at the end of a run.
+
+    Attributes:
+        receipt: What was published; None if nothing was.
+        error: Why nothing was, what lies where, and how to push it later.
+        waits_in: The run in whose outbox it waits, as `error` tells.
+    """
+
+    receipt: Receipt | None = None
+    error: str | None = None
+    waits_in: Path | None = None
+
+
 def push(
     wanted: Push, folder: Path, *, box: Outbox | None, method: str | None, steps: int, wait: float | None
-) -> tuple[Receipt | None, str | None]:
+) -> Pushed:
     """Publish a saved folder.
 
     Args:
         box: The outbox of that folder, where there is one at work.
         wait: Seconds after which it is left to the outbox; None to try once, for as long as that takes.
-
-    Returns:
-        The receipt and None, or None and a message: why it failed, what lies where, and how to push later.
     """
     message = f"End of training ({f'{method}, ' if method else ''}{steps} steps)"
+    unexpected: Exception | None = None
     try:
         if isinstance(wanted.request, InvalidInput):
             raise wanted.request
@@ -116,34 +129,33 @@ def push(
         box = box or Outbox(folder, token=wanted.token)
         queued = _queue(box, request, folder)
         if queued is None:
-            return publish_to(request, folder, token=wanted.token), None
-        failure = _outcome(wanted, box, queued, folder, wait)
-        if not isinstance(failure, str):
-            return failure, None
+            return Pushed(receipt=publish_to(request, folder, token=wanted.token))
+        done = _outcome(wanted, box, queued, folder, wait)
+    except PerdureError as error:
+        done = Pushed(error=_failure(wanted, folder, error.message, error.hint))
     except Exception as error:  # a finished run must not end in a traceback for the network's sake
-        reason = error.message if isinstance(error, PerdureError) else f"{type(error).__name__}: {error}"
-        failure = _failure(wanted, folder, reason, error.hint if isinstance(error, PerdureError) else "")
-        _log.warning("%s", failure, exc_info=None if isinstance(error, PerdureError) else error)
-        return None, failure
-    _log.warning("%s", failure)
-    return None, failure
+        done = Pushed(error=_failure(wanted, folder, f"{type(error).__name__}: {error}"))
+        unexpected = error
+    if done.error:
+        _log.warning("%s", done.error, exc_info=unexpected)
+    return done
 
 
-def settle(box: Outbox | None, folder: Path, *, wait: float | None, is_drained: bool, told: str) -> str | None:
+def settle(box: Outbox | None, folder: Path, *, wait: float | None, is_drained: bool, pushed: Pushed) -> str | None:
     """End the pushes of checkpoints in the background; returns what is left of them, and what to type.
 
     Args:
         box: Where they are; by default, the outbox of `folder`.
         wait: Seconds for them, as for `push`.
         is_drained: They were waited for just now.
-        told: What was said of the push of the model.
+        pushed: What came of the push of the model; what it told is not told again.
     """
     run = folder if box is None else box.run
-    drain, look = (shlex.join(["perdure", "outbox", *words, str(run)]) for words in (["drain"], []))
+    is_told = pushed.waits_in == run
     try:
         box = box or Outbox(folder)
         pending = [job for job in box.jobs() if job.pending]
-        if pending and wait is None and drain not in told:
+        if pending and wait is None and not is_told:
             box.attempt(pending[-1].id)
         elif pending and wait is not None and not is_drained:
             box.drain(wait)
@@ -152,10 +164,10 @@ def settle(box: Outbox | None, folder: Path, *, wait: float | None, is_drained: 
     except PerdureError as error:
         return f"The pushes of checkpoints could not be done: {error.message} {error.hint}".strip()
     lines = []
-    if (left := sum(job.pending for job in jobs)) and drain not in told:
-        lines.append(f"Still to be pushed, in the outbox: {left}. Push with: {drain}")
+    if (left := sum(job.pending for job in jobs)) and not is_told:
+        lines.append(f"Still to be pushed, in the outbox: {left}. Push with: {outbox_command(run, 'drain')}")
     if failed := sum(job.state == "failed" for job in jobs):
-        lines.append(f"Pushes that failed: {failed}. Why, and what to type, says: {look}")
+        lines.append(f"Pushes that failed: {failed}. Why, and what to type, says: {outbox_command(run)}")
     return " ".join(lines) or None
 
 
@@ -171,7 +183,7 @@ def _queue(box: Outbox, request: PushRequest, folder: Path) -> Job | None:
         return None
 
 
-def _outcome(wanted: Push, box: Outbox, job: Job, folder: Path, wait: float | None) -> Receipt | str:
+def _outcome(wanted: Push, box: Outbox, job: Job, folder: Path, wait: float | None) -> Pushed:
     if wait is None:
         box.attempt(job.id)
     else:
@@ -179,22 +191,21 @@ def _outcome(wanted: Push, box: Outbox, job: Job, folder: Path, wait: float | No
     jobs = {one.id: one for one in box.jobs()}
     job = jobs[job.id]
     if job.receipt is not None:
-        return job.receipt
+        return Pushed(receipt=job.receipt)
     if job.pending:
         others = sum(one.pending for one in jobs.values()) - 1
-        return " ".join(
-            [
-                f"The model is saved in {folder}, and its publishing to {wanted.repo} waits in the outbox"
-                + (f", with {others} more" if others else "")
-                + (f": {job.error}" if job.error else "."),
-                f"Push it with: {shlex.join(['perdure', 'outbox', 'drain', str(folder)])}",
-            ]
+        with_them = f", with {others} more" if others else ""
+        why = f": {job.error}" if job.error else "."
+        error = (
+            f"The model is saved in {folder}, and its publishing to {wanted.repo} waits in the outbox{with_them}{why} "
+            f"Push it with: {outbox_command(box.run, 'drain')}"
         )
+        return Pushed(error=error, waits_in=box.run)
     box.cancel(job.id)  # for good: what is to be done by hand must not stay in the queue as well
-    return _failure(wanted, folder, job.error or "", job.hint.rpartition("\n")[0])
+    return Pushed(error=_failure(wanted, folder, job.error or "", job.hint))
 
 
-def _failure(wanted: Push, folder: Path, reason: str, hint: str) -> str:
+def _failure(wanted: Push, folder: Path, reason: str, hint: str = "") -> str:
     lines = [
         f"The model is saved in {folder}, but publishing it to {wanted.repo} failed:",
         f"  {reason}",

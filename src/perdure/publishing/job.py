@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -60,7 +61,8 @@ class Job:
         created: When it was added, in seconds since 1970.
         tries: How often it was tried.
         error: Why the last try came to nothing, or what went wrong after the push; None if nothing did.
-        hint: What to type about it.
+        hint: What to do about it.
+        retry_command: What to type to have it pushed once more, where it failed.
         next_try: When it is tried again at the latest, in seconds since 1970; None where nobody knows.
         receipt: What the push did, once it has.
     """
@@ -79,6 +81,7 @@ class Job:
     tries: int
     error: str | None
     hint: str
+    retry_command: str | None
     next_try: float | None
     receipt: Receipt | None
 
@@ -86,6 +89,12 @@ class Job:
     def pending(self) -> bool:
         """Whether it is still to be pushed."""
         return self.state in ("queued", "running")
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """Lines for whoever is told of the error: what to do about it, and what to type then."""
+        again = f"Then push it again, on top of what is there by now: {self.retry_command}"
+        return (*self.hint.splitlines(), *([again] if self.retry_command else []))
 
     def as_document(self) -> dict[str, Any]:
         """The same for `json.dumps`."""
@@ -106,6 +115,15 @@ class Claim:
     ask: Ask
     base: str | None
     expected_head: str | None
+
+
+def outbox_command(run: Path, *words: str) -> str:
+    """What to type to look at the outbox of a run, or do something with it.
+
+    >>> outbox_command(Path("runs/a"), "drain")
+    'perdure outbox drain runs/a'
+    """
+    return shlex.join(["perdure", "outbox", *words, str(run)])
 
 
 def decode_ask(text: str) -> Ask:

@@ -167,6 +167,7 @@ class Outbox:
             self._worker.wait(min(rest, _LOOK_SECONDS))
         if not self._started:
             self.stop()
+        self._wake()  # nobody waits any more
         self._report()
         return tuple(job for job in self._store.jobs() if job.pending)
 
@@ -183,11 +184,13 @@ class Outbox:
         """
         tries = self._store.job(job).tries
         here = Worker(self._store, token=self._token)
-        while not here.work():
-            found = self._store.job(job)
-            if not found.pending or (found.state == "queued" and found.tries > tries):
-                break
-            self._worker.wait(_LOOK_SECONDS)
+        if not here.work():
+            self._wake(now=True)
+            while (found := self._store.job(job)).pending and (found.state == "running" or found.tries == tries):
+                if here.work():
+                    break
+                self._worker.wait(_LOOK_SECONDS)
+            self._wake()
         self._report()
         here.work()  # what a function measured that followed it
         return self._store.job(job)
@@ -221,11 +224,15 @@ class Outbox:
         shutil.rmtree(self._store.pin(found.id), ignore_errors=True)
         return self._store.job(found.id)
 
-    def _wake(self) -> None:
-        """Have the worker look at what is new; where it cannot run, the jobs wait for one that can."""
+    def _wake(self, *, now: bool = False) -> None:
+        """Have the worker look at what is new; where it cannot run, the jobs wait for one that can.
+
+        Args:
+            now: Somebody waits for it.
+        """
         try:
             if self._started:
-                self._worker.wake()
+                self._worker.wake(now=now)
         except SaveFailed as error:
             _log.warning("%s", error)
 
@@ -274,7 +281,8 @@ class Outbox:
                 _log.warning("What follows the push of %s went wrong: %s", what, job.error)
         elif job.state == "failed":
             reason = re.sub(r"\b[0-9a-f]{6,}\b|\d+", "#", job.error or "")  # of every checkpoint it would be the same
-            self._warn_once(reason, "Publishing %s failed: %s\n  %s", what, job.error, job.hint)
+            todo = "\n  ".join(job.advice)
+            self._warn_once(reason, "Publishing %s failed: %s\n  %s", what, job.error, todo)
         elif job.error:
             away = f"away: {job.endpoint}"
             self._warn_once(away, "Publishing %s waits in the outbox of %s: %s", what, self.run, job.error)

@@ -16,7 +16,7 @@ from typing import Any
 
 from perdure.errors import Corrupt, HubError, InvalidInput, NotFound, PerdureError, SaveFailed, UnsupportedFormat
 from perdure.format.names import OUTBOX
-from perdure.publishing.job import Ask, Claim, Job, State, decode_ask, decode_receipt, encode_receipt
+from perdure.publishing.job import Ask, Claim, Job, State, decode_ask, decode_receipt, encode_receipt, outbox_command
 from perdure.publishing.once import NOBODY
 from perdure.publishing.receipt import Receipt
 
@@ -92,7 +92,7 @@ class Store:
         if not self.exists:
             return []
         with self._transaction(write=False) as db:
-            return [_job(row) for row in db.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY seq")]
+            return [self._job(row) for row in db.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY seq")]
 
     def job(self, job: str) -> Job:
         """One job, by its id or the beginning of it.
@@ -156,7 +156,7 @@ class Store:
                 "AND receipt IS NOT NULL ORDER BY pushed DESC LIMIT 1) FROM jobs AS one WHERE seq = ?",
                 next_one,
             ).fetchone()
-        job, (base, guarded, last) = _job(row[:-3]), row[-3:]
+        job, (base, guarded, last) = self._job(row[:-3]), row[-3:]
         ask = decode_ask(row[2])
         head = decode_receipt(last).head if last is not None else NOBODY if ask.request.start == "first" else None
         return Claim(job=job, ask=ask, base=base, expected_head=head if guarded else None)
@@ -182,7 +182,7 @@ class Store:
         with self._transaction() as db:
             db.execute("UPDATE jobs SET state = 'queued', error = NULL WHERE id = ? AND state = 'done'", (job,))
 
-    def failed(self, job: str, error: str, hint: str) -> None:
+    def failed(self, job: str, error: str, hint: str = "") -> None:
         """Record that it is of no use to try again."""
         self._end(job, "failed", error, hint)
 
@@ -227,7 +227,7 @@ class Store:
     def _beginning(self, beginning: str) -> list[Job]:
         with self._transaction(write=False) as db:  # 'g' comes after every digit of an id
             found = f"SELECT {_COLUMNS} FROM jobs WHERE id >= ? AND id < ? || 'g' LIMIT 2"
-            return [_job(row) for row in db.execute(found, (beginning, beginning))]
+            return [self._job(row) for row in db.execute(found, (beginning, beginning))]
 
     def _refusal(self, job: str) -> InvalidInput:
         return InvalidInput(f"The job {job} is {self.job(job).state}; nothing was changed.")
@@ -238,6 +238,17 @@ class Store:
                 "UPDATE jobs SET state = ?, error = ?, hint = ?, next_try = NULL WHERE id = ?",
                 (state, error, hint, job),
             )
+
+    def _job(self, row: tuple[Any, ...]) -> Job:
+        identity, state, text, created, tries, error, hint, next_try, receipt = row
+        ask = decode_ask(text)
+        target, retry = ask.request.target, outbox_command(self.run, "retry", identity[:8])
+        return Job(
+            id=identity, state=state, folder=Path(ask.folder), repo=target.repo, revision=target.revision,
+            tag=target.tag, endpoint=target.endpoint, step=ask.step, metrics=ask.metrics, nbytes=ask.nbytes,
+            created=created, tries=tries, error=error, hint=hint, retry_command=retry if state == "failed" else None,
+            next_try=next_try, receipt=decode_receipt(receipt) if receipt else None,
+        )  # fmt: skip
 
     @contextmanager
     def _transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
@@ -286,14 +297,3 @@ class Store:
 def new_id() -> str:
     """An id that no other job of any outbox has."""
     return uuid.uuid4().hex
-
-
-def _job(row: tuple[Any, ...]) -> Job:
-    identity, state, text, created, tries, error, hint, next_try, receipt = row
-    ask = decode_ask(text)
-    target = ask.request.target
-    return Job(
-        id=identity, state=state, folder=Path(ask.folder), repo=target.repo, revision=target.revision, tag=target.tag,
-        endpoint=target.endpoint, step=ask.step, metrics=ask.metrics, nbytes=ask.nbytes, created=created, tries=tries,
-        error=error, hint=hint, next_try=next_try, receipt=decode_receipt(receipt) if receipt else None,
-    )  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shlex
 import shutil
 import sys
 import threading
@@ -15,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from perdure.errors import Conflict, PerdureError, Unavailable
+from perdure.errors import PerdureError, Unavailable
 from perdure.io.locks import Lock, hold, release
 from perdure.publishing import after, once
 from perdure.publishing.job import Claim
@@ -162,18 +161,13 @@ class Worker:
             self._store.again(job.id, error, time.time() + away.until - time.monotonic())
             return
         except PerdureError as error:
-            self._store.failed(job.id, error.message, self._hint(job.id, error))
+            self._store.failed(job.id, error.message, error.hint)
         except Exception as error:  # whatever it was, the next job must have its turn
-            self._store.failed(job.id, f"{type(error).__name__}: {error}", self._hint(job.id))
+            self._store.failed(job.id, f"{type(error).__name__}: {error}")
         else:
             shutil.rmtree(self._store.pin(job.id), ignore_errors=True)  # before: nobody looks at what is done again
             self._store.done(job.id, problem)
         away.failures = 0
-
-    def _hint(self, job: str, error: PerdureError | None = None) -> str:
-        again = shlex.join(["perdure", "outbox", "retry", job[:8], str(self._store.run)])
-        then = "To push on top of that all the same" if isinstance(error, Conflict) else "Then"
-        return "\n".join(filter(None, [error.hint if error is not None else "", f"{then}: {again}"]))
 
     def _follow(self, claim: Claim, receipt: Receipt) -> str | None:
         """Do what follows the push, a command once more where a worker died amid it; returns what went wrong."""
