@@ -124,10 +124,14 @@ def test_nobody_waits_longer_than_is_allowed(sft, model, hub):
     trainer = sft(model, train=False)
     folder = Path(trainer.args.output_dir)
     model.save_pretrained(folder / "checkpoint-1")
-    Outbox(folder).add(folder / "checkpoint-1", "me/left")
-    done = finish(trainer, repo="me/left", token=TOKEN, endpoint=hub.url, wait=0)
+    away = "http://127.0.0.1:9"  # so that it is left however fast the worker is
+    Outbox(folder).add(folder / "checkpoint-1", "me/left", endpoint=away)
+    done = finish(trainer, repo="me/left", token=TOKEN, endpoint=away, wait=0)
     assert done.receipt is None and done.push_error is not None
-    assert "waits in the outbox, with 1 more. Push it with: perdure outbox drain" in done.push_error
+    assert "waits in the outbox, with 1 more" in done.push_error
+    assert done.push_error.endswith(f"Push it with: perdure outbox drain {folder}") and done.problems == (
+        done.push_error,
+    )
     assert [job.state for job in Outbox(done.path).jobs()] == ["queued", "queued"]
 
 

@@ -43,9 +43,13 @@ def test_a_job_is_listed_drained_in_vain_retried_and_cancelled(hub: Hub, box: Ou
     assert code == 0 and out.splitlines()[1].split()[:3] == [job.id[:8], "queued", "0"]
     assert "me/away@main" in out and " 20 " in out and "are held" in messages
 
-    code, out, _ = perdure("drain", box.run, "--timeout", 4, "--json")
-    (document,) = json.loads(out)
-    assert code == 3 and document["state"] == "queued" and document["tries"] >= 1
+    for _ in range(15):  # a machine that is busy may not come to a try in so short a time
+        code, out, _ = perdure("drain", box.run, "--timeout", 3, "--json")
+        (document,) = json.loads(out)
+        assert code == 3 and document["state"] == "queued"
+        if document["error"]:
+            break
+    assert document["tries"] >= 1
     assert "out of reach" in document["error"] and document["next_try"] is not None
     assert AWAY in perdure(box.run)[2]  # the error, on standard error
 

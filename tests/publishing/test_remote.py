@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure.errors import HubError, Rejected, Unauthorized
+from perdure.errors import HubError, Rejected, Unauthorized, Unavailable
 from perdure.publishing.remote import Remote
 from publishing import Hub
 
@@ -30,7 +30,7 @@ def test_white_space_is_no_token(token: str) -> None:
 
 @pytest.mark.parametrize(
     ("raised", "becomes"),
-    [(ValueError, Rejected), (KeyError, Rejected), (ConnectionError, HubError), (RuntimeError, Rejected)],
+    [(ValueError, Rejected), (KeyError, Rejected), (ConnectionError, Unavailable), (RuntimeError, Rejected)],
 )
 def test_a_client_that_repeats_the_token(
     monkeypatch: pytest.MonkeyPatch, raised: type[Exception], becomes: type[HubError]
