@@ -64,8 +64,17 @@ def test_check_says_what_is_to_be_mended_and_writes_nothing(folder):
 
 def test_a_good_card_has_nothing_to_mend(folder):
     Card.from_facts(Facts(name="out", license=License(id="mit"))).save(folder)
-    (folder / "card_facts.json").write_text(Facts(name="out", license=License(id="mit")).to_json())
     assert call(folder, "--check") == (0, "", "")
+
+
+def test_what_a_loop_of_ones_own_told_is_there_when_the_card_is_made_anew(folder):
+    facts = perdure.describe(
+        torch.nn.Linear(2, 2), name="mine", hyperparameters={"learning_rate": 0.5}, evaluation={"accuracy": 0.75}
+    )
+    card = Card.from_facts(facts)
+    card.save(folder)
+    assert perdure.verify(folder).ok and Facts.from_json((folder / "card_facts.json").read_text()) == facts
+    assert call(folder)[0] == 0 and Card.load(folder).text == card.text and "`learning_rate`" in card.text
 
 
 def test_what_is_no_model_is_refused(tmp_path):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from perdure.card.facts import BaseModel, Facts, License, Quantization
 from perdure.card.folder import facts_of
@@ -24,6 +27,16 @@ def write(folder: Path, files: dict[str, object]) -> Path:
 def test_the_facts_beside_a_model_are_its_facts(facts, tmp_path):
     write(tmp_path, {"card_facts.json": facts.to_json(), "config.json": {"architectures": ["Other"]}})
     assert facts_of(tmp_path) == facts
+
+
+def test_weights_are_told_as_they_are_now_not_as_they_were_trained(facts, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(save({"w": np.zeros((2, 3), np.float16)}))
+    adapter = replace(facts, weights=replace(facts.weights, kind="adapter", dtypes={"float32": 4}, parameters=4),
+                      bases=(BaseModel(id="org/base", relation="adapter"),))  # fmt: skip
+    write(tmp_path, {"card_facts.json": adapter.to_json(), "config.json": {"model_type": "llama"}})
+    found = facts_of(tmp_path)
+    assert found.weights == replace(facts.weights, parameters=6, dtypes={"float16": 6}), "an adapter, merged since"
+    assert found.bases[0].relation == "finetune" and found.training == facts.training
 
 
 def test_an_adapter_that_peft_saved_and_trl_described(tmp_path):

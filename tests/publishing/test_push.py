@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from perdure.card.card import Card
+from perdure.card.facts import Facts
+from perdure.card.training import Training
 from perdure.errors import Corrupt
 from perdure.publishing.publish import publish
 from publishing import GUEST, READER, Hub, model_files, push, save_folder, weights
@@ -276,3 +279,31 @@ def exists(hub: Hub, repo: str) -> bool:
         assert error.code in (401, 404)
         return False
     return True
+
+
+def test_what_people_write_and_measure_on_the_hub_stays_through_every_push(hub: Hub, saved: Path) -> None:
+    def save(step: int, words: str = "") -> None:
+        facts = Facts(name=f"words, step {step}", training=Training(steps=step))
+        card = Card.from_facts(facts, existing=words).text
+        save_folder(saved, {"model.safetensors": weights(step), "config.json": b"{}", "README.md": card.encode()})
+
+    def card() -> str:
+        return hub.read("me/words", "README.md").decode()
+
+    hub.ask("/api/repos/create", {"name": "words", "type": "model"})
+    hub.commit_file("me/words", "README.md", b"---\nlicense: mit\n---\n")
+    save(1)
+    assert hub.push(saved, "me/words").code == 0 and "license: mit" in card() and "step 1" in card()
+    hub.run("import perdure; perdure.record_results('me/words', {'accuracy': 0.5})")
+    save(2)
+    assert hub.push(saved, "me/words").code == 0 and "| `accuracy` | 0.5 |" in card() and "step 2" in card()
+    hub.commit_file("me/words", "README.md", f"{card()}\nOf the Hub.\n".encode())
+    for step in (3, 4):
+        save(step)
+        assert hub.push(saved, "me/words").code == 0 and hub.push(saved, "me/words").document["changed"] is False
+        assert "Of the Hub." in card() and "license: mit" in card() and f"step {step}" in card() and "0.5" in card()
+    save(5, "Of this folder.\n")
+    refused = hub.push(saved, "me/words").error
+    assert refused["kind"] == "conflict" and "README.md" in refused["hint"] and "step 4" in card()
+    save(5, "Of this folder.\n\nOf the Hub.\n")
+    assert hub.push(saved, "me/words").code == 0 and "Of this folder." in card() and "license: mit" in card()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,18 +14,18 @@ from perdure.card.curves import CURVES, draw, picture_of
 from perdure.card.document import Document
 from perdure.card.facts import Facts
 from perdure.card.folder import facts_of
-from perdure.card.merge import Conflict, index, put_region, refresh
-from perdure.card.render import evaluation, render
-from perdure.card.results import Result, latest
-from perdure.card.template import Template, shipped
+from perdure.card.merge import Conflict, refresh
+from perdure.card.reconcile import add_results
+from perdure.card.render import render
+from perdure.card.results import Result
+from perdure.card.template import Template
 from perdure.errors import InvalidInput, NotFound
 from perdure.folder import amend
 from perdure.folder.commit import save_failed
-from perdure.format.names import CARD, MANIFEST
+from perdure.format.names import CARD, FACTS, MANIFEST
 from perdure.io import durable
 
 _MAX_CARD = 4 * 2**20  # bytes
-_TITLE = re.compile(r"^# +(\S.*?)[ #]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +41,13 @@ class Card:
         conflicts: Generated parts that a person changed and that the last step would have written otherwise. They
             stay as they are.
         pictures: File → content of the pictures on the page that were drawn with it.
+        facts: What it was made of, which lies beside it; None for a card that was only read.
     """
 
     text: str
     conflicts: tuple[Conflict, ...] = ()
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    facts: Facts | None = None
 
     @staticmethod
     def parse(text: str) -> Card:
@@ -106,7 +107,7 @@ class Card:
             picture=picture_of(history) if on_the_page else None,
         )
         document, conflicts = refresh(document, rendered, renew=renew)
-        return Card(str(document), tuple(conflicts), {} if drawn is None else {CURVES: drawn})
+        return Card(str(document), tuple(conflicts), {} if drawn is None else {CURVES: drawn}, facts)
 
     @staticmethod
     def from_folder(
@@ -120,11 +121,14 @@ class Card:
         """
         folder = Path(folder)
         existing = Card.load(folder) if (folder / CARD).is_file() else None
-        return Card.from_facts(facts_of(folder), existing=existing, template=template, renew=renew, curves=curves)
+        card = Card.from_facts(facts_of(folder), existing=existing, template=template, renew=renew, curves=curves)
+        # What is told by files that may change is asked of them each time.
+        return card if (folder / FACTS).is_file() else replace(card, facts=None)
 
     def files(self) -> dict[str, bytes]:
-        """What it is on disk: README.md, and the pictures on its page."""
-        return {CARD: self.text.encode(errors="surrogateescape"), **self.pictures}
+        """What it is on disk: README.md, the pictures on its page, and the facts that it was made of."""
+        kept = {FACTS: self.facts.to_json().encode()} if self.facts is not None else {}
+        return {CARD: self.text.encode(errors="surrogateescape"), **self.pictures, **kept}
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -190,12 +194,8 @@ class Card:
             )
             for metric, value in results.items()
         ]  # fmt: skip
-        every = latest((*document.record.results, *new))
-        asked = {result.key for result in new}
-        document, conflicts = index(document, model or _name(document), every, explicit=asked)
-        document, more = put_region(document, "evaluation", evaluation(every), shipped().regions)
-        document = replace(document, record=replace(document.record, results=every))
-        return replace(self, text=str(document), conflicts=(*conflicts, *more))
+        document, conflicts = add_results(document, new, model=model)
+        return replace(self, text=str(document), conflicts=tuple(conflicts))
 
     def check(self, folder: str | Path | None = None) -> tuple[Finding, ...]:
         """What is wrong or missing: metadata that the Hub refuses, placeholders, local paths, secrets, conflicts.
@@ -208,7 +208,7 @@ class Card:
         return (*check(document, None if folder is None else Path(folder)), *conflicts)
 
     def save(self, folder: str | Path) -> Path:
-        """Write it as README.md into a folder, at once; a folder that perdure saved stays whole to `verify`.
+        """Write its `files` into a folder, each at once; a folder that perdure saved stays whole to `verify`.
 
         Raises:
             NotFound: There is no such folder.
@@ -223,11 +223,6 @@ class Card:
             for name, content in self.files().items():
                 _replace(folder / name, content)
         return folder / CARD
-
-
-def _name(document: Document) -> str:
-    title = _TITLE.search(document.body)
-    return title[1] if title else "model"
 
 
 def _replace(path: Path, content: bytes) -> None:

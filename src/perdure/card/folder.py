@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -49,8 +51,8 @@ _TASKS = {
 
 
 def facts_of(folder: str | Path) -> Facts:
-    """The facts of a finished model: from its `card_facts.json`, or from configurations, headers of weights, metrics
-    and a card that another tool wrote.
+    """The facts of a finished model: from its `card_facts.json` and the headers of its weights; without that file also
+    from configurations, metrics and a card that another tool wrote.
 
     Raises:
         NotFound: There is no such folder.
@@ -60,11 +62,12 @@ def facts_of(folder: str | Path) -> Facts:
     folder = resolve(Path(folder))
     if not folder.is_dir():
         raise NotFound(f"There is no folder {folder}.", hint=instead_of(folder))
-    if (folder / FACTS).is_file():
-        return Facts.from_json(_bytes(folder / FACTS))
+    kept = Facts.from_json(_bytes(folder / FACTS)) if (folder / FACTS).is_file() else None
     weights = sorted(name for path in folder.glob("*") if holds_weights(name := path.name) and path.is_file())
     config, adapter = _json(folder / CONFIG), _json(folder / ADAPTER_CONFIG)
-    if not weights and not config and not adapter:
+    if kept is not None:
+        return _as_they_are(kept, _weights(folder, weights, config, adapter)) if weights else kept
+    if not config and not adapter and not weights:
         raise InvalidInput(f"There is no model in {folder}, and so no card to write.", hint=instead_of(folder))
     said = _front_matter(folder)
     names = said.get("datasets")
@@ -127,6 +130,23 @@ def _weights(folder: Path, names: list[str], config: Mapping[str, Any], adapter:
     )
 
 
+def _as_they_are(kept: Facts, found: Weights) -> Facts:
+    """What was told of a model when it was trained, with the weights that are there now: somebody converted them."""
+    kind = kept.weights.kind if kept.weights.kind != "adapter" else found.kind
+    counted = {"parameters": found.parameters, "dtypes": found.dtypes} if found.dtypes else {}
+    is_merged = kept.weights.kind == "adapter" != kind
+    return replace(
+        kept,
+        weights=replace(
+            kept.weights,
+            kind=kind,
+            quantization=found.quantization if is_merged else kept.weights.quantization,
+            **counted,
+        ),
+        bases=tuple(replace(base, relation="finetune") if is_merged else base for base in kept.bases),
+    )
+
+
 def _numbers(folder: Path, names: list[str]) -> dict[str, int]:
     """Type → how many numbers, by the headers of safetensors files; empty where one cannot be read."""
     counted: Counter[str] = Counter()
@@ -134,17 +154,10 @@ def _numbers(folder: Path, names: list[str]) -> dict[str, int]:
         for name in names[:_MOST_FILES]:
             if name.endswith(".safetensors"):
                 for tensor in read_header(folder / name).tensors.values():
-                    counted[_DTYPES.get(tensor.dtype, tensor.dtype.lower())] += _product(tensor.shape)
+                    counted[_DTYPES.get(tensor.dtype, tensor.dtype.lower())] += math.prod(tensor.shape)
     except (OSError, PerdureError):
         return {}
     return dict(counted)
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
 
 
 def _origin(config: Mapping[str, Any], adapter: Mapping[str, Any]) -> Origin:

@@ -11,7 +11,7 @@ from typing import Any
 from perdure.card.card import Card
 from perdure.card.facts import Facts
 from perdure.errors import InvalidInput
-from perdure.format.names import CARD, FACTS
+from perdure.format.names import CARD
 from perdure.integrations.gather import Told, as_names, card_name, gather
 from perdure.model.weights import unwrap
 
@@ -30,7 +30,7 @@ def documents(facts: Facts, existing: Path, *, curves: bool = True) -> dict[str,
     card = Card.from_facts(facts, existing=read(existing), curves=curves)
     for conflict in card.conflicts:
         _log.info("%s: %s", existing, conflict)
-    return {**card.files(), FACTS: facts.to_json().encode()}
+    return card.files()
 
 
 def create_model_card(

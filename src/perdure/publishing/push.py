@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from perdure.errors import Conflict, HubError, Rejected, Unauthorized
@@ -19,6 +19,7 @@ from perdure.publishing.request import PushRequest
 from perdure.publishing.selection import Selection
 from perdure.publishing.staged import commit_in_parts, staging_branch
 from perdure.publishing.target import MAIN, Target
+from perdure.publishing.words import keep_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,8 @@ class Push:
         found = self._look(name)
         head = found.branches.get(target.revision) if found is not None else None
         base = head or (self._start(found) if found is not None else None)
-        plan = compare(self.remote, name if found is None else found.name, base, self.selection)
+        selection = keep_words(self.remote, name if found is None else found.name, base, self.selection)
+        plan = compare(self.remote, name if found is None else found.name, base, selection)
         if found is not None:
             self._require_expected(found, head, plan)
             self._refuse(found, base if plan.empty else None)
@@ -73,7 +75,8 @@ class Push:
         head = found.branches.get(revision)
         made = self._made(found, since=self.attempt.tried_on) if head is not None else None
         base = made.parent if made is not None else head or self._start(found)
-        plan = compare(self.remote, found.name, base, self.selection)
+        selection = keep_words(self.remote, found.name, base, self.selection)
+        plan = compare(self.remote, found.name, base, selection)
         if made is None:
             self._require_expected(found, head, plan)
         self._refuse(found, made.commit if made is not None else base if plan.empty else None)
@@ -83,7 +86,7 @@ class Push:
             self.remote.create_branch(found.name, revision, start=base)
         commit = made.commit if made is not None else base
         if made is None and (commit is None or not plan.empty):
-            commit = self._commit(found, plan, parent=base)
+            commit = replace(self, selection=selection)._commit(found, plan, parent=base)
         assert commit is not None
         tag = self.target.tag
         if tag is not None and tag not in found.tags:

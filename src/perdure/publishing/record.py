@@ -34,7 +34,7 @@ def record_results(
 ) -> str:
     """Write results onto the card of a revision on the Hub, in one commit. What people wrote there stays.
 
-    The manifest is renewed in the same commit, so that what is pulled verifies. Where the card says all that already
+    The manifest is renewed in the same commit, unless people had edited the card. Where the card says all that already
     no commit is made.
 
     Args:
@@ -135,10 +135,12 @@ def _with_results(
     files = {CARD: after}
     if MANIFEST in tree and tree[MANIFEST].size <= MAX_SIZE:
         manifest = decode(remote.read(repo, MANIFEST, head))
-        if CARD in manifest.files or CARD not in tree:  # otherwise the card is a person's
+        named = manifest.files.get(CARD)
+        # Otherwise the card holds a person's words, which is known by this: the manifest names another, or none.
+        if (named.digest == as_text(digest_bytes(before))) if named else CARD not in tree:
             entry = FileEntry(size=len(after), digest=as_text(digest_bytes(after)))
-            named = dict(sorted({**manifest.files, CARD: entry}.items()))
-            files[MANIFEST] = replace(manifest, files=named).encode()
+            every = dict(sorted({**manifest.files, CARD: entry}.items()))
+            files[MANIFEST] = replace(manifest, files=every).encode()
     return files
 
 
