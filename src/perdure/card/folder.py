@@ -132,19 +132,13 @@ def _weights(folder: Path, names: list[str], config: Mapping[str, Any], adapter:
 
 def _as_they_are(kept: Facts, found: Weights) -> Facts:
     """What was told of a model when it was trained, with the weights that are there now: somebody converted them."""
-    kind = kept.weights.kind if kept.weights.kind != "adapter" else found.kind
-    counted = {"parameters": found.parameters, "dtypes": found.dtypes} if found.dtypes else {}
-    is_merged = kept.weights.kind == "adapter" != kind
-    return replace(
-        kept,
-        weights=replace(
-            kept.weights,
-            kind=kind,
-            quantization=found.quantization if is_merged else kept.weights.quantization,
-            **counted,
-        ),
-        bases=tuple(replace(base, relation="finetune") if is_merged else base for base in kept.bases),
-    )
+    weights, bases = kept.weights, kept.bases
+    if weights.kind == "adapter" != found.kind:  # it was merged into its base
+        weights = replace(weights, kind=found.kind, quantization=found.quantization)
+        bases = tuple(replace(base, relation="finetune") for base in bases)
+    if found.dtypes:
+        weights = replace(weights, parameters=found.parameters, dtypes=found.dtypes)
+    return replace(kept, weights=weights, bases=bases)
 
 
 def _numbers(folder: Path, names: list[str]) -> dict[str, int]:
