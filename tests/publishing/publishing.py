@@ -85,6 +85,14 @@ class Hub:
         """Run `perdure` with `--json`; keyword arguments are environment variables."""
         return run_cli(*words, **{**self.environment, **environment})
 
+    def text(self, *words: str) -> str:
+        """Run `perdure` as a person does; what it says, standard error last."""
+        done = subprocess.run(
+            [sys.executable, "-m", "perdure", *words], env=self.environment, capture_output=True, text=True,
+            timeout=120, check=True,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
     def push(self, folder: Path, repo: str, *options: str, **environment: str) -> Pushed:
         """Run `perdure push`; keyword arguments are environment variables."""
         return push(folder, repo, "--endpoint", self.url, *options, HF_HOME=str(self.home),

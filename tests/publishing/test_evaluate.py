@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import perdure
+from perdure.cli import evaluate
 from perdure.errors import InvalidInput, MissingDependency, NotFound
 from publishing import Hub, save_folder
 
@@ -56,6 +59,12 @@ def test_the_program_is_told_what_to_measure_and_its_results_come_back(seen: Pat
     words, model, endpoint = json.loads(seen.read_text())
     assert words[-2:] == ["--limit", "$(x); 5"] and "gsm8k" in words
     assert model == f"{key}=me/a,revision=r-1" and endpoint == "http://127.0.0.1:9"
+
+
+def test_the_script_for_slurm_is_one_that_bash_reads() -> None:
+    script = CliRunner().invoke(evaluate.command, ["sbatch"], catch_exceptions=False).output
+    assert script.startswith("#!/bin/bash\n") and "\n#SBATCH --time=" in script and "perdure evaluate lm-eval" in script
+    subprocess.run(["bash", "-n"], input=script, text=True, timeout=60, check=True)
 
 
 def test_what_goes_wrong_is_told(seen: Path, monkeypatch: pytest.MonkeyPatch) -> None:

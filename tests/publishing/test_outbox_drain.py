@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import shlex
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from contextlib import suppress
@@ -18,7 +21,7 @@ from faulty_proxy import FaultyProxy, Request
 from perdure import Outbox
 from perdure.errors import SaveFailed
 from perdure.publishing.receipt import Receipt
-from publishing import Hub, save_folder, weights
+from publishing import GUEST, Hub, save_folder, weights
 
 
 @pytest.fixture
@@ -113,6 +116,45 @@ def test_what_looks_like_a_secret_stops_the_job_until_it_is_allowed(hub: Hub, bo
     assert hub.read("me/allowed", "config.json") == files["config.json"]
 
 
+def test_what_the_hub_refuses_for_good_is_tried_once(hub: Hub, box: Outbox, tmp_path: Path) -> None:
+    guests = Outbox(tmp_path / "guests", token=GUEST)
+    guests.add(saved_at(10, tmp_path), "me/not-theirs", endpoint=hub.url)
+    card = b"---\nlicense: [mit\n---\n# A card that is no YAML\n"
+    guests.add(save_folder(tmp_path / "out", {"config.json": b"{}", "README.md": card}), "guest/card", endpoint=hub.url)
+    guests.add(saved_at(20, tmp_path), "guest/card", revision="other", endpoint=hub.url)
+    assert guests.drain(timeout=60) == ()
+    theirs, invalid, good = guests.jobs()
+    assert [(job.state, job.tries) for job in guests.jobs()] == [("failed", 1), ("failed", 1), ("done", 1)]
+    assert "may not" in str(theirs.error), theirs.error
+    assert "card" in str(invalid.error).lower() and good.receipt is not None
+    assert len(hub.commits("guest/card")) == 1 and all(job.retry_command for job in (theirs, invalid))
+
+
+def test_two_outboxes_that_push_to_one_branch_in_the_same_moment(hub: Hub, box: Outbox, tmp_path: Path) -> None:
+    assert hub.push(saved_at(1, tmp_path), "me/moment").code == 0
+    at_once = threading.Barrier(2)
+
+    def meet(request: Request) -> None:
+        if "/commit/" in request.path and not at_once.broken:
+            with suppress(threading.BrokenBarrierError):
+                at_once.wait(30)
+            at_once.abort()
+
+    boxes = [box, Outbox(tmp_path / "other", token=hub.token)]
+    with FaultyProxy(hub.url, meet) as one, FaultyProxy(hub.url, meet) as other:
+        for each, proxy, step in zip(boxes, (one, other), (10, 20), strict=True):
+            each.add(saved_at(step, tmp_path), "me/moment", endpoint=proxy.url)
+            each.start()
+        for each in boxes:
+            assert each.drain(timeout=60) == ()
+            each.stop()
+    (won, step), (lost, _) = sorted(
+        ((each.jobs()[0], step) for each, step in zip(boxes, (10, 20), strict=True)), key=lambda of: of[0].state
+    )
+    assert (won.state, lost.state) == ("done", "failed") and "somebody else was first" in str(lost.error)
+    assert len(hub.commits("me/moment")) == 3 and hub.read("me/moment", "model.safetensors") == weights(step)
+
+
 def test_another_run_makes_the_repository_in_the_same_moment(hub: Hub, box: Outbox, tmp_path: Path) -> None:
     def choose(request: Request) -> None:
         if request.path == "/api/repos/create":
@@ -182,19 +224,20 @@ def test_a_hub_that_asks_to_be_left_alone_is_and_when_it_is_asked_again_is_told(
 def test_who_waits_at_a_terminal_sees_bytes_and_rate_and_nobody_else_does(
     hub: Hub, box: Outbox, tmp_path: Path, at_a_terminal: bool
 ) -> None:
-    box.add(saved_at(10 + at_a_terminal, tmp_path), "me/shown", endpoint=hub.url)
-    screen, standard_error = pty.openpty()
-    if not at_a_terminal:
-        os.close(standard_error)
+    repo = f"me/shown-{at_a_terminal}"
+    box.add(saved_at(10 + at_a_terminal, tmp_path), repo, endpoint=hub.url)
+    push = ["push", saved_at(20 + at_a_terminal, tmp_path), repo]
+    for words in (["outbox", "drain", box.run], push, ["pull", repo, tmp_path / "pulled"]):
+        screen, standard_error = pty.openpty() if at_a_terminal else os.pipe()
+        if at_a_terminal:
+            fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # one of no width shows nothing
+        command = [sys.executable, "-m", "perdure", *map(str, words)]
+        with subprocess.Popen(command, env=hub.environment, stdout=subprocess.DEVNULL, stderr=standard_error) as run:
+            os.close(standard_error)
+            shown = b""
+            with suppress(OSError):  # what a terminal says when the last who wrote to it is gone
+                while block := os.read(screen, 2**16):
+                    shown += block
         os.close(screen)
-        screen, standard_error = os.pipe()
-    words = [sys.executable, "-m", "perdure", "outbox", "drain", str(box.run)]
-    with subprocess.Popen(words, env=hub.environment, stdout=subprocess.DEVNULL, stderr=standard_error) as drain:
-        os.close(standard_error)
-        shown = b""
-        with suppress(OSError):  # what a terminal says when the last who wrote to it is gone
-            while block := os.read(screen, 2**16):
-                shown += block
-    os.close(screen)
-    assert drain.returncode == 0
-    assert (b"B/s" in shown and b"%" in shown) if at_a_terminal else shown == b""
+        assert run.returncode == 0, shown
+        assert (b"B/s" in shown and b"%" in shown) if at_a_terminal else shown == b"", (words, shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,9 @@ def tree(hub: Hub, repo: str, revision: str) -> dict[str, str]:
 
 def test_main_becomes_what_was_chosen_and_no_weights_are_sent(hub: Hub, repo: str) -> None:
     before = hub.commits(repo)
+    would = hub.text("promote", f"{repo}@main-step-200", "--tag", "v1.0", "--dry-run")
+    assert "~ model.safetensors (2.1 MB)" in would and "- model-00001-of-00001.safetensors (" in would
+    assert f"main of {repo} would be now what main-step-200 is" in would and "would be at the new commit" in would
     with FaultyProxy(hub.url, lambda request: None) as proxy:
         dry = hub.cli("promote", f"{repo}@main-step-200", "--tag", "v1.0", "--dry-run", HF_ENDPOINT=proxy.url)
         assert hub.commits(repo) == before and dry.document["commit"] is None and dry.document["changed"]
@@ -60,8 +64,12 @@ def test_main_becomes_what_was_chosen_and_no_weights_are_sent(hub: Hub, repo: st
     for name in ("copied", "deleted", "tag", "before", "chosen"):
         assert done.document[name] == dry.document[name]
 
-    again = hub.cli("promote", f"{repo}@main-step-200", "--tag", "v1.0")
-    assert again.code == 0 and not again.document["changed"] and hub.commits(repo) == after
+    again = hub.text("promote", f"{repo}@main-step-200", "--tag", "v1.0")
+    assert f"main of {repo} is what main-step-200 is already: no new commit" in again and hub.commits(repo) == after
+    assert f"The tag v1.0 is at {after[0][:12]}" in again
+    git = ["git", "ls-remote", "--tags", f"{hub.url.replace('//', f'//me:{hub.token}@')}/{repo}"]
+    refs = subprocess.run(git, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert f"{after[0]}\trefs/tags/v1.0^{{}}" in refs, "annotated: the tag is an object of its own"
 
 
 def test_a_tag_moves_only_by_force_and_training_state_stays_behind(hub: Hub, repo: str, tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def test_the_command(hub: Hub, saved: Path, tmp_path: Path) -> None:
     done = pull_by_command(hub, "me/by-command", out)
     assert done.code == 0 and done.document["path"] == str(out) and done.document["changed"] is True
     assert done.messages == "", "no bar where there is no terminal"
+    told = f"{out} is me/by-command@main (commit {done.document['commit'][:12]}) already, whole: nothing was downloaded"
+    assert hub.text("pull", "me/by-command", str(out)).splitlines() == [told, str(out)]
     (mine := tmp_path / "mine").mkdir()
     (mine / "thesis.tex").write_text("years of work")
     refused = pull_by_command(hub, "me/by-command", mine)

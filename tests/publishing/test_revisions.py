@@ -65,6 +65,17 @@ def test_each_has_step_date_and_metrics_and_the_best_is_marked(hub: Hub, repo: s
     assert broken["metrics"] == {"exact match": 0.4} and broken["step"] == 400 and "manifest" in broken["problem"]
     assert [rows[name]["problem"] for name in ("main", "v1")] == [None, None]
 
+    table = hub.text("revisions", repo).splitlines()
+    assert table[0].split()[:6] == ["REVISION", "KIND", "STEP", "DATE", "COMMIT", "eval_loss"]
+    best_row = next(row for row in table if row.startswith("main-step-000000300"))
+    assert (
+        best_row.split()[1:3] == ["branch", "300"] and hub.commits(repo, "v1")[0][:12] in best_row and "1 ★" in best_row
+    )
+    assert any(line.startswith("main-step-000000200: ") and "README.md" in line for line in table)
+    chart = table[table.index("eval_loss over steps") + 1 :]
+    assert sum(line.count("•") for line in chart) == 2 and sum(line.count("★") for line in chart) == 1
+    assert table[-1] == f"To make the best one main: perdure promote {repo}@main-step-000000300 --tag v1.0"
+
     plot = tmp_path / "curve.png"
     by_card = hub.cli("revisions", repo, "--metric", "exact match", "--plot", str(plot))
     assert [row["step"] for row in by_card.document if row["best"]] == [400]
