@@ -8,7 +8,7 @@ import pytest
 from pulling import contents, is_whole, leftovers, refusals
 from pulling import pull as pull_by_command
 
-from perdure import AlreadyExists, Corrupt, publish, pull
+from perdure import AlreadyExists, Corrupt, NotFound, publish, pull
 from publishing import GUEST, Hub, save_folder, weights
 
 CHECKPOINT = {
@@ -94,6 +94,17 @@ def test_a_model_that_perdure_never_saved(tmp_path: Path) -> None:
     pull("me/foreign", out)
     assert is_whole(out) and (out / "model.safetensors").read_bytes() == weights()
     assert pull("me/foreign", out).changed is False
+
+
+def test_a_revision_without_a_model_replaces_none(hub: Hub, saved: Path, tmp_path: Path) -> None:
+    hub.ask("/api/repos/create", {"type": "model", "name": "bare", "private": True})
+    publish(saved, "me/bare", revision="main-step-000000001")
+    before = contents(saved)
+    for folder in (saved, tmp_path / "new"):
+        with pytest.raises(NotFound, match=r"me/bare@main .*holds no model") as refused:
+            pull("me/bare", folder)
+        assert "main-step-000000001" in refused.value.hint
+    assert contents(saved) == before and not (tmp_path / "new").exists()
 
 
 def test_a_revision_changed_by_other_means_is_not_taken_for_what_was_saved(

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perdure.checks import verify as check
-from perdure.errors import AlreadyExists, Corrupt, PerdureError, SaveFailed, Unavailable
+from perdure.errors import AlreadyExists, Corrupt, NotFound, PerdureError, SaveFailed, Unavailable
 from perdure.folder import is_interrupted
 from perdure.folder.kept import KeptStage, stage_kept
 from perdure.folder.paths import resolve
 from perdure.folder.previous import sort_out
 from perdure.format.manifest import FileEntry, Manifest, read_manifest
-from perdure.format.names import ADAPTER_CONFIG, CARD, MANIFEST, STAGING_PREFIX, is_weights
+from perdure.format.names import ADAPTER_CONFIG, CARD, MANIFEST, STAGING_PREFIX, holds_weights, is_weights
 from perdure.io.digest import as_text, digest_file
 from perdure.publishing.digests import is_same
 from perdure.publishing.download import Download
@@ -82,7 +82,7 @@ def pull(
 
     Raises:
         InvalidInput: A name is wrong, or another process is pulling into this folder.
-        NotFound: There is no such repository or revision.
+        NotFound: There is no such repository or revision, or no model in it.
         AlreadyExists: The folder is not perdure's, or holds edits that would be lost.
         Unauthorized: The repository is gated, or not for this token to read.
         Rejected: The Hub refused for good, or holds what no folder can.
@@ -130,6 +130,7 @@ def bring(snapshot: Snapshot, target: Path, *, verify: bool = True, replaces: bo
             f"{target} is there already, and is not {snapshot}. Nothing was downloaded.",
             hint=f"Name another folder, or move it away: {shlex.join(['mv', str(target), f'{target}.old'])}",
         )
+    _refuse_nothing(target, snapshot)
     _refuse_edits(target, snapshot)
     key = json.dumps([snapshot.source.endpoint, snapshot.repo, snapshot.commit])
     with stage_kept(target, key) as staged:
@@ -196,6 +197,19 @@ def _with_card(manifest: Manifest, folder: Path) -> Manifest:
     size, digest = digest_file(folder / CARD)
     files = {**manifest.files, CARD: FileEntry(size=size, digest=as_text(digest))}
     return replace(manifest, files=dict(sorted(files.items())))
+
+
+def _refuse_nothing(target: Path, snapshot: Snapshot) -> None:
+    """A revision without a model, as `main` may be where each checkpoint has its branch, replaces none."""
+    if any(map(holds_weights, snapshot.files)):
+        return
+    replaces = target.is_dir() and any(holds_weights(path.name) for path in target.iterdir())
+    if replaces or snapshot.files.keys() <= {CARD}:
+        others = [name for name in snapshot.reader.revisions(snapshot.repo) if name != snapshot.source.revision]
+        raise NotFound(
+            f"{snapshot} holds no model. Nothing was downloaded.",
+            hint=f"There are besides: {', '.join(others)}" if others else "",
+        )
 
 
 def _refuse_edits(target: Path, snapshot: Snapshot) -> None:

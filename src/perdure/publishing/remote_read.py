@@ -64,7 +64,7 @@ class Reader:
             except errors.RevisionNotFoundError:
                 raise NotFound(
                     f"{repo} has no branch, tag or commit {revision}. Nothing was downloaded.",
-                    hint=f"There are: {', '.join(self._revisions(repo)) or 'none'}",
+                    hint=f"There are: {', '.join(self.revisions(repo)) or 'none'}",
                 ) from None
             except errors.HfHubHTTPError as error:
                 hidden = isinstance(error, errors.RepositoryNotFoundError) and error.response.status_code == 401
@@ -79,8 +79,10 @@ class Reader:
             raise NotFound(f"{info.id} is empty: nothing was ever committed. Nothing was downloaded.")
         return str(info.id), str(info.sha)
 
-    def _revisions(self, repo: str) -> list[str]:
-        refs = self._api.list_repo_refs(repo)
+    def revisions(self, repo: str) -> list[str]:
+        """The branches and tags of a repository."""
+        with self._border.crossing(f"list the revisions of {repo}"):
+            refs = self._api.list_repo_refs(repo)
         return [ref.name for ref in (*refs.branches, *refs.tags) if not is_staging_branch(ref.name)]
 
     def _gated(self, repo: str, error: Any) -> HubError:
