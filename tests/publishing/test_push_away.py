@@ -45,10 +45,10 @@ def test_a_hub_that_accepts_and_says_nothing(saved: Path) -> None:
     impatient = f"""
 import sys
 from perdure.errors import Unavailable
-from perdure.publishing import border, remote
+from perdure.publishing import bounds, remote
 from perdure.publishing.publish import publish
 
-border.Bounds.__init__.__kwdefaults__.update(answer=0.3, total=0.5)
+bounds.Bounds.__init__.__kwdefaults__.update(answer=0.3, total=0.5)
 for call in (lambda hub: publish({str(saved)!r}, "me/x", endpoint=hub.endpoint, token="hf_someToken"),
              lambda hub: hub.tree("me/x", "main")):  # the client would repeat this one for minutes
     try:

@@ -1,22 +1,25 @@
 """What stands around every call of the Hub's client: waits end, errors are perdure's, and no token is told.
 
-Everything the client may raise is translated here, once. Every wait is bounded: the client alone would wait for ever
-for a hub that accepts a connection and then says nothing.
+Everything the client may raise is translated here, once, and what a Hub says in it is made fit for a terminal. The
+token goes to its own Hub only, wherever that one sends the client.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import re
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from perdure._optional import require
 from perdure.errors import Conflict, HubError, PerdureError, Rejected, Unauthorized, Unavailable
+from perdure.publishing.bounds import Bounds, bounded
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -24,17 +27,9 @@ if TYPE_CHECKING:
 PURPOSE = "Publishing to a Hub"
 _TOKEN = re.compile(r"[!-~]+")  # printable ASCII without spaces: what a header can carry as it is
 _SHORTEST_TOKEN = 8  # anything shorter is no secret, and would be cut out of ordinary words
-_CONNECT_SECONDS = 10.0
 _LONGEST_RETRY_AFTER = 3600.0
-_HOOKS = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """Seconds to wait for one answer, and seconds after which nothing more is asked, repetitions included."""
-
-    answer: float = 20
-    total: float = 30
+_MOST_WORDS = 1000  # characters of what a Hub says
+_PAGE = "that is a page of something that stands before the Hub, or of no Hub"
 
 
 class Border:
@@ -43,19 +38,20 @@ class Border:
     def __init__(self, endpoint: str, token: str) -> None:
         self._endpoint = endpoint
         self._token = token
+        self._secrets = _spellings(token) if len(token) >= _SHORTEST_TOKEN else ()
 
     @contextmanager
     def crossing(self, doing: str, *, bounds: Bounds | None = None) -> Iterator[None]:
         """Bound the waits of the client's calls inside, and translate what they raise."""
         try:
-            with _bounded(bounds or Bounds()):
+            with bounded(bounds or Bounds(), self._keep_token_home):
                 yield
         except PerdureError:
             raise
         except Exception as error:  # the client raises nearly everything; what is not the Hub's goes on as it is
             translated = self._translated(error, doing)
             if self._is_token_in(error):  # then the chain, which tracebacks and logs show, must not hold it either
-                words = self._without_token(str(error))
+                words = self.said(str(error))
                 raise translated or Rejected(f"{self._endpoint} could not {doing}: {words}") from None
             if translated is None:
                 raise
@@ -63,7 +59,7 @@ class Border:
 
     def _translated(self, error: BaseException, doing: str) -> HubError | None:
         errors = require("huggingface_hub.errors", PURPOSE)
-        words = self._without_token(str(error).strip()) or type(error).__name__
+        words = self.said(str(error)) or type(error).__name__
         if isinstance(error, errors.HfHubHTTPError):
             return self._from_answer(error, doing)
         if isinstance(error, errors.OfflineModeIsEnabled):
@@ -80,14 +76,23 @@ class Border:
                     hint="If it is of an authority of your own: export SSL_CERT_FILE=ca.pem",
                 )
             return Unavailable(f"{self._endpoint} is out of reach: it could not {doing} ({words}).")
+        if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
+            return Unavailable(f"{self._endpoint} could not {doing}: {_PAGE}.")
+        if isinstance(error, (LookupError, TypeError, AttributeError, StopIteration)):
+            return Rejected(
+                f"{self._endpoint} could not {doing}: what it answered is not laid out as a Hub's answer is.",
+                hint="Is that the address of a Hub?",
+            )
         if isinstance(error, ValueError):
             return Rejected(f"{self._endpoint} could not {doing}: {words}")
         return None
 
     def _from_answer(self, error: HfHubHTTPError, doing: str) -> HubError:
         status = error.response.status_code
-        words = self._without_token((error.server_message or str(error)).strip())
+        words = self.said(error.server_message or str(error))
         said = f"{self._endpoint} answered {status}: {words}"
+        if is_page(error.response):
+            return Unavailable(f"Could not {doing} now. {self._endpoint} answered {status}: {_PAGE}.")
         if status == 401 and not self._token:
             return Unauthorized(
                 f"{self._endpoint} wants a token to {doing}. ({status}: {words})",
@@ -109,12 +114,57 @@ class Border:
             return Unavailable(f"Could not {doing} now. {said}", retry_after=_retry_after(error.response.headers))
         return Rejected(f"Could not {doing}. {said}")
 
+    def said(self, text: str) -> str:
+        """What a Hub said, on one line, without the token and without characters that a terminal acts upon."""
+        plain = "".join(character if character.isprintable() else " " for character in text)
+        return self._without_token(" ".join(plain.split()))[:_MOST_WORDS]
+
     def _without_token(self, text: str) -> str:
-        return text.replace(self._token, "***") if len(self._token) >= _SHORTEST_TOKEN else text
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def _is_token_in(self, error: BaseException) -> bool:
         shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         return self._without_token(shown) != shown
+
+    def _keep_token_home(self, request: Any) -> None:
+        """Hold back the token from an address to which a Hub sends the client on: the client itself does not."""
+        sent = request.headers.get("Authorization", "")
+        if sent != self._without_token(sent) and not _is_at(str(request.url), self._endpoint):
+            del request.headers["Authorization"]
+
+
+def is_page(response: Any) -> bool:
+    """Whether an answer that says `no` is not of a Hub, but a page of something that stands before it."""
+    headers = response.headers
+    of_a_hub = "x-error-code" in headers or not headers.get("content-type", "").startswith("text/html")
+    return response.status_code in (403, 404) and not of_a_hub
+
+
+def _is_at(url: str, endpoint: str) -> bool:
+    """Whether an address is of a Hub, which may have sent the client on from `http` to `https`.
+
+    >>> _is_at("https://hub/api/models/a", "http://hub"), _is_at("https://hub:1/api", "https://hub:2")
+    (True, False)
+    """
+    one, other = urlsplit(url), urlsplit(endpoint)
+    ports = [at.port or {"http": 80, "https": 443}.get(at.scheme) for at in (one, other)]
+    same = (one.scheme, ports[0]) == (other.scheme, ports[1]) or (one.scheme, *ports) == ("https", 443, 80)
+    return same and one.hostname == other.hostname
+
+
+def _spellings(token: str) -> tuple[str, ...]:
+    """A token as it is, and what every base64 has in it of which the token is a part, as `Authorization: Basic` is.
+
+    >>> _spellings("hf_secret")[1] in base64.b64encode(b"hf_secret:x").decode()
+    True
+    """
+    found = [token]
+    for ahead, skip in ((0, 0), (1, 2), (2, 3)):  # bytes before it in its group of three; characters that these touch
+        whole = (ahead + len(token)) * 8 // 6  # what comes after it touches the rest
+        found.append(base64.b64encode(b"\0" * ahead + token.encode())[skip:whole].decode())
+    return tuple(found)
 
 
 def token_for(endpoint: str, token: str | None) -> str:
@@ -139,44 +189,20 @@ def _retry_after(headers: Mapping[str, str]) -> float:
 
     >>> _retry_after({"retry-after": "30"}), _retry_after({"ratelimit": '"api";r=0;t=55'}), _retry_after({})
     (30.0, 55.0, 0.0)
+    >>> _retry_after({"retry-after": "Wed, 21 Oct 2099 07:28:00 GMT"})
+    3600.0
     """
-    said = re.fullmatch(r"\s*(\d{1,9})\s*", headers.get("retry-after", ""))
+    said = headers.get("retry-after", "").strip()
     spent = re.search(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})", headers.get("ratelimit", ""))
-    return max((min(float(found[1]), _LONGEST_RETRY_AFTER) for found in (said, spent) if found), default=0.0)
+    seconds = [float(spent[1])] if spent else []
+    if re.fullmatch(r"\d{1,9}", said):
+        seconds.append(float(said))
+    elif said:
+        with suppress(ValueError):  # it is neither
+            seconds.append(parsedate_to_datetime(said).timestamp() - time.time())
+    return min(max([0.0, *seconds]), _LONGEST_RETRY_AFTER)
 
 
 def how_to_authenticate(endpoint: str) -> str:
     """The hint for who has no token, or the wrong one."""
     return f"Give a token of {endpoint} with --token or HF_TOKEN, or log in once with: hf auth login"
-
-
-@contextmanager
-def _bounded(bounds: Bounds) -> Iterator[None]:
-    """Let no request of the client's shared session wait for ever; a timeout that was set already is kept.
-
-    A hook, because several of the client's calls ask for no timeout in so many words, over the session's own, and
-    because the client repeats a failed request up to five times.
-    """
-    from huggingface_hub import get_session
-
-    until = time.monotonic() + bounds.total
-    limits = {"connect": _CONNECT_SECONDS, "read": bounds.answer, "write": bounds.answer, "pool": _CONNECT_SECONDS}
-
-    def bound(request: Any) -> None:
-        if time.monotonic() > until:
-            raise TimeoutError("no answer in time")
-        asked = request.extensions.get("timeout", {})
-        request.extensions["timeout"] = {**limits, **{kind: at for kind, at in asked.items() if at is not None}}
-
-    session = get_session()
-    _set_hooks(session, lambda hooks: [*hooks, bound])
-    try:
-        yield
-    finally:
-        _set_hooks(session, lambda hooks: [hook for hook in hooks if hook is not bound])
-
-
-def _set_hooks(session: Any, change: Callable[[list[Any]], list[Any]]) -> None:
-    """Give a session another list of hooks: one that a request of another thread goes through stays as it is."""
-    with _HOOKS:
-        session.event_hooks = {**session.event_hooks, "request": change(session.event_hooks["request"])}

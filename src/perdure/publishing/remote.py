@@ -15,10 +15,12 @@ from urllib.parse import quote
 
 from perdure._optional import require
 from perdure.errors import Conflict, Rejected, Unauthorized
-from perdure.publishing.border import PURPOSE, Border, Bounds, how_to_authenticate, token_for
+from perdure.publishing.border import PURPOSE, Border, how_to_authenticate, token_for
+from perdure.publishing.bounds import Bounds
 
 _XET_ATTEMPTS = "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"
 _MOST_COMMITS = 1000
+_WHOLE_FILE = Bounds(answer=90, total=120)
 _UPLOAD = Bounds(answer=90, total=math.inf)  # a Hub works up to a minute on a large commit
 
 
@@ -137,7 +139,7 @@ class Remote:
         from huggingface_hub import get_session, hf_hub_url
 
         utils = require("huggingface_hub.utils", PURPOSE)
-        with self._border.crossing(f"read {path} of {repo}"):
+        with self._border.crossing(f"read {path} of {repo}", bounds=_WHOLE_FILE):
             url = hf_hub_url(repo, path, revision=commit, endpoint=self.endpoint)
             response = get_session().get(url, headers=utils.build_hf_headers(token=self._token))
             utils.hf_raise_for_status(response)
@@ -194,7 +196,7 @@ class Remote:
         found = self.look(repo)
         if found is None or found.branches.get(branch) != old:
             raise Conflict(f"Could not move the branch {branch} of {repo}: somebody else was first.")
-        said = " ".join(response.content[:1000].decode("utf-8", "replace").split())
+        said = self._border.said(response.content.decode("utf-8", "replace"))
         raise Rejected(f"{self.endpoint} would not move the branch {branch} of {repo}: {said}")
 
     def create_tag(self, repo: str, tag: str, *, commit: str, message: str | None = None) -> None:

@@ -12,14 +12,15 @@ from typing import Any
 
 from perdure._optional import require
 from perdure.errors import HubError, NotFound, Rejected, Unauthorized, Unavailable
-from perdure.publishing.border import PURPOSE, Border, Bounds, how_to_authenticate, token_for
+from perdure.publishing.border import PURPOSE, Border, how_to_authenticate, is_page, token_for
+from perdure.publishing.bounds import Bounds
 from perdure.publishing.remote import RemoteFile
 from perdure.publishing.source import Source
 from perdure.publishing.staged import is_staging_branch
 
 _MOST_FILES = 100_000
 _BLOCK = 2**20
-_DOWNLOAD = Bounds(answer=30, total=math.inf)
+_DOWNLOAD = Bounds(answer=30, total=math.inf, nbytes=math.inf)
 _RANGE = re.compile(r"bytes (\d+)-")
 
 
@@ -68,7 +69,7 @@ class Reader:
                 ) from None
             except errors.HfHubHTTPError as error:
                 hidden = isinstance(error, errors.RepositoryNotFoundError) and error.response.status_code == 401
-                if not hidden and error.response.status_code != 404:
+                if not hidden and (error.response.status_code != 404 or is_page(error.response)):
                     raise
                 who = "this token may see" if self._token else "everybody may see"
                 raise NotFound(
@@ -87,7 +88,7 @@ class Reader:
 
     def _gated(self, repo: str, error: Any) -> HubError:
         login = "" if self._token else f" {how_to_authenticate(self._endpoint)}"
-        said = getattr(error, "server_message", None) or "its owner grants access one by one"
+        said = self._border.said(getattr(error, "server_message", None) or "its owner grants access one by one")
         return Unauthorized(
             f"{repo} is gated: {said}. Nothing was downloaded.",
             hint=f"Ask for access on its page: {self._endpoint}/{repo}{login}",
