@@ -1,4 +1,4 @@
-"""A Hub, or what stands before it, that says what it likes: waits end, errors are perdure's, and the token stays home."""
+"""A Hub, or what stands before it, that says what it likes: waits end, and the token stays at home."""
 
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ def test_an_answer_without_end_and_one_byte_after_the_other(
             server.wfile.flush()
             time.sleep(seconds)
 
-    assert (defaults := Bounds.__init__.__kwdefaults__) is not None
+    defaults = Bounds.__init__.__kwdefaults__
+    assert defaults is not None
     monkeypatch.setitem(defaults, "nbytes", 2**20)
     with pytest.raises(Unavailable, match="larger than any"):
         ask(lambda server: go_on(server, block=b"x" * 2**16, seconds=0)).user()
