@@ -1,4 +1,4 @@
-"""What a push asks of a Hub, by its client `huggingface_hub`; else only `remote_read.py` and `border.py` import it."""
+"""What a push asks of a Hub, by its client `huggingface_hub`; besides, only what is about reading and bounds imports it."""
 
 from __future__ import annotations
 
