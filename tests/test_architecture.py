@@ -56,7 +56,9 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "tokenizers": ("demo",),
     "accelerate": ("integrations",),
     "peft": ("model/adapter.py",),
-    "huggingface_hub": tuple(f"publishing/{name}.py" for name in ("remote", "remote_refs", "remote_read", "border")),
+    "huggingface_hub": tuple(
+        f"publishing/{one}.py" for one in ("remote", "remote_refs", "remote_read", "border", "bounds")
+    ),
     "matplotlib": ("publishing/plot.py", "card/curves.py"),
     "starlette": ("hub",),
     "uvicorn": ("hub",),

@@ -1,4 +1,4 @@
-"""What a push asks of a Hub, by its client `huggingface_hub`; besides, only what is about reading and bounds imports it."""
+"""What a push asks of a Hub, by its client `huggingface_hub`, which only this border imports."""
 
 from __future__ import annotations
 
