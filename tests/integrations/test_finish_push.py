@@ -75,10 +75,14 @@ def test_a_name_is_made_of_the_folder_and_the_user(sft, model, hub):
 
 
 def test_a_wrong_token_costs_only_the_push(sft, model, hub, caplog):
-    done = finish(sft(model, train=False), repo="me/second", token="hf_wrongwrongwrong", endpoint=hub.url)
+    trainer = sft(model, train=False)
+    done = finish(trainer, repo="me/second", token="hf_wrongwrongwrong", endpoint=hub.url)
     assert done.receipt is None and verify(done.path).ok
     assert done.push_error is not None and "perdure push" in done.push_error
     assert "hf_wrong" not in done.push_error + caplog.text
+    assert done.problems == (done.push_error,) and [job.state for job in Outbox(done.path).jobs()] == ["failed"]
+    assert finish(trainer, repo="me/second", token=TOKEN, endpoint=hub.url).receipt is not None
+    assert [job.state for job in Outbox(done.path).jobs()] == ["cancelled", "done"]
 
 
 @pytest.mark.parametrize("end", ["\r\nX-Evil: 1", " x", "é"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -34,9 +35,26 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self._summaries and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}.{did_you_mean(args[0], self._summaries)}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):  # from the table: help must not import every subcommand
             formatter.write_dl([(name, self._summaries[name]) for name in self.list_commands(ctx)])
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """The end of a message about a name that is none; empty where no name is like it.
+
+    >>> did_you_mean("psh", ["pull", "push"])
+    ' Did you mean push?'
+    """
+    near = get_close_matches(word, list(names), n=1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def json_option(command: _Command) -> _Command:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from perdure import Job, Outbox
-from perdure.cli.common import human_bytes, json_option
+from perdure.cli.common import did_you_mean, human_bytes, json_option
+from perdure.errors import PerdureError
 
 _EXAMPLES = """\b
 Examples:
@@ -28,13 +31,33 @@ class _ListsByDefault(click.Group):
     """A group that takes what is none of its commands for the run that is to be listed."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
+        if ctx.resilient_parsing or (args and args[0] in (*self.commands, *ctx.help_option_names)):
+            return super().parse_args(ctx, args)
+        if args and not args[0].startswith("-") and not Path(args[0]).exists():
+            ctx.fail(f"{args[0]!r} is neither a run's folder nor a command.{did_you_mean(args[0], self.commands)}")
+        return super().parse_args(ctx, ["list", *args])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return [*super().shell_complete(ctx, incomplete), CompletionItem(incomplete, type="dir")]
 
 
 def _run_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.argument("run", type=click.Path(path_type=Path), default=".")(command)
+    kind = click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True)
+    return click.argument("run", type=kind, default=".")(command)
+
+
+def _job_argument(*states: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The id of a job; a shell is offered those of the current folder's run that are in one of these states."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        try:
+            jobs = Outbox(ctx.params.get("run") or ".").jobs()
+        except PerdureError:
+            return []
+        ids = [(job.id[:8], f"{job.state}: {job.repo}@{job.revision}") for job in jobs if job.state in states]
+        return [CompletionItem(job, help=what) for job, what in ids if job.startswith(incomplete)]
+
+    return click.argument("job", shell_complete=complete)
 
 
 @click.group(cls=_ListsByDefault, epilog=_EXAMPLES)
@@ -76,27 +99,44 @@ def drain(run: Path, timeout: float | None, token: str | None, as_json: bool) ->
 
 
 @command.command()
-@click.argument("job")
+@_job_argument("failed")
 @_run_argument
 @click.option("--allow", multiple=True, metavar="FINDING", help="Send it although the scan for secrets found this.")
-def retry(job: str, run: Path, allow: tuple[str, ...]) -> None:
+@json_option
+def retry(job: str, run: Path, allow: tuple[str, ...], as_json: bool) -> None:
     """Queue a JOB that failed once more, or `all` that did; `perdure outbox drain` pushes them.
 
-    They go on top of whatever their branches hold by now.
+    One that is named goes on top of whatever its branch holds by now. Of `all`, those to whose branch somebody else
+    committed will fail once more.
     """
     box = Outbox(run)
-    failed = [one.id for one in box.jobs() if one.state == "failed"] if job == "all" else [job]
-    for queued in (box.retry(one, allow=allow) for one in failed):
-        click.echo(f"Queued {queued.id[:8]}: {queued.folder} to {queued.repo} ({queued.revision})")
+    if job == "all":
+        failed = [one.id for one in box.jobs() if one.state == "failed"]
+        queued = [box.retry(one, allow=allow, overwrite=False) for one in failed]
+    else:
+        queued = [box.retry(job, allow=allow)]
+    _tell("Queued", queued, as_json=as_json)
+    if queued:
+        click.echo(f"Push with: {shlex.join(['perdure', 'outbox', 'drain', str(run)])}", err=True)
+    else:
+        click.echo(f"No push in the outbox of {run} has failed.", err=True)
 
 
 @command.command()
-@click.argument("job")
+@_job_argument("queued", "failed")
 @_run_argument
-def cancel(job: str, run: Path) -> None:
-    """Give up a JOB that waits or failed, and let go of its files."""
-    gone = Outbox(run).cancel(job)
-    click.echo(f"Cancelled {gone.id[:8]}: {gone.folder} to {gone.repo} ({gone.revision})")
+@json_option
+def cancel(job: str, run: Path, as_json: bool) -> None:
+    """Give up a JOB that waits or failed, and let go of its files: it cannot be queued again."""
+    _tell("Cancelled", [Outbox(run).cancel(job)], as_json=as_json)
+
+
+def _tell(what: str, jobs: Sequence[Job], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([job.as_document() for job in jobs], indent=2))
+        return
+    for job in jobs:
+        click.echo(f"{what} {job.id[:8]}: {job.folder} to {job.repo} ({job.revision})")
 
 
 def _show(jobs: Sequence[Job], run: Path, *, as_json: bool) -> None:

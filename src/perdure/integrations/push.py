@@ -103,11 +103,13 @@ class Pushed:
         receipt: What was published; None if nothing was.
         error: Why nothing was, what lies where, and how to push it later.
         waits_in: The run in whose outbox it waits, as `error` tells.
+        failed: The job that failed, as `error` tells; `perdure outbox retry` has it, too.
     """
 
     receipt: Receipt | None = None
     error: str | None = None
     waits_in: Path | None = None
+    failed: str | None = None
 
 
 def push(
@@ -166,15 +168,19 @@ def settle(box: Outbox | None, folder: Path, *, wait: float | None, is_drained: 
     lines = []
     if (left := sum(job.pending for job in jobs)) and not is_told:
         lines.append(f"Still to be pushed, in the outbox: {left}. Push with: {outbox_command(run, 'drain')}")
-    if failed := sum(job.state == "failed" for job in jobs):
+    if failed := sum(job.state == "failed" and job.id != pushed.failed for job in jobs):
         lines.append(f"Pushes that failed: {failed}. Why, and what to type, says: {outbox_command(run)}")
     return " ".join(lines) or None
 
 
 def _queue(box: Outbox, request: PushRequest, folder: Path) -> Job | None:
-    """Write the push down before it is tried; None where the disk has no room for that."""
+    """Write the push down before it is tried, in place of those that failed; None where the disk has no room."""
     target = request.target
     try:
+        for job in box.jobs():
+            there = (job.endpoint, job.repo, job.revision)
+            if job.state == "failed" and job.step is None and there == (target.endpoint, target.repo, target.revision):
+                box.cancel(job.id)
         return box.add(
             folder, target.repo, revision=target.revision, tag=target.tag, private=request.private,
             message=request.message, endpoint=target.endpoint, overwrite=True,
@@ -201,8 +207,7 @@ def _outcome(wanted: Push, box: Outbox, job: Job, folder: Path, wait: float | No
             f"Push it with: {outbox_command(box.run, 'drain')}"
         )
         return Pushed(error=error, waits_in=box.run)
-    box.cancel(job.id)  # for good: what is to be done by hand must not stay in the queue as well
-    return Pushed(error=_failure(wanted, folder, job.error or "", job.hint))
+    return Pushed(error=_failure(wanted, folder, job.error or "", job.hint), failed=job.id)
 
 
 def _failure(wanted: Push, folder: Path, reason: str, hint: str = "") -> str:

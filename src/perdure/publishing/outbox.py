@@ -195,18 +195,20 @@ class Outbox:
         here.work()  # what a function measured that followed it
         return self._store.job(job)
 
-    def retry(self, job: str, *, allow: Collection[str] = ()) -> Job:
-        """Queue a job that failed once more, on top of whatever the branch holds by now.
+    def retry(self, job: str, *, allow: Collection[str] = (), overwrite: bool = True) -> Job:
+        """Queue a job that failed once more.
 
         Args:
             job: Its id, or as much of its beginning as is needed.
             allow: What may leave the machine although it looks as if it must not: ids that its error named.
+            overwrite: Push on top of whatever the branch holds by now; otherwise only where nobody else committed to
+                it, as when the job was added.
 
         Raises:
             NotFound, InvalidInput: There is no such job, or it did not fail.
         """
         found = self._store.job(job)
-        self._store.retry(found.id, allow=allow)
+        self._store.retry(found.id, allow=allow, overwrite=overwrite)
         self._wake()
         return self._store.job(found.id)
 
@@ -255,7 +257,7 @@ class Outbox:
             for job, state in self._store.states().items():
                 if self._told.get(job) != state:
                     self._told[job] = state
-                    self._tell(self._store.job(job))
+                    self._tell(self._store.job(job), waits=state == "waits")
 
     def _follow(self, call: Callable[[Receipt], object], job: Job) -> None:
         assert job.receipt is not None, "it is done"
@@ -272,7 +274,7 @@ class Outbox:
         self._store.follow_up(job.id)  # only the worker commits: what comes next must know where the branch is
         self._wake()
 
-    def _tell(self, job: Job) -> None:
+    def _tell(self, job: Job, *, waits: bool) -> None:
         what = f"{job.folder} to {job.repo} ({job.revision})"
         if job.state == "done" and job.receipt is not None:
             self._warned.discard(f"away: {job.endpoint}")
@@ -283,7 +285,7 @@ class Outbox:
             reason = re.sub(r"\b[0-9a-f]{6,}\b|\d+", "#", job.error or "")  # of every checkpoint it would be the same
             todo = "\n  ".join(job.advice)
             self._warn_once(reason, "Publishing %s failed: %s\n  %s", what, job.error, todo)
-        elif job.error:
+        elif waits:
             away = f"away: {job.endpoint}"
             self._warn_once(away, "Publishing %s waits in the outbox of %s: %s", what, self.run, job.error)
 

@@ -196,8 +196,8 @@ class Store:
 
     # ── what a person does ──
 
-    def retry(self, job: str, *, allow: Collection[str] = ()) -> None:
-        """Queue a job that failed; it no longer minds what somebody else pushed meanwhile.
+    def retry(self, job: str, *, allow: Collection[str] = (), overwrite: bool = True) -> None:
+        """Queue a job that failed; with `overwrite` it no longer minds what somebody else pushed meanwhile.
 
         Args:
             allow: More findings to pass over.
@@ -207,8 +207,9 @@ class Store:
             if found is not None:
                 ask = decode_ask(found[0])
                 db.execute(
-                    "UPDATE jobs SET state = 'queued', error = NULL, hint = '', guarded = 0, ask = ? WHERE id = ?",
-                    (ask.allowing(allow).encode(), job),
+                    "UPDATE jobs SET state = 'queued', error = NULL, hint = '', guarded = guarded AND NOT ?, ask = ? "
+                    "WHERE id = ?",
+                    (overwrite, ask.allowing(allow).encode(), job),
                 )
                 return
         raise self._refusal(job)
