@@ -229,7 +229,7 @@ def test_a_damaged_newer_or_readonly_database_is_told_as_that(box: Outbox, saved
 
 
 def test_who_only_looks_waits_for_nobody(box: Outbox, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perdure.publishing.outbox_store._BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("perdure.publishing.outbox_schema._BUSY_SECONDS", 0.1)
     job = box.add(saved, "me/a", endpoint=HUB)
     db = sqlite3.connect(store_of(box).folder / "outbox.db", isolation_level=None)
     db.execute("BEGIN IMMEDIATE")

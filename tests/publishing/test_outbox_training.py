@@ -125,7 +125,10 @@ def test_a_run_killed_amid_pushes_goes_on_and_pushes_each_once(hub: Hub, tmp_pat
     with sqlite3.connect(run / ".perdure/outbox/outbox.db") as db:  # as if it had died before it was written down
         db.execute("UPDATE jobs SET endpoint = ?, ask = replace(ask, ?, ?)", (hub.url, proxy.url, hub.url))
         db.execute("UPDATE jobs SET branch = replace(branch, ?, ?)", (proxy.url, hub.url))
-        db.execute("DELETE FROM jobs WHERE step = ? AND tries = 0", (left,))
+        never = "step = ? AND tries = 0"
+        for (job,) in db.execute(f"SELECT id FROM jobs WHERE {never}", (left,)).fetchall():
+            (run / f".perdure/outbox/jobs/{job}.json").unlink()
+        db.execute(f"DELETE FROM jobs WHERE {never}", (left,))
     for _ in range(2):  # the next run does the rest; one more adds nothing
         trainer = make_trainer(run)
         with perdure.attach(trainer, push_to=repo):

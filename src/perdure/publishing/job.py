@@ -24,6 +24,7 @@ class Ask:
         request: What is to be pushed where.
         folder: The folder as it was named; its files are pinned beside the job.
         nbytes: Bytes of what is pinned.
+        digests: Of pinned files that no manifest vouches for: path → digest.
         after: A command line that follows the push.
         calls: Whether a function of the process that added it follows the push.
         metrics, step: Of which moment of training it is.
@@ -32,6 +33,7 @@ class Ask:
     request: PushRequest
     folder: str
     nbytes: int
+    digests: Mapping[str, str] = field(default_factory=dict)
     after: str | None = None
     calls: bool = False
     metrics: Mapping[str, float] = field(default_factory=dict)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from perdure.errors import SaveFailed
+from perdure.errors import InvalidInput, SaveFailed
 from perdure.folder.paths import resolve
 from perdure.io.durable import make_folders
 from perdure.io.locks import pinned
 from perdure.publishing.after import Followed, checked, words
 from perdure.publishing.job import Ask, Job
-from perdure.publishing.outbox_pin import pin
+from perdure.publishing.outbox_pin import Written, let_go, pin
 from perdure.publishing.outbox_process import WorkerProcess
 from perdure.publishing.outbox_store import Store, new_id
 from perdure.publishing.outbox_worker import Worker
@@ -106,7 +107,7 @@ class Outbox:
         Raises:
             InvalidInput, NotFound: The folder or a name is wrong.
             Corrupt: A save into the folder stopped half way.
-            SaveFailed: The disk refused. Nothing was queued.
+            SaveFailed: The disk refused. Nothing was queued, nor is held.
         """
         request = PushRequest(
             target=Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint_in_force(endpoint)),
@@ -114,18 +115,25 @@ class Outbox:
         )  # fmt: skip
         if isinstance(after, str):
             words(after)
-        source, job = resolve(Path(folder)), new_id()
-        place = self._store.pin(job)
-        make_folders(place.parent)
-        with pinned(place.parent):  # files without a job are leftovers to everybody else
-            nbytes = pin(source, place, training_state=training_state)
-            ask = Ask(
-                request=request, folder=str(source), nbytes=nbytes, after=after if isinstance(after, str) else None,
-                calls=callable(after), metrics=dict(metrics or {}), step=step,
-            )  # fmt: skip
-            if callable(after):
-                self._after[job] = after
-            added = self._store.add(job, ask, guarded=not overwrite)
+        ask = Ask(
+            request=request, folder=str(resolve(Path(folder))), nbytes=0, metrics=_numbers(metrics or {}),
+            after=after if isinstance(after, str) else None, calls=callable(after), step=_whole(step),
+        )  # fmt: skip
+        job, jobs = new_id(), self._store.pin("")
+        make_folders(jobs)
+        with pinned(jobs):  # files without a job are leftovers to everybody else
+            try:
+                held = pin(Path(ask.folder), self._store.pin(job), training_state=training_state)
+                ask = replace(ask, nbytes=held.nbytes, digests=held.digests)
+                if callable(after):
+                    self._after[job] = after
+                written = Written(job=job, ask=ask, created=time.time(), guarded=not overwrite)
+                written.write(jobs)
+                added = self._store.add(written)
+            except BaseException:
+                self._after.pop(job, None)
+                let_go(jobs, job)
+                raise
         self._wake()
         return added
 
@@ -223,7 +231,7 @@ class Outbox:
         """
         found = self._store.job(job)
         self._store.cancel(found.id)
-        shutil.rmtree(self._store.pin(found.id), ignore_errors=True)
+        let_go(self._store.pin(""), found.id)
         return self._store.job(found.id)
 
     def _wake(self, *, now: bool = False) -> None:
@@ -293,3 +301,18 @@ class Outbox:
         level = logging.INFO if about in self._warned else logging.WARNING
         self._warned.add(about)
         _log.log(level, message, *values)
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics as JSON takes them: those of NumPy and PyTorch are numbers, too."""
+    try:
+        return {str(name): float(value) for name, value in metrics.items()}
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"metrics={metrics!r} are not all numbers: {error}. Nothing was queued.") from error
+
+
+def _whole(step: int | None) -> int | None:
+    try:
+        return None if step is None else operator.index(step)
+    except TypeError as error:
+        raise InvalidInput(f"step={step!r} is no whole number. Nothing was queued.") from error

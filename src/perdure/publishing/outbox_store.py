@@ -1,49 +1,23 @@
-"""The outbox on disk: one SQLite file of jobs, each change of which is durable before anything else happens.
-
-A connection lives for one transaction: any thread and any process may change the outbox, and none of them carries an
-open database over a fork.
-"""
+"""The jobs of an outbox, in its SQLite file: each change is durable before anything else happens."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
 import uuid
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from perdure.errors import Corrupt, HubError, InvalidInput, NotFound, PerdureError, SaveFailed, UnsupportedFormat
+from perdure.errors import HubError, InvalidInput, NotFound
 from perdure.format.names import OUTBOX
-from perdure.publishing.job import Ask, Claim, Job, State, decode_ask, decode_receipt, encode_receipt, outbox_command
+from perdure.publishing.job import Claim, Job, State, decode_ask, decode_receipt, encode_receipt, outbox_command
 from perdure.publishing.once import NOBODY
+from perdure.publishing.outbox_pin import Written, written_down
+from perdure.publishing.outbox_schema import transaction
 from perdure.publishing.receipt import Receipt
 
-DATABASE = "outbox.db"
-_BUSY_SECONDS = 30.0
-_VERSION = 1
-_TABLE = """
-CREATE TABLE jobs (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    branch TEXT NOT NULL,           -- endpoint, repository and revision: jobs of one branch are pushed in their order
-    endpoint TEXT NOT NULL,
-    state TEXT NOT NULL,
-    step INTEGER,                   -- of a checkpoint; NULL of a finished model
-    ask TEXT NOT NULL,              -- JSON
-    created REAL NOT NULL,
-    tries INTEGER NOT NULL DEFAULT 0,
-    next_try REAL,
-    error TEXT,
-    hint TEXT NOT NULL DEFAULT '',
-    base TEXT,                      -- the commit that the first try was made for
-    guarded INTEGER NOT NULL,       -- whether the branch must be where this outbox left it
-    receipt TEXT,                   -- JSON, once the commit is made
-    pushed REAL
-)
-"""
-_INDEX = "CREATE INDEX jobs_of_a_branch ON jobs (branch, seq)"
 _COLUMNS = "id, state, ask, created, tries, error, hint, next_try, receipt"
 
 
@@ -61,7 +35,7 @@ class Store:
     @property
     def exists(self) -> bool:
         """Whether a job was ever added."""
-        return (self.folder / DATABASE).is_file()
+        return self.pin("").is_dir()
 
     def pin(self, job: str) -> Path:
         """The folder in which the files of a job are held."""
@@ -71,21 +45,17 @@ class Store:
         """The folder of what follows a job's push: what it printed, and what it measured."""
         return self.folder / "after" / job
 
-    def add(self, job: str, ask: Ask, *, guarded: bool = True) -> Job:
-        """Write a job down; it is durable when this returns.
-
-        Args:
-            guarded: Whether the branch must be where this outbox left it.
-        """
-        target = ask.request.target
-        branch = " ".join((target.endpoint, target.repo, target.revision))
+    def add(self, written: Written) -> Job:
+        """Queue a job that is written down beside its files; it is durable when this returns."""
         with self._transaction() as db:
-            db.execute(
-                "INSERT INTO jobs (id, branch, endpoint, state, step, ask, created, guarded) "
-                "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
-                (job, branch, target.endpoint, ask.step, ask.encode(), time.time(), guarded),
-            )
-        return self.job(job)
+            if db.execute("SELECT 1 FROM jobs WHERE id = ?", (written.job,)).fetchone() is None:  # not just recovered
+                _insert(db, written)
+        return self.job(written.job)
+
+    def recover(self) -> None:
+        """Queue the jobs that lie in files but not in the database."""
+        with self._transaction() as db:
+            self._recover(db)
 
     def jobs(self) -> list[Job]:
         """All jobs, in the order in which they were added."""
@@ -251,48 +221,26 @@ class Store:
             next_try=next_try, receipt=decode_receipt(receipt) if receipt else None,
         )  # fmt: skip
 
-    @contextmanager
-    def _transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
-        path = self.folder / DATABASE
-        try:
-            db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-            try:
-                db.execute("PRAGMA synchronous = FULL")
-                db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                self._require_schema(db, path, write=write)
-                yield db
-                db.execute("COMMIT")
-            finally:
-                db.close()  # what was not committed is undone
-        except PerdureError:
-            raise
-        except sqlite3.OperationalError as error:
-            raise SaveFailed(
-                f"The outbox {path} could not be used: {error}. Nothing was changed.",
-                hint="Free some space, or give yourself write permission there; then do it again.",
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise Corrupt(
-                f"The outbox {path} is damaged: {error}. The files of its jobs lie in {self.folder / 'jobs'}.",
-                path=path,
-                hint="Push them by hand with `perdure push`, and delete the outbox.",
-            ) from error
+    def _transaction(self, *, write: bool = True) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self.folder, write=write, fill=self._recover)
 
-    def _require_schema(self, db: sqlite3.Connection, path: Path, *, write: bool) -> None:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version > _VERSION:
-            raise UnsupportedFormat(
-                f"A newer perdure wrote {path} (version {version}); nothing was changed.",
-                hint="Upgrade with: pip install --upgrade perdure",
-            )
-        if version == 0 and not write:  # somebody is about to make it, or was
-            db.execute("ROLLBACK")
-            db.execute("BEGIN IMMEDIATE")
-            self._require_schema(db, path, write=True)
-        elif version == 0:
-            db.execute(_TABLE)
-            db.execute(_INDEX)
-            db.execute(f"PRAGMA user_version = {_VERSION}")
+    def _recover(self, db: sqlite3.Connection) -> None:
+        """Queue what lies in files but not in the database, which was lost, or made just now."""
+        known = {job for (job,) in db.execute("SELECT id FROM jobs")}
+        for written in written_down(self.pin("")):
+            if written.job not in known:
+                _insert(db, written)
+
+
+def _insert(db: sqlite3.Connection, written: Written) -> None:
+    ask = written.ask
+    target = ask.request.target
+    branch = " ".join((target.endpoint, target.repo, target.revision))
+    db.execute(
+        "INSERT INTO jobs (id, branch, endpoint, state, step, ask, created, guarded) "
+        "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
+        (written.job, branch, target.endpoint, ask.step, ask.encode(), written.created, written.guarded),
+    )
 
 
 def new_id() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from perdure.errors import PerdureError, Unavailable
 from perdure.io.locks import Lock, hold, release
 from perdure.publishing import after, once
 from perdure.publishing.job import Claim
+from perdure.publishing.outbox_pin import let_go, require_pinned, sweep
 from perdure.publishing.outbox_store import Store
 from perdure.publishing.publish import publish_to
 from perdure.publishing.receipt import Receipt
@@ -165,7 +165,7 @@ class Worker:
         except Exception as error:  # whatever it was, the next job must have its turn
             self._store.failed(job.id, f"{type(error).__name__}: {error}")
         else:
-            shutil.rmtree(self._store.pin(job.id), ignore_errors=True)  # before: nobody looks at what is done again
+            let_go(self._store.pin(""), job.id)  # before: nobody looks at what is done again
             self._store.done(job.id, problem)
         away.failures = 0
 
@@ -202,21 +202,21 @@ class Worker:
         job = claim.job.id
         attempt = once.Attempt(push_id=job, tried_on=claim.base, on_base=lambda base: self._store.set_base(job, base))
         request = replace(claim.ask.request, expected_head=claim.expected_head)
+        require_pinned(self._store.pin(job), claim.ask.digests)
         receipt = publish_to(request, self._store.pin(job), token=self._token, attempt=attempt)
         self._store.pushed(job, receipt)
         return receipt
 
     def _sweep(self) -> None:
-        """Remove the files of jobs that need them no more, and of those that were never written down."""
+        """Queue what lies there and is not queued; remove the files of what is over, or was never written down."""
         place = self._store.pin("")
         descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if hold(descriptor) is Lock.BUSY:  # somebody is adding a job
                 return
-            states = self._store.states()
-            for pinned in place.iterdir():
-                if states.get(pinned.name, "done") in ("done", "cancelled"):
-                    shutil.rmtree(pinned, ignore_errors=True)
+            self._store.recover()
+            over = {job for job, state in self._store.states().items() if state in ("done", "cancelled")}
+            sweep(place, over=over)
         finally:
             release(descriptor)
 

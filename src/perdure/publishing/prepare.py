@@ -44,7 +44,7 @@ def prepared(
             )
         ours = (folder / MANIFEST).exists()
         if ours and (folder / CARD).is_file():
-            _take_over_card(folder)
+            take_over_card(folder)
         stamp = _stamp(folder)
         if ours and verify:
             _require_whole(folder)
@@ -75,7 +75,7 @@ def _select(folder: Path, *, training_state: bool) -> Selection:
     return selection if training_state else selection.without_training_state()
 
 
-def _take_over_card(folder: Path) -> None:
+def take_over_card(folder: Path) -> None:
     """A card that a person edited is what they want to say, so the manifest follows it."""
     entry = read_manifest(folder).files.get(CARD)
     card = (folder / CARD).read_bytes()
