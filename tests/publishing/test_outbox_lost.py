@@ -69,7 +69,8 @@ def test_what_is_not_as_it_was_queued_is_not_pushed(tmp_path: Path) -> None:
 
     Worker(store, token="hf_token").work()
     assert [job.state for job in box.jobs()] == ["failed"] * 3
-    for job, words in zip(box.jobs(), ("00002.safetensors of", "config.json of this job is not", "perdure.json of")):
+    reasons = ("00002.safetensors of", "config.json of this job is not", "perdure.json of")
+    for job, words in zip(box.jobs(), reasons, strict=True):
         assert words in (job.error or "") and "Nothing was sent" in (job.error or "")
 
 
