@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 import perdure
-from perdure import Card, Evaluation, Facts, License
+from perdure import Card, Evaluation, Facts, InvalidInput, License
 
 PERSONAL = """---
 license: mit
@@ -133,3 +133,19 @@ def test_a_card_in_a_saved_folder_is_part_of_the_save(tmp_path):
         Card.load(tmp_path / "none")
     with pytest.raises(perdure.NotFound):
         Card.parse("x").save(tmp_path / "none")
+
+
+def test_a_card_without_a_name_has_no_title_and_files_nothing(tmp_path):
+    facts = Facts(
+        name=None,
+        weights=perdure.Weights(pipeline_tag="text-generation"),
+        evaluation=(Evaluation(metrics={"eval_loss": 0.5}, dataset=perdure.Dataset(id="org/data")),),
+    )
+    card = Card.from_facts(Facts.from_json(facts.to_json()))
+    assert "\n# " not in card.text and "`eval_loss`" in card.text and "model-index" not in card.metadata
+    with pytest.raises(InvalidInput, match="no title"):
+        card.with_results({"accuracy": 1}, dataset="org/data")
+    for name in ("/home/me/x", f"x hf_{'a' * 30}"):
+        with pytest.raises(InvalidInput) as caught:
+            card.with_results({name: 1})
+        assert "hf_a" not in str(caught.value)

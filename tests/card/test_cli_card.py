@@ -48,6 +48,7 @@ def test_check_says_what_is_to_be_mended_and_writes_nothing(folder):
     page = folder / "README.md"
     text = (
         "---\nlicence: license\nlanguage: no\nbase_model: /data/base\npipeline_tag: 7\nmodel-index:\n- name: x\n---\n"
+        "Todo lo demás. TODO. "
         "More information needed. See [this](notes.md) and `/home/me/x`; ![p](model.safetensors); hf_" + "a" * 34
     )
     page.write_text(text)
@@ -60,6 +61,7 @@ def test_check_says_what_is_to_be_mended_and_writes_nothing(folder):
     ):  # fmt: skip
         assert said in out
     assert "model.safetensors" not in out and "hf_a" not in out
+    assert "placeholder: TODO" in out and "Todo" not in out
 
 
 def test_a_good_card_has_nothing_to_mend(folder):

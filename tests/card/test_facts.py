@@ -40,6 +40,11 @@ def test_what_exists_on_disk_is_no_id(tmp_path, monkeypatch):
     [
         lambda: BaseModel(id="/data/llama"),
         lambda: BaseModel(id="org/x", revision=""),
+        lambda: BaseModel(id="org/x", revision="a/../../../../elsewhere"),
+        lambda: Facts(name="x", license=License(id="foo")),
+        lambda: Facts(name="x", languages=("Norwegian",)),
+        lambda: Training(hyperparameters={"password": 123456}),
+        lambda: Training(hyperparameters={"note": "in /scratch"}),
         lambda: Facts(name=" "),
         lambda: Facts(name="/data/out"),
         lambda: Facts(name="x", repo="./out"),

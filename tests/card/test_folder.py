@@ -47,7 +47,7 @@ def test_an_adapter_that_peft_saved_and_trl_described(tmp_path):
                 "peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["v_proj", "q_proj"],
                 "base_model_name_or_path": "org/base", "revision": "0a1b2c",
             },
-            "README.md": "---\nlicense: mit\nlanguage: [en, no]\ntags: [trl, dpo]\ndatasets: org/data\n---\n# x\n",
+            "README.md": "---\nlicense: mit\nlanguage: [en, no, zh-CN]\ntags: [dpo]\ndatasets: org/data\n---\n# x\n",
             "trainer_state.json": {
                 "global_step": 2, "epoch": 1.0, "log_history": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}, 7],
             },
@@ -58,11 +58,25 @@ def test_an_adapter_that_peft_saved_and_trl_described(tmp_path):
     found = facts_of(folder)
     assert found.bases == (BaseModel(id="org/base", revision="0a1b2c", relation="adapter"),)
     assert (found.name, found.weights.kind, found.weights.chat) == ("mine", "adapter", True)
-    assert found.license == License(id="mit") and found.languages == ("en", "no") and found.dataset_ids == ("org/data",)
+    assert (
+        found.license == License(id="mit")
+        and found.languages == ("en", "no", "zh")
+        and found.dataset_ids == ("org/data",)
+    )
     assert found.training is not None and found.training.adapter["target_modules"] == "q_proj, v_proj"
     assert (found.training.steps, found.training.seconds, found.training.results) == (2, 9.0, {"train_loss": 1.5})
     assert found.training.history == {"loss": ((1, 2.0), (2, 1.0))}
     assert [dict(measured.metrics) for measured in found.evaluation] == [{"eval_loss": 0.5}]
+
+
+def test_no_revision_leads_out_of_the_hubs_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "models--org--base" / "snapshots" / "a").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "README.md").write_text("---\nlicense: mit\n---\n")
+    adapter = {"base_model_name_or_path": "org/base", "revision": "a/../../../../elsewhere"}
+    found = facts_of(write(tmp_path / "mine", {"adapter_config.json": adapter}))
+    assert found.license is None and found.bases == (BaseModel(id="org/base", relation="adapter"),)
 
 
 def test_a_merge_by_mergekit(tmp_path):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from perdure import Card, Facts, InvalidInput, NotFound
@@ -23,6 +25,13 @@ def test_a_template_overrides_regions_and_adds_some(facts, tmp_path):
     assert again.text == edited and [one.part for one in again.conflicts] == ["limits"]
     plain = Card.from_facts(facts, existing=card)
     assert "Limits" not in plain.text and "Framework versions" in plain.text
+
+
+def test_a_broken_template_may_have_any_name(facts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("card.md.jinja").write_text("{% block usage %}{{ none.such }}{% endblock %}")
+    with pytest.raises(InvalidInput, match=r"card\.md\.jinja, line 1"):
+        Card.from_facts(facts, template="card.md.jinja")
 
 
 @pytest.mark.parametrize(

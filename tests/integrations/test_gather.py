@@ -145,6 +145,7 @@ def test_methods_are_told_by_the_trainers_own_class(sft, model):
 )
 def test_names_are_never_paths(told, repo, name, tmp_path):
     assert card_name(told, repo, tmp_path / "out") == name
+    assert card_name(None, "", "None") is None
 
 
 def test_as_names():

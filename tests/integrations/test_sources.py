@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,8 +20,10 @@ from tiny_models import make_model
 import perdure
 from perdure.card.facts import Quantization
 from perdure.card.training import Energy
+from perdure.errors import InvalidInput
 from perdure.hub.server import HubServer
 from perdure.integrations.data import datasets_of
+from perdure.integrations.gather import card_name
 from perdure.integrations.trackers import energy, logs
 
 SECRET = "hf_" + "a" * 30
@@ -42,8 +45,8 @@ def test_the_code_that_ran_and_what_was_typed(tmp_path):
     script.parent.mkdir(parents=True)
     script.write_text(_TELLS)
 
-    def told(*arguments: str) -> list[object]:
-        command = [sys.executable, str(script), *arguments]
+    def told(*arguments: str, by: Sequence[str | Path] = (sys.executable, script)) -> list[object]:
+        command = [*by, *arguments]
         done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=60)
         found: list[object] = json.loads(done.stdout)
         return found
@@ -62,6 +65,19 @@ def test_the_code_that_ran_and_what_was_typed(tmp_path):
     code[1] = True
     hidden = told("--out", "/data/out", "--token", "0123", f"--key={SECRET}", "--to=../x", "--lr=2")
     assert hidden == [code, "python runs/train.py --out … --token … --key=… --to=… --lr=2"]
+    assert told("--lr=2", by=(sys.executable, "-m", "runs.train"))[1] == "python -m runs.train --lr=2"
+    options = [f"--option_{n}=value" for n in range(100)]
+    assert told(*options)[1] == " ".join(["python runs/train.py", *options]), "a trainer's are many"
+    program = tmp_path / "environment" / "bin" / "my-train"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", program.parents[1]], check=True, timeout=60)
+    program.write_text(f"#!{program.with_name('python')}\n{_TELLS}")
+    program.chmod(0o755)
+    assert told("--lr=2", by=(program,)) == [None, "my-train --lr=2"]
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=1", script)
+    assert told("--lr=2", by=torchrun)[1] == "torchrun --nproc-per-node 1 runs/train.py --lr=2"
+    launch = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=1", "--num_machines=1",
+              "--mixed_precision=no", "--dynamo_backend=no", script)  # fmt: skip
+    assert told("--lr=2", by=launch)[1] == "accelerate launch … runs/train.py --lr=2"
 
 
 _OF_A_HUB = """
@@ -144,7 +160,7 @@ def test_a_plain_loop_is_described(tokenizer, tmp_path):
     ]
     facts = perdure.describe(
         model, name="mine", tokenizer=tokenizer, datasets=["org/data", Dataset.from_list([{"a": 1}])], history=logged,
-        hyperparameters={"lr": 1e-4, "seed": 0, "out": str(tmp_path), "api_key": "x1", 3: 4, "notes": ""},
+        hyperparameters={"lr": 1e-4, "seed": 0, "out": str(tmp_path), "api_key": "x1", "password": 7, 3: 4, "": ""},
         evaluation={"accuracy": 0.5, "late": float("nan")}, steps=1001, tags=["mine", ""], license="mit",
     )  # fmt: skip
     training = facts.training
@@ -160,8 +176,10 @@ def test_a_plain_loop_is_described(tokenizer, tmp_path):
 
 
 _WILD = st.text(max_size=30) | st.sampled_from([
-    "/home/me/data", "~/x", "--out=/data/x", "C:\\x", SECRET, f"key {SECRET}", "https://me:word@x.org", "a\n---\nb: 1",
-    "<script>x</script>", "![x](y)", "None", "", "\ud800", "\u202e", 1.5, float("nan"), None, ["a", "/etc/x"], b"x",
+    "/home/me/data", "in /scratch", "~/x", "--out=/data/x", "C:\\x", SECRET, f"key {SECRET}", "https://me:word@x.org", 
+    "a\n---\nb: 1",
+    "<script>x</script>", "![x](y)", "None", "", "\ud800", "\u202e", 1.5, float("nan"), None, ["a", "/etc/x"],
+    ["a", "/scratch"], b"x",
 ])  # fmt: skip
 
 
@@ -174,9 +192,13 @@ _WILD = st.text(max_size=30) | st.sampled_from([
 )
 def test_neither_secret_nor_path_comes_onto_a_card(hyperparameters, tags, history, name):
     model = torch.nn.Linear(2, 2)
+    if card_name(name) is None:
+        with pytest.raises(InvalidInput, match="no name"):
+            perdure.describe(model, name=name)
+        name = "x"
     facts = perdure.describe(model, name=name, hyperparameters=hyperparameters, tags=tags, history=history)
     said = perdure.Card.from_facts(facts, curves=False).text + facts.to_json()
-    for hidden in (SECRET, "/home/me", "/data/x", "~/x", "C:\\\\x", "me:word", "/etc/x"):
+    for hidden in (SECRET, "/home/me", "/data/x", "~/x", "C:\\\\x", "me:word", "/etc/x", "/scratch"):
         assert hidden not in said
     assert perdure.Facts.from_json(facts.to_json()).to_json() == facts.to_json()
 

@@ -13,7 +13,7 @@ from perdure.errors import InvalidInput
 _MAX_TEXT = 500  # characters; what is longer is data, and no fact about it
 _PATH = re.compile(
     r"^[/~\\]|^\.{1,2}([/\\]|$)"
-    r"|[=,;:'\"(\[{]~?/[\w.~-]|\s~?/[\w.~-]+/"
+    r"|[=,;:'\"(\[{]~?/[\w.~-]|\s~?/[\w.~-]+(?:/|[\s,;]|$)"
     r"|[\s=,;:'\"(\[{](?:\.{1,2}[/\\]|~[\w.-]*/|\\\\\w)|(?<![A-Za-z0-9])(?:[A-Za-z]:[\\/](?!/)|file:)"
 )
 _SECRET = re.compile(
@@ -31,8 +31,8 @@ _SECRET_NAME = re.compile(
 def is_path(text: str) -> bool:
     r"""Whether text is, or holds, a place on some disk.
 
-    >>> [is_path(text) for text in ("/data/x", "~/x", "../x", "C:\\x", "file:///x", "--out=/data/x")]
-    [True, True, True, True, True, True]
+    >>> [is_path(text) for text in ("/data/x", "~/x", "../x", "C:\\x", "file:///x", "--out=/data/x", "in /data")]
+    [True, True, True, True, True, True, True]
     >>> [is_path(text) for text in ("cosine", "org/name", "https://wandb.ai/me/run", "tokens / s")]
     [False, False, False, False]
     """
@@ -65,11 +65,11 @@ def names_secret(name: str) -> bool:
     return _SECRET_NAME.fullmatch(name) is not None
 
 
-def is_sayable(text: object) -> TypeGuard[str]:
-    """Whether a card may repeat this text: at most 500 characters, no secret, no path, and not "None"."""
+def is_sayable(text: object, *, most: int = _MAX_TEXT) -> TypeGuard[str]:
+    """Whether a card may repeat this text: not too long, no secret, no path, and not "None"."""
     return (
         isinstance(text, str)
-        and 0 < len(text.strip()) <= len(text) <= _MAX_TEXT
+        and 0 < len(text.strip()) <= len(text) <= most
         and text.strip().lower() not in ("none", "null")
         and not any("\ud800" <= character <= "\udfff" for character in text)
         and not is_secret(text)

@@ -15,7 +15,7 @@ from perdure.card.document import Document
 from perdure.card.facts import Facts
 from perdure.card.folder import facts_of
 from perdure.card.merge import Conflict, refresh
-from perdure.card.reconcile import add_results
+from perdure.card.reconcile import add_results, title_of
 from perdure.card.render import render
 from perdure.card.results import Result
 from perdure.card.template import Template
@@ -194,6 +194,8 @@ class Card:
             )
             for metric, value in results.items()
         ]  # fmt: skip
+        if dataset is not None and not (model or known.get("model-index") or title_of(document)):
+            raise InvalidInput("The card has no title, which the Hub files results under.", hint="Say model=...")
         document, conflicts = add_results(document, new, model=model)
         return replace(self, text=str(document), conflicts=tuple(conflicts))
 

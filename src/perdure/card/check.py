@@ -11,11 +11,13 @@ from typing import Any
 from perdure.card.allowed import is_secret
 from perdure.card.document import Document
 from perdure.card.results import is_index
+from perdure.card.vocabulary import LICENSES, is_language
 from perdure.format.hub_id import is_hub_id
 
 _RELATIONS = ("adapter", "finetune", "merge", "quantized")
 _PLACEHOLDER = re.compile(
-    r"\[?more information needed\]?|\bTODO\b|model=\"None\"|\bfine-tuned version of \[None\]|lorem ipsum", re.IGNORECASE
+    r"\[?more information needed\]?|(?-i:\bTODO\b)|model=\"None\"|\bfine-tuned version of \[None\]|lorem ipsum",
+    re.IGNORECASE,
 )
 _LOCAL = re.compile(
     r"(?<![\w/.:-])(?:/(?:home|Users|root|mnt|data|tmp|scratch|workspace)/|[A-Za-z]:\\|file://)[^\s`\"')\]]*"
@@ -100,10 +102,10 @@ def _matches(pattern: str) -> Callable[[object], bool]:
 
 _RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "language": (
-        _each(_matches(r"[a-z]{2,3}(-[A-Za-z0-9]+)*|code|multilingual")),
-        "codes such as en, or 'no' in quotes",
+        _each(is_language),
+        "codes of ISO 639 such as en, or 'no' in quotes",
     ),
-    "license": (_each(_matches(r"[a-z0-9][a-z0-9.+-]*")), "an identifier of the Hub's list, such as apache-2.0"),
+    "license": (_each(lambda value: value in LICENSES), "an identifier of the Hub's list, such as apache-2.0"),
     "license_name": (_is_text, "text"),
     "license_link": (_is_text, "a web address, or a file"),
     "library_name": (_is_text, "the name of a library, such as transformers"),

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 from perdure.card.allowed import check, check_text, is_public_link
 from perdure.card.codec import from_document, to_document
 from perdure.card.training import NO_TEXT, Training
+from perdure.card.vocabulary import LICENSES, is_language, is_revision
 from perdure.errors import InvalidInput, UnsupportedFormat
 from perdure.format.hub_id import is_hub_id
 
@@ -48,6 +49,7 @@ class BaseModel:
     def __post_init__(self) -> None:
         _check_id("a base model", self.id)
         check_text("the base model's revision", self.revision)
+        check(self.revision is None or is_revision(self.revision), "the base model's revision is none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +163,7 @@ class License:
     link: str | None = None
 
     def __post_init__(self) -> None:
-        check(re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.id) is not None, "no licence of the Hub's list")
+        check(self.id in LICENSES, f"{self.id[:80]!r} is no licence of the Hub's list, of which `other` is one")
         check(self.id != "other" or (bool(self.name) and bool(self.link)), "an other licence has a name and a link")
         check_text("a licence's name or link", self.name, self.link)
         is_file = re.fullmatch(r"[\w-][\w.-]*", self.link or "LICENSE") is not None
@@ -173,7 +175,7 @@ class Facts:
     """All that a card is made of.
 
     Args:
-        name: The model's name, without a namespace.
+        name: The model's name, without a namespace; None where it has none that can be said.
         repo: Its own id on a Hub, once that is known.
         weights: What is in the folder.
         bases: The model it was made from, or those that were merged; empty for one that was trained from scratch, or
@@ -181,7 +183,7 @@ class Facts:
         datasets: What it was trained and evaluated on.
         tags: The Hub's tags, such as `trl`, `sft` and the user's own.
         license: None where the base's is not known.
-        languages: Codes such as `en`.
+        languages: Codes of ISO 639, such as `en`; or `multilingual`, or `code`.
         training: How it came about.
         evaluation: What was measured of the final model.
         versions: Library → version.
@@ -193,7 +195,7 @@ class Facts:
     'finetune'
     """
 
-    name: str
+    name: str | None
     repo: str | None = None
     weights: Weights = field(default_factory=Weights)
     bases: tuple[BaseModel, ...] = ()
@@ -209,7 +211,8 @@ class Facts:
         check_text("the model's name", self.name)
         _check_id("a repository", self.repo)
         check(len({base.relation for base in self.bases}) < 2, "the model is not the same to all of its bases")
-        check_text("a tag, language or version", *self.tags, *self.languages, *self.versions, *self.versions.values())
+        check(all(map(is_language, self.languages)), "a language is no code of ISO 639, such as en")
+        check_text("a tag or version", *self.tags, *self.versions, *self.versions.values())
 
     @property
     def base(self) -> BaseModel | None:

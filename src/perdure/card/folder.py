@@ -19,6 +19,7 @@ from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, Quantizati
 from perdure.card.history import curves, numbers
 from perdure.card.origin import Origin, languages_in, license_in, origin_of
 from perdure.card.training import Training
+from perdure.card.vocabulary import is_revision
 from perdure.errors import InvalidInput, NotFound, PerdureError
 from perdure.folder.paths import resolve
 from perdure.format.header import read_header
@@ -77,7 +78,7 @@ def facts_of(folder: str | Path) -> Facts:
     results = _json(folder / "all_results.json")
     measured = {name: value for name, value in numbers(results).items() if _is_measured(name)}
     return Facts(
-        name=folder.name if is_sayable(folder.name) else "Model",
+        name=folder.name if is_sayable(folder.name) else None,
         weights=_weights(folder, weights, config, adapter),
         bases=_bases(folder, config, adapter, said, origin),
         datasets=tuple(Dataset(id=name) for name in unique(filter(_is_id, listed))),
@@ -157,7 +158,7 @@ def _numbers(folder: Path, names: list[str]) -> dict[str, int]:
 def _origin(config: Mapping[str, Any], adapter: Mapping[str, Any]) -> Origin:
     loaded_from = adapter.get("base_model_name_or_path") if adapter else config.get("_name_or_path")
     revision = adapter.get("revision")
-    known = revision if isinstance(revision, str) and is_sayable(revision) else None
+    known = revision if isinstance(revision, str) and is_revision(revision) else None
     return origin_of(loaded_from, revision=known, exact=bool(adapter)) if is_sayable(loaded_from) else Origin()
 
 

@@ -26,13 +26,13 @@ class Rendered:
     """The generated parts of a card.
 
     Args:
-        name: The model's name.
+        name: The model's name; None where it has none.
         metadata: Keys of the Hub's front matter → values, in order; without the model-index.
         regions: Region → Markdown, in the order of the page; those that say nothing are empty.
         results: What was measured.
     """
 
-    name: str
+    name: str | None
     metadata: Mapping[str, object]
     regions: Mapping[str, str]
     results: tuple[Result, ...] = ()
@@ -94,7 +94,7 @@ def _adopted(document: Document, present: Mapping[str, Any]) -> Document:
 
 
 def index(
-    document: Document, name: str, results: Sequence[Result], *, explicit: Collection[Key]
+    document: Document, name: str | None, results: Sequence[Result], *, explicit: Collection[Key]
 ) -> tuple[Document, list[Conflict]]:
     """Put results into the metadata's model-index; see `merge_index`."""
     present = document.metadata

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from perdure.card import metadata
-from perdure.card.allowed import is_public_link, is_sayable
+from perdure.card.allowed import is_public_link, is_sayable, unique
 from perdure.card.document import front_matter
 from perdure.card.facts import License
+from perdure.card.vocabulary import LICENSES, is_language, is_revision
 from perdure.format.hub_id import HUB, hub_id, is_hub_id, looks_like_hub_id
 from perdure.format.names import CARD
 
@@ -50,7 +51,9 @@ def origin_of(name_or_path: str, *, revision: str | None = None, exact: bool = F
     if found is not None and found[1] is not None:  # a folder of the Hub's cache
         return Origin(id=found[0], revision=found[1]).described(_card_metadata(Path(name_or_path)))
     if looks_like_hub_id(name_or_path):
-        snapshot = _cache() / f"models--{name_or_path.replace('/', '--')}" / "snapshots" / (revision or "none")
+        if revision is None or not is_revision(revision):
+            return Origin(id=name_or_path)
+        snapshot = _cache() / f"models--{name_or_path.replace('/', '--')}" / "snapshots" / revision
         return Origin(id=name_or_path, revision=revision).described(_card_metadata(snapshot))
     if not name_or_path:
         return Origin()
@@ -79,7 +82,7 @@ def license_in(recorded: Mapping[str, object], of: str | None = None) -> License
         of: The repository that a link to one of its files is of.
     """
     known, name, link = (recorded.get(key) for key in ("license", "license_name", "license_link"))
-    if not isinstance(known, str) or not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", known):
+    if not isinstance(known, str) or known not in LICENSES:
         return None
     if known != "other":
         return License(id=known)
@@ -92,11 +95,12 @@ def license_in(recorded: Mapping[str, object], of: str | None = None) -> License
 
 
 def languages_in(recorded: Mapping[str, object]) -> tuple[str, ...]:
-    """The languages that a card's front matter names."""
+    """The languages that a card's front matter names, without what narrows them to a country or script."""
     said = recorded.get("language")
     listed = [said] if isinstance(said, str) else said if isinstance(said, list) else []
     codes = ("no" if code is False else code for code in listed[:100])  # what YAML 1.1 makes of Norwegian
-    return tuple(code for code in codes if isinstance(code, str) and re.fullmatch(r"[a-z]{2,3}|multilingual", code))
+    short = (code.partition("-")[0] for code in codes if isinstance(code, str))
+    return unique(filter(is_language, short))
 
 
 def _cache() -> Path:

@@ -28,7 +28,7 @@ def add_results(
     """
     every = latest((*document.record.results, *results))
     asked = {result.key for result in results}
-    document, conflicts = index(document, model or _name(document), every, explicit=asked)
+    document, conflicts = index(document, model or title_of(document), every, explicit=asked)
     document, more = put_region(document, "evaluation", evaluation(every), shipped().regions)
     return replace(document, record=replace(document.record, results=every)), [*conflicts, *more]
 
@@ -42,9 +42,8 @@ def results_of_others(ours: Document, theirs: Document) -> tuple[Result, ...]:
 def reconcile(ours: Document, theirs: Document) -> Document | None:
     """`ours`, with all that people wrote into `theirs`; None where both have words that the other lacks.
 
-    >>> made = Document.parse("<!-- perdure:summary -->\\nNew.\\n<!-- /perdure:summary -->\\n")
-    >>> str(reconcile(made, Document.parse("# Mine\\n\\nWords.\\n"))).startswith("# Mine\\n\\nWords.\\n")
-    True
+    >>> str(reconcile(Document.parse("---\\nlicense: mit\\n---\\n"), Document.parse("# Mine\\n"))).splitlines()[:4]
+    ['---', 'license: mit', '---', '# Mine']
     """
     known, said = ours.metadata, theirs.metadata
     if known is None or said is None:
@@ -53,7 +52,7 @@ def reconcile(ours: Document, theirs: Document) -> Document | None:
     if here <= there:
         regions = {part.name: part.content for part in ours.parts if isinstance(part, Region)}
         keys = {key: value for key, value in known.items() if key != INDEX}
-        made = Rendered(name=_name(ours), metadata=keys, regions=regions, results=ours.record.results)
+        made = Rendered(name=title_of(ours), metadata=keys, regions=regions, results=ours.record.results)
         return refresh(theirs, made)[0]
     if there <= here:
         told = {key: value for key, value in said.items() if key != INDEX and not _is_ours(theirs, key, value)}
@@ -66,9 +65,10 @@ def _is_ours(document: Document, key: str, value: object) -> bool:
     return document.record.keys.get(key) == metadata.digest(value)
 
 
-def _name(document: Document) -> str:
+def title_of(document: Document) -> str | None:
+    """What the page calls the model."""
     title = _TITLE.search(document.body)
-    return title[1] if title else "model"
+    return title[1] if title else None
 
 
 def _words(document: Document) -> Iterator[str]:

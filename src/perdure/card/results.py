@@ -12,10 +12,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
+from perdure.card.allowed import check_text
 from perdure.errors import InvalidInput
 from perdure.format.hub_id import is_hub_id
-
-_MAX_TEXT = 500  # characters of a metric's name
 
 Key: TypeAlias = tuple[str | None, ...]
 _Place: TypeAlias = tuple[list[Any], dict[str, Any]]  # a metric and the list that holds it
@@ -49,10 +48,12 @@ class Result:
     added: bool = False
 
     def __post_init__(self) -> None:
-        named = isinstance(self.metric, str) and 0 < len(self.metric.strip()) <= _MAX_TEXT
+        named = isinstance(self.metric, str) and bool(self.metric.strip())
         number = isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
         if not named or not number:
             raise InvalidInput(f"{self.metric!r}: {self.value!r} is no result: a name and a number are.")
+        check_text("a result's name, task, config, split or revision", self.metric, self.task, self.config, self.split,
+                   self.revision)  # fmt: skip
         if self.dataset is not None and not is_hub_id(self.dataset):
             raise InvalidInput(
                 f"{self.dataset!r} is not the id of a dataset on a Hub.",
@@ -94,13 +95,18 @@ class Index:
 
 
 def merge_index(
-    present: object, name: str, results: Sequence[Result], *, last: Sequence[Result], explicit: Collection[Key] = ()
+    present: object,
+    name: str | None,
+    results: Sequence[Result],
+    *,
+    last: Sequence[Result],
+    explicit: Collection[Key] = (),
 ) -> Index:
     """Put results into a model-index.
 
     Args:
         present: The index as it stands; None where there is none.
-        name: The model's name, for an entry of its own.
+        name: The model's name, for an entry of its own; a model without one has none.
         results: As they are now; those without a task and a dataset have no place here.
         last: As they were written last: an entry with its old value is renewed, one that somebody took out stays out,
             and one that is no longer among the results goes.
@@ -131,7 +137,7 @@ def _is_filed(group: Any) -> bool:
 
 
 def _merged(
-    index: Any, name: str, results: Sequence[Result], last: Sequence[Result], explicit: Collection[Key]
+    index: Any, name: str | None, results: Sequence[Result], last: Sequence[Result], explicit: Collection[Key]
 ) -> Index:
     written = {result.key: result.value for result in last}
     wanted = {result.key: result for result in results if _has_a_place(result)}
@@ -182,8 +188,10 @@ def _take_out(index: Any, metrics: list[Any], metric: dict[str, Any]) -> None:
     index[:] = [entry for entry in index if entry["results"]]
 
 
-def _add(index: Any, name: str, result: Result) -> None:
+def _add(index: Any, name: str | None, result: Result) -> None:
     entry = next((entry for entry in index if entry["name"] == name), index[0] if len(index) == 1 else None)
+    if entry is None and name is None:
+        return
     if entry is None:
         entry = {"name": name, "results": []}
         index.append(entry)

@@ -37,6 +37,7 @@ class Template:
         from jinja2 import TemplateError
 
         self._path = BASE if path is None else str(path)
+        self._is_shipped = path is None
         self._environment = _environment()
         source = (_TEMPLATES / BASE).read_text(encoding="utf-8") if path is None else _read(Path(path))
         try:
@@ -57,7 +58,7 @@ class Template:
                 pass
             return {name: _tidy(context.blocks[name][0](context)) for name in self.regions}
         except Exception as error:  # whatever a template does wrong, it is the template's
-            if self._path == BASE:
+            if self._is_shipped:
                 raise
             raise self._broken(error, self._line(error)) from error
 

@@ -9,13 +9,14 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TypeAlias
 
-from perdure.card.allowed import check, check_text, is_path, is_public_link, is_secret, names_secret
+from perdure.card.allowed import check, check_text, is_path, is_public_link, is_sayable, is_secret, names_secret
 
 Scalar: TypeAlias = bool | int | float | str
 Point: TypeAlias = tuple[float, float]
 """Step and value."""
 
 MAX_POINTS = 500  # of a curve; no picture on a page shows more
+MAX_COMMAND = 8000  # characters; a trainer's options are many
 
 NO_SETTINGS: Mapping[str, Scalar] = MappingProxyType({})
 NO_TEXT: Mapping[str, str] = MappingProxyType({})
@@ -151,9 +152,9 @@ class Training:
             check(is_public_link(link), f"the log at {service} is not a web address")
         for name, value in (*self.hyperparameters.items(), *self.adapter.items()):
             check_text("a setting's name", name)
-            check(not (isinstance(value, str) and names_secret(name)), f"{name!r} is a secret")
+            check(isinstance(value, bool) or not names_secret(name), f"{name!r} is a secret")
             check_text(f"the setting {name!r}", value if isinstance(value, str) else None)
         for name, points in self.history.items():
             check(len(points) <= MAX_POINTS, f"the curve of {name[:80]!r} has more than {MAX_POINTS} points")
         check_text("a metric's name", *self.results, *self.history)
-        check_text("the command", self.command)
+        check(self.command is None or is_sayable(self.command, most=MAX_COMMAND), "the command is none, or too long")

@@ -9,6 +9,7 @@ from perdure.card.allowed import is_sayable, unique
 from perdure.card.facts import Dataset, Evaluation, Facts, License
 from perdure.card.history import curves
 from perdure.card.training import Energy, Hardware, Method, Training
+from perdure.errors import InvalidInput
 from perdure.integrations import lineage
 from perdure.integrations.data import datasets_of
 from perdure.integrations.gather import card_name, scores, versions
@@ -49,7 +50,7 @@ def describe(
 
     Args:
         model: The model, adapter or module.
-        name: Its name.
+        name: Its name; of a path, the last part.
         tokenizer: Its tokenizer or processor.
         repo: Its own id on a Hub.
         base_model: The base's Hub id, where it was loaded from a folder.
@@ -68,13 +69,16 @@ def describe(
         license: The Hub's identifier; by default the base's.
 
     Raises:
-        InvalidInput: A card cannot say this: the name is a path, or the licence is none of the Hub's list.
+        InvalidInput: A card cannot say this: the name is empty or a secret, or the licence is none of the Hub's list.
 
     ```python
     facts = perdure.describe(model, name="my-model", hyperparameters={"learning_rate": 1e-4, "seed": 0}, history=logged)
     perdure.Card.from_facts(facts).save("out")
     ```
     """
+    last = card_name(name)
+    if last is None:
+        raise InvalidInput("The model has no name that a card can say.", hint='Say name="my-model".')
     model = unwrap(model)
     base, origin = lineage.described_base(model, base_model, wait=lineage.PATIENCE)
     training = Training(
@@ -94,7 +98,7 @@ def describe(
     )
     found = scores(evaluation or {})
     return Facts(
-        name=card_name(name, None),
+        name=last,
         repo=repo,
         weights=weights_of(model, tokenizer),
         bases=(base,) if base is not None else (),

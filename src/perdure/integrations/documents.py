@@ -41,7 +41,7 @@ def create_model_card(
     TRL's trainers call theirs with every checkpoint.
     """
     folder = Path(trainer.args.output_dir)
-    told = Told(name=card_name(model_name, None, folder), datasets=as_names(dataset_name), tags=as_names(tags))
+    told = Told(name=card_name(model_name, folder), datasets=as_names(dataset_name), tags=as_names(tags))
     if not trainer.is_world_process_zero():
         return
     try:
@@ -64,7 +64,8 @@ def of_checkpoint(trainer: Any, folder: Path, repo: str | None, measured: Mappin
     evaluated = {name: value for name, value in measured.items() if name.startswith("eval_")}
     trained = {name: value for name, value in measured.items() if name in ("loss", "reward")}
     try:
-        told = Told(name=f"{card_name(None, repo, folder)}, step {trainer.state.global_step}")
+        name = card_name(repo, folder)
+        told = Told(name=name and f"{name}, step {trainer.state.global_step}")
         facts = gather(trainer, unwrap(trainer.accelerator.unwrap_model(trainer.model)), told, evaluated, wait=0)
         training = facts.training and replace(facts.training, results={**facts.training.results, **trained})
         return documents(replace(facts, training=training), folder / CARD, curves=False)

@@ -42,14 +42,14 @@ class Told:
     """What only the caller knows, and what is asked of the card by name.
 
     Args:
-        name: The model's name; a folder's or repository's last part will do.
+        name: The model's name; a folder's or repository's last part will do. None where there is none.
         repo: Its id on a Hub, where known.
         base_model: The base's id on a Hub, in place of the one found.
         datasets: Names of datasets; those that are no Hub ids are left out.
         tags: More tags.
     """
 
-    name: str
+    name: str | None
     repo: str | None = None
     base_model: str | None = None
     datasets: tuple[str, ...] = ()
@@ -88,13 +88,13 @@ def gather(
     )
 
 
-def card_name(*candidates: str | Path | None) -> str:
-    """A model's name: the last part of the first name, repository or folder that has one."""
+def card_name(*candidates: str | Path | None) -> str | None:
+    """A model's name: the last part of the first name, repository or folder that has one; None where none has."""
     for candidate in candidates:
         last = str(candidate or "").replace("\\", "/").strip("/ ").rpartition("/")[2]
         if is_sayable(last):
             return last
-    return "Model"
+    return None
 
 
 def as_names(value: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -16,11 +16,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from perdure.card.allowed import is_path, is_public_link, is_sayable, is_secret, names_secret
-from perdure.card.training import Hardware, Source
+from perdure.card.training import MAX_COMMAND, Hardware, Source
 
 _PATIENCE = 5  # seconds for each question to git
 _GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _WITHHELD = "…"
+_PYTHON = ("python",)
 _OPTION = re.compile(r"(--?[\w.-]+|[\w.]+)=(.*)", re.DOTALL)
 
 
@@ -139,23 +140,34 @@ def _is_public(host: str) -> bool:
 
 
 def command() -> str | None:
-    """What was typed to start the program, with `…` for each secret and each place outside of the current folder.
+    """The command that started the program, with `…` for each secret and each place outside of the current folder.
 
-    None in a notebook, at a prompt, or in a test.
+    None in a notebook, at a prompt, or under a launcher that does not say how it was called.
     """
-    script = _script()
+    script, launcher = _script(), _launcher()
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
-    if script is None or "pytest" in sys.modules:
+    if script is None or launcher is None:
         return None
     if spec is not None:
-        program = ["python", "-m", spec.name.removesuffix(".__main__")]
-    elif os.access(script, os.X_OK) and _is_installed(script):
+        program = [*launcher, "-m", spec.name.removesuffix(".__main__")]
+    elif launcher == _PYTHON and os.access(script, os.X_OK) and _is_installed(script):
         program = [script.name]
     else:
-        program = ["python", _from_here(script)]
+        program = [*launcher, _from_here(script)]
     said = " ".join(map(_quoted, (*program, *_withheld(sys.argv[1:]))))
-    return said if is_sayable(said) else None
+    return said if is_sayable(said, most=MAX_COMMAND) else None
+
+
+def _launcher() -> tuple[str, ...] | None:
+    """What runs the program, by the environment that it makes; None for one that is not known."""
+    if "ACCELERATE_DYNAMO_USE_FULLGRAPH" in os.environ:  # no library sets it, and options and configuration are gone
+        return ("accelerate", "launch", _WITHHELD)
+    here, everywhere = (os.environ.get(name, "1") for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return _PYTHON if everywhere == "1" else None
+    elsewhere = () if here == everywhere else (_WITHHELD,)  # other machines, and where they meet
+    return ("torchrun", "--nproc-per-node", here, *elsewhere)
 
 
 def _from_here(script: Path) -> str:

@@ -76,15 +76,15 @@ def _known_as(name: str, value: Any) -> str:
 def shown(items: Iterable[tuple[Any, Any]]) -> dict[str, Scalar]:
     """Of settings by name, those that have a short form and hold neither a secret nor a path."""
     plain = ((name, _plain(value)) for name, value in items)
-    return {name: value for name, value in plain if value is not None and _may_beshown(name, value)}
+    return {name: value for name, value in plain if value is not None and _may_be_shown(name, value)}
 
 
-def _may_beshown(name: object, value: Scalar) -> bool:
+def _may_be_shown(name: object, value: Scalar) -> bool:
     if not isinstance(name, str) or not is_sayable(name):
         return False
-    if not isinstance(value, str):
-        return True
-    return len(value) <= _MAX_LENGTH and is_sayable(value) and not is_here(value) and not names_secret(name)
+    if not isinstance(value, bool) and names_secret(name):
+        return False
+    return not isinstance(value, str) or (len(value) <= _MAX_LENGTH and is_sayable(value) and not is_here(value))
 
 
 def _plain(value: Any) -> Scalar | None:
@@ -94,7 +94,8 @@ def _plain(value: Any) -> Scalar | None:
     if isinstance(value, (set, frozenset)):
         value = sorted(value, key=str)
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value)) if value and all(isinstance(item, (str, int)) for item in value) else None
+        short = all(isinstance(item, int) or is_sayable(item) for item in value)
+        return ", ".join(map(str, value)) if value and short else None
     return value if isinstance(value, (bool, int, float, str)) else None
 
 
