@@ -176,7 +176,7 @@ def test_a_plain_loop_is_described(tokenizer, tmp_path):
 
 
 _WILD = st.text(max_size=30) | st.sampled_from([
-    "/home/me/data", "in /scratch", "~/x", "--out=/data/x", "C:\\x", SECRET, f"key {SECRET}", "https://me:word@x.org", 
+    "/home/me/data", "in /scratch", "~/x", "--out=/data/x", "C:\\x", SECRET, f"key {SECRET}", "https://me:word@x.org",
     "a\n---\nb: 1",
     "<script>x</script>", "![x](y)", "None", "", "\ud800", "\u202e", 1.5, float("nan"), None, ["a", "/etc/x"],
     ["a", "/scratch"], b"x",
