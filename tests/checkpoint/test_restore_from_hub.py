@@ -61,20 +61,24 @@ def finished(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     with Checkpointer(run) as ckpt:
         end = train(ckpt, make(0), 0)
     publish(run / "checkpoint-3", "me/loop", revision="step/3", training_state=True)
+    publish(run / "checkpoint-3", "me/loop", path_in_repo="last-checkpoint", training_state=True)
     publish(run / "checkpoint-3", "me/loop-model")
     return run, end
 
 
-def test_resumed_on_another_machine_equals_uninterrupted(finished: tuple[Path, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", ["hf://me/loop@step/3", "hf://me/loop@main/last-checkpoint"])
+def test_resumed_on_another_machine_equals_uninterrupted(
+    finished: tuple[Path, Any], tmp_path: Path, source: str
+) -> None:
     run, there = tmp_path / "other machine", make(99)
     with Checkpointer(run) as ckpt:
-        assert (ckpt.restore(there) or ckpt.restore(there, "hf://me/loop@step/3")) == 3
+        assert (ckpt.restore(there) or ckpt.restore(there, source)) == 3
         assert ckpt.restored is not None and ckpt.restored.path == run / "checkpoint-3"
         torch.testing.assert_close(train(ckpt, there, 3), finished[1], rtol=0, atol=0)
     assert [one.step for one in checkpoints(run)] == [3, 4, 5, 6]
     with Checkpointer(run) as ckpt:
         assert ckpt.restore(make(99)) == 6, "the run's own come first where it says so"
-        assert ckpt.restore(make(99), "hf://me/loop@step/3") == 3
+        assert ckpt.restore(make(99), source) == 3
         with pytest.raises(InvalidInput, match="holds checkpoints after step 3"):
             ckpt.save(4, make(99), force=True)
 

@@ -89,9 +89,9 @@ def test_every_checkpoint_is_a_revision(trainer_of: Callable[..., Any], hub: Hub
     ("strategy", "where"),
     [
         ("end", []),
-        ("every_save", [("try", False, True)]),
-        ("checkpoint", [("try", False, True), ("try-last-checkpoint", True, False)]),
-        ("all_checkpoints", [("try", False, False), ("try-step-000000007", True, True)]),
+        ("every_save", [("", False, True)]),
+        ("checkpoint", [("", False, True), ("last-checkpoint", True, False)]),
+        ("all_checkpoints", [("", False, True), ("checkpoint-7", True, False)]),
     ],
 )
 def test_where_checkpoints_go(strategy: str, where: list[tuple[str, bool, bool]], tmp_path: Path) -> None:
@@ -99,7 +99,8 @@ def test_where_checkpoints_go(strategy: str, where: list[tuple[str, bool, bool]]
     assert routes_of(args, is_told=False, revisions=True, training_state=False) == ()
     args.push_to_hub = True
     routes = routes_of(args, is_told=False, revisions=True, training_state=False)
-    assert [(route.revision(7), route.training_state, route.is_followed) for route in routes] == where
+    assert [(route.path_in_repo(7), route.training_state, route.is_followed) for route in routes] == where
+    assert {route.revision(7) for route in routes} <= {"try"}
     told = routes_of(args, is_told=True, revisions=False, training_state=True)
     assert [(route.revision(7), route.training_state) for route in told] == [("try", True)]
 
@@ -121,15 +122,17 @@ def test_the_trainers_arguments_are_honoured_and_its_own_pushes_do_not_run(
 
     assert receipt is not None and (receipt.revision, receipt.private) == ("other", False)
     assert run.outbox is not None and [job.state for job in run.outbox.jobs()] == ["done"] * 5
-    names = ["try-step-000000002", "try-step-000000004"]
-    assert sorted(branches("me/by-args", hub)) == ["main", "other", "try", *names]
+    assert sorted(branches("me/by-args", hub)) == ["main", "other", "try"]
     messages = [commit.title for commit in HfApi(hub.url, TOKEN).list_repo_commits("me/by-args", revision="try")]
-    assert messages[:2] == ["Training in progress, step 4", "Training in progress, step 2"]
-    whole = fetch(hub, "me/by-args", names[1], tmp_path / "whole")
-    assert verify(whole).ok and (whole / "training_state/optimizer.safetensors").is_file()
-    for revision in ("try", "other"):
-        files = HfApi(hub.url, TOKEN).list_repo_files("me/by-args", revision=revision)
-        assert "model.safetensors" in files and not [name for name in files if name.endswith(".bin") or "/" in name]
+    saved = [f"Training in progress, step {step}" for step in (4, 2)]
+    assert messages[:4] == [title for step in saved for title in (f"{step}, checkpoint", step)]
+    whole = fetch(hub, "me/by-args", "try", tmp_path / "whole")
+    for place in (whole, whole / "checkpoint-2", whole / "checkpoint-4"):
+        assert verify(place).ok and (place / "training_state").exists() == (place != whole)
+    files = HfApi(hub.url, TOKEN).list_repo_files("me/by-args", revision="other")
+    assert "model.safetensors" in files and not [
+        name for name in files if name.endswith((".bin", ".pt")) or "/" in name
+    ]
 
 
 def test_what_cannot_be_pushed_is_told_before_training(

@@ -35,8 +35,8 @@ def test_it_is_told_what_was_pushed_and_its_results_come_back(tmp_path: Path) ->
     told = json.loads((tmp_path / "new/output.txt").read_text())
     assert told.pop("PERDURE_RESULTS") == str(tmp_path / "new/results.json")
     assert told == {
-        "PERDURE_REPO": "me/a", "PERDURE_REVISION": "r", "PERDURE_COMMIT": "c" * 40, "PERDURE_ENDPOINT": "http://h",
-        "PERDURE_STEP": "20", "PERDURE_METRICS": '{"loss": 0.5}',
+        "PERDURE_REPO": "me/a", "PERDURE_REVISION": "r", "PERDURE_PATH_IN_REPO": "", "PERDURE_COMMIT": "c" * 40,
+        "PERDURE_ENDPOINT": "http://h", "PERDURE_STEP": "20", "PERDURE_METRICS": '{"loss": 0.5}',
     }  # fmt: skip
 
 

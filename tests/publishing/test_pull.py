@@ -69,19 +69,19 @@ def test_the_command(hub: Hub, saved: Path, tmp_path: Path) -> None:
 
 def test_a_card_edited_on_the_hub_and_one_edited_here(hub: Hub, saved: Path, tmp_path: Path) -> None:
     save_folder(saved, {"model.safetensors": weights(), "config.json": b"{}", "README.md": b"# First\n"})
-    publish(saved, "me/card")
+    publish(saved, "me/card-edited")
     out = tmp_path / "pulled"
-    pull("me/card", out)
+    pull("me/card-edited", out)
     (out / "notes.txt").write_text("my own")
-    hub.commit_file("me/card", "README.md", b"# Edited there\n")
-    assert pull("me/card", out).bytes_received == len(b"# Edited there\n")
+    hub.commit_file("me/card-edited", "README.md", b"# Edited there\n")
+    assert pull("me/card-edited", out).bytes_received == len(b"# Edited there\n")
     assert (out / "README.md").read_bytes() == b"# Edited there\n" and (out / "notes.txt").read_text() == "my own"
-    assert pull("me/card", out).changed is False
+    assert pull("me/card-edited", out).changed is False
 
     (out / "README.md").write_text("# Edited here\n")
-    hub.commit_file("me/card", "README.md", b"# Edited there again\n")
+    hub.commit_file("me/card-edited", "README.md", b"# Edited there again\n")
     with pytest.raises(AlreadyExists, match="was edited since") as refused:
-        pull("me/card", out)
+        pull("me/card-edited", out)
     assert "README.md.mine" in refused.value.hint and (out / "README.md").read_text() == "# Edited here\n"
 
 

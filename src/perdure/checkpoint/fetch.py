@@ -6,6 +6,7 @@ interrupted before its first save finds it again without a download.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TypeGuard
 
@@ -16,6 +17,7 @@ from perdure.errors import InvalidInput, StateMismatch
 from perdure.publishing.pull import bring, going_on
 from perdure.publishing.snapshot import Snapshot, look
 from perdure.publishing.source import SCHEME, Source
+from perdure.publishing.target import endpoint_words
 
 
 def is_on_hub(source: object) -> TypeGuard[str]:
@@ -59,15 +61,20 @@ def _step_of(snapshot: Snapshot) -> int:
     if manifest is None or manifest.kind != KIND or manifest.step is None:
         raise StateMismatch(
             f"{snapshot} holds a model, not a checkpoint of a run. Nothing was changed.",
-            hint="Push a checkpoint, with what resuming needs: "
-            f"perdure push RUN/checkpoint-N {snapshot.repo} --revision NAME --training-state",
+            hint=f"Push a checkpoint, with what resuming needs: {_push_command(snapshot, 'RUN/checkpoint-N', 'NAME')}",
         )
     if not any(path.startswith(f"{FOLDER}/") for path in manifest.files):
+        again = _push_command(snapshot, f"RUN/checkpoint-{manifest.step}", snapshot.source.revision)
         raise StateMismatch(
             f"{snapshot} holds the model of step {manifest.step}, and nothing that resuming needs: it was pushed "
             "without its training state. Nothing was changed.",
-            hint="Push it again from where it was saved, with training_state=True: "
-            f"perdure push RUN/checkpoint-{manifest.step} {snapshot.repo} --revision {snapshot.source.revision} "
-            "--training-state",
+            hint=f"Push it again from where it was saved, with training_state=True: {again}",
         )
     return manifest.step
+
+
+def _push_command(snapshot: Snapshot, folder: str, revision: str) -> str:
+    source = snapshot.source
+    words = ["perdure", "push", folder, snapshot.repo, "--revision", revision]
+    words += ["--path-in-repo", source.path_in_repo] if source.path_in_repo else []
+    return shlex.join([*words, "--training-state", *endpoint_words(source.endpoint)])

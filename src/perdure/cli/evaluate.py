@@ -72,6 +72,10 @@ def command(
     repo, _, named = (revision or told.get("PERDURE_REPO", "")).partition("@")
     if not repo:
         raise click.UsageError("Name REPO@REV; only what follows a push is told it by its environment.")
+    if revision is None and told.get("PERDURE_PATH_IN_REPO"):
+        raise click.UsageError(
+            "What was pushed lies in a folder of the repository; only models at its root are measured."
+        )
     branch = named or ("main" if revision else told.get("PERDURE_REVISION", "main"))
     commit = None if revision else told.get("PERDURE_COMMIT")
     endpoint = endpoint or told.get("PERDURE_ENDPOINT")

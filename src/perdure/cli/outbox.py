@@ -162,5 +162,5 @@ def _show(jobs: Sequence[Job], run: Path, *, as_json: bool) -> None:
 
 def _row(job: Job) -> tuple[str, ...]:
     step = "" if job.step is None else str(job.step)
-    where = f"{job.repo}@{job.revision}"
+    where = "/".join(filter(None, [f"{job.repo}@{job.revision}", job.path_in_repo]))
     return job.id[:8], job.state, str(job.tries), human_bytes(job.nbytes), step, where, str(job.folder)

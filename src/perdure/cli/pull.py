@@ -16,13 +16,15 @@ Examples:
   perdure pull me/my-model out
   perdure pull me/my-model@v1.0 out
   perdure pull me/my-model@main-step-000000200 runs/b/checkpoint-200
+  perdure pull me/my-model@main/last-checkpoint runs/b/checkpoint-200
   perdure pull me/my-model out --endpoint http://localhost:8000
 """
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("repo", metavar="REPO[@REV]")
+@click.argument("repo", metavar="REPO[@REV[/FOLDER]]")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--path-in-repo", default="", metavar="FOLDER", help="A folder of the repository. [default: its root]")
 @click.option("--endpoint", help="The Hub's address. [default: HF_ENDPOINT, or https://huggingface.co]")
 @click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored, or none]")
 @click.option(
@@ -31,17 +33,27 @@ Examples:
     help="Compare the whole with its manifest; --no-verify takes a revision changed on the Hub as it is.",
 )
 @json_option
-def command(*, repo: str, folder: Path, endpoint: str | None, token: str | None, verify: bool, as_json: bool) -> None:
-    """Download the revision REV (a branch, tag or commit; by default main) of REPO into DIR.
+def command(
+    *,
+    repo: str,
+    folder: Path,
+    path_in_repo: str,
+    endpoint: str | None,
+    token: str | None,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Download the revision REV (a branch, tag or commit; by default main) of REPO, or a folder of it, into DIR.
 
     Each file is verified, and DIR is put in place at once. What is interrupted is kept beside DIR: the same command
     goes on with it. A DIR that is there already is replaced only if perdure saved or pulled it.
     """
-    pulled = pull(repo, folder, endpoint=endpoint, token=token, verify=verify)
+    pulled = pull(repo, folder, path_in_repo=path_in_repo, endpoint=endpoint, token=token, verify=verify)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(pulled), indent=2, default=str))
         return
-    what = f"{pulled.repo}@{pulled.revision} (commit {pulled.commit[:12]})"
+    where = "/".join(filter(None, [f"{pulled.repo}@{pulled.revision}", pulled.path_in_repo]))
+    what = f"{where} (commit {pulled.commit[:12]})"
     if pulled.changed:
         received = human_bytes(pulled.bytes_received)
         click.echo(f"Pulled {what}: {len(pulled.files)} files, {human_bytes(pulled.nbytes)} ({received} downloaded)")

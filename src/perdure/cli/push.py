@@ -18,6 +18,7 @@ Examples:
   perdure push out me/my-model --tag v1.0 --message "Trained on GSM8K"
   perdure push out me/my-model --dry-run
   perdure push runs/a/checkpoint-200 me/my-model --revision step-200 --training-state
+  perdure push runs/a/checkpoint-200 me/my-model --path-in-repo last-checkpoint --training-state
   perdure push out my-model --endpoint http://localhost:8000
 """
 
@@ -27,6 +28,7 @@ Examples:
 @click.argument("repo")
 @click.option("--tag", help="Tag the commit. A tag never moves: if it exists elsewhere, nothing is sent.")
 @click.option("--revision", default="main", show_default=True, help="The branch; created if missing.")
+@click.option("--path-in-repo", default="", metavar="FOLDER", help="A folder of the repository. [default: its root]")
 @click.option(
     "--private/--public",
     default=None,
@@ -49,6 +51,7 @@ def command(
     repo: str,
     tag: str | None,
     revision: str,
+    path_in_repo: str,
     private: bool | None,
     message: str | None,
     endpoint: str | None,
@@ -71,6 +74,7 @@ def command(
         folder,
         repo,
         revision=revision,
+        path_in_repo=path_in_repo,
         tag=tag,
         private=private,
         message=message,

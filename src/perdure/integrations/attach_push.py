@@ -40,12 +40,14 @@ class Route:
     Attributes:
         branch: Its name; for `each`, how the names begin.
         each: Every checkpoint is a branch, which begins at the repository's first commit.
+        folder: Where in the branch, with `{step}` for the step; by default at its root.
         training_state: With what only resuming needs.
         is_followed: What the caller wants to follow a push follows this one.
     """
 
     branch: str
     each: bool = False
+    folder: str = ""
     training_state: bool = False
     is_followed: bool = False
 
@@ -56,6 +58,14 @@ class Route:
         'main-step-000000200'
         """
         return f"{self.branch}-step-{step:09d}" if self.each else self.branch
+
+    def path_in_repo(self, step: int) -> str:
+        """The folder of the branch that the checkpoint of a step goes to.
+
+        >>> Route(branch="main", folder="checkpoint-{step}").path_in_repo(200)
+        'checkpoint-200'
+        """
+        return self.folder.format(step=step)
 
 
 def routes_of(args: Any, *, is_told: bool, revisions: bool, training_state: bool) -> tuple[Route, ...]:
@@ -73,11 +83,8 @@ def routes_of(args: Any, *, is_told: bool, revisions: bool, training_state: bool
     strategies = {
         "end": (),
         "every_save": (every,),
-        "checkpoint": (every, Route(branch=f"{branch}-last-checkpoint", training_state=True)),
-        "all_checkpoints": (
-            Route(branch=branch),
-            Route(branch=branch, each=True, training_state=True, is_followed=True),
-        ),
+        "checkpoint": (every, Route(branch=branch, folder="last-checkpoint", training_state=True)),
+        "all_checkpoints": (every, Route(branch=branch, folder="checkpoint-{step}", training_state=True)),
     }
     return strategies[str(getattr(args.hub_strategy, "value", args.hub_strategy))]
 
@@ -185,13 +192,14 @@ class CheckpointPushes:
             return
         manifest = read_manifest(path)
         assert manifest.step is not None, "a checkpoint"
-        known = {(job.revision, job.step) for job in jobs if once}
+        known = {(job.revision, job.path_in_repo, job.step) for job in jobs if once}
         for route in self._routes:
-            revision = route.revision(manifest.step)
-            if (revision, manifest.step) not in known:
+            revision, folder = route.revision(manifest.step), route.path_in_repo(manifest.step)
+            if (revision, folder, manifest.step) not in known:
+                message = f"Training in progress, step {manifest.step}{', checkpoint' if folder else ''}"
                 self.outbox.add(
-                    path, self._repo, revision=revision, private=self._private, endpoint=self._endpoint,
-                    message=f"Training in progress, step {manifest.step}", start="first" if route.each else None,
+                    path, self._repo, revision=revision, path_in_repo=folder, private=self._private,
+                    endpoint=self._endpoint, message=message, start="first" if route.each else None,
                     training_state=route.training_state, after=self._after if route.is_followed else None,
                     metrics={name: value for name, value in manifest.metrics.items() if math.isfinite(value)},
                     step=manifest.step,

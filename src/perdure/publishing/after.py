@@ -112,9 +112,9 @@ def run(
 ) -> Followed:
     """Run a command line, without a shell, with what was pushed in its environment.
 
-    It is told `PERDURE_REPO`, `PERDURE_REVISION`, `PERDURE_COMMIT`, `PERDURE_ENDPOINT`, `PERDURE_STEP` (empty where
-    there is none), `PERDURE_METRICS` (JSON), and `PERDURE_RESULTS`: a path at which it may leave a JSON object of
-    metric → number, or of a dataset's id on the Hub → metric → number.
+    It is told `PERDURE_REPO`, `PERDURE_REVISION`, `PERDURE_PATH_IN_REPO` (empty for the root), `PERDURE_COMMIT`,
+    `PERDURE_ENDPOINT`, `PERDURE_STEP` (empty where there is none), `PERDURE_METRICS` (JSON), and `PERDURE_RESULTS`: a
+    path at which it may leave a JSON object of metric → number, or of a dataset's id on the Hub → metric → number.
 
     Args:
         folder: Where its output and its results go; made if missing.
@@ -129,6 +129,7 @@ def run(
     told = {
         "PERDURE_REPO": receipt.repo,
         "PERDURE_REVISION": receipt.revision,
+        "PERDURE_PATH_IN_REPO": receipt.path_in_repo,
         "PERDURE_COMMIT": receipt.commit,
         "PERDURE_ENDPOINT": receipt.endpoint,
         "PERDURE_STEP": "" if step is None else str(step),

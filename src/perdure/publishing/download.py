@@ -112,9 +112,7 @@ class Download:
         """A file's bytes from `start` on, asked for again where they break off."""
         failures = 0
         while start < size and not self._stop.is_set():
-            part = self._snapshot.reader.stream(
-                self._snapshot.repo, path, self._snapshot.commit, start=start, stop=min(size, start + _PART)
-            )
+            part = self._snapshot.stream(path, start=start, stop=min(size, start + _PART))
             try:
                 for block in part:
                     yield block

@@ -57,7 +57,7 @@ class Job:
         state: `queued` (it waits for its turn, or for the Hub), `running`, `done`, `failed` (for good, unless it is
             retried) or `cancelled`.
         folder: The folder as it was named; what is pushed is what it held when the job was added.
-        repo, revision, tag, endpoint: Where to.
+        repo, revision, tag, path_in_repo, endpoint: Where to.
         step, metrics: Of which moment of training.
         nbytes: Bytes of the files that the job holds on to, until it is done or cancelled.
         created: When it was added, in seconds since 1970.
@@ -75,6 +75,7 @@ class Job:
     repo: str
     revision: str
     tag: str | None
+    path_in_repo: str
     endpoint: str
     step: int | None
     metrics: Mapping[str, float] = field(default_factory=dict)

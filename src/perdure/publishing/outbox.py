@@ -71,6 +71,7 @@ class Outbox:
         repo: str,
         *,
         revision: str = MAIN,
+        path_in_repo: str = "",
         tag: str | None = None,
         private: bool | None = None,
         message: str | None = None,
@@ -90,7 +91,7 @@ class Outbox:
 
         Args:
             folder: What `save_model` or a checkpointer wrote, or another model folder.
-            repo, revision, tag, private, message, endpoint, allow: As for `publish`.
+            repo, revision, path_in_repo, tag, private, message, endpoint, allow: As for `publish`.
             start: Where a branch that is new begins: at the head of `main`, or for "first" at the repository's first
                 commit; then it is this run's own, and one that another run has pushed to is left as it is.
             training_state: Also send what only resuming needs: the optimizer, the place in the data.
@@ -110,7 +111,9 @@ class Outbox:
             SaveFailed: The disk refused. Nothing was queued, nor is held.
         """
         request = PushRequest(
-            target=Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint_in_force(endpoint)),
+            target=Target(
+                repo=repo, revision=revision, path_in_repo=path_in_repo, tag=tag, endpoint=endpoint_in_force(endpoint)
+            ),
             private=private, message=message, start=start, training_state=training_state, allow=tuple(allow),
         )  # fmt: skip
         if isinstance(after, str):

@@ -216,7 +216,8 @@ class Store:
         target, retry = ask.request.target, outbox_command(self.run, "retry", identity[:8])
         return Job(
             id=identity, state=state, folder=Path(ask.folder), repo=target.repo, revision=target.revision,
-            tag=target.tag, endpoint=target.endpoint, step=ask.step, metrics=ask.metrics, nbytes=ask.nbytes,
+            tag=target.tag, path_in_repo=target.path_in_repo, endpoint=target.endpoint, step=ask.step,
+            metrics=ask.metrics, nbytes=ask.nbytes,
             created=created, tries=tries, error=error, hint=hint, retry_command=retry if state == "failed" else None,
             next_try=next_try, receipt=decode_receipt(receipt) if receipt else None,
         )  # fmt: skip

@@ -187,7 +187,13 @@ class Worker:
         job, remote = claim.job.id, Remote(receipt.endpoint, self._token)
         try:
             commit = record(
-                remote, receipt.repo, receipt.revision, results, push_id=job + once.RESULTS, measured=receipt.commit
+                remote,
+                receipt.repo,
+                receipt.revision,
+                results,
+                push_id=job + once.RESULTS,
+                measured=receipt.commit,
+                folder=receipt.path_in_repo,
             )
         except Unavailable:
             raise

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from perdure.format.names import ADAPTER_CONFIG, CARD, MANIFEST, is_weights
+from perdure.format.names import ADAPTER_CONFIG, CARD, MANIFEST, is_for_resuming, is_training_state, is_weights
+from perdure.publishing.subfolder import joined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,14 @@ class Plan:
     delete: tuple[str, ...]
     keep: tuple[str, ...]
     sizes: Mapping[str, int]
+
+    def below(self, folder: str) -> Plan:
+        """The same plan for a folder of the repository: with the paths that its files have there."""
+        add, change, delete, keep = (
+            tuple(joined(folder, path) for path in paths) for paths in (self.add, self.change, self.delete, self.keep)
+        )
+        sizes = {joined(folder, path): size for path, size in self.sizes.items()}
+        return Plan(add=add, change=change, delete=delete, keep=keep, sizes=sizes)
 
     @property
     def empty(self) -> bool:
@@ -54,7 +63,8 @@ def make_plan(
         saved_before: Paths that the remote manifest names: files of an earlier save, not added by a person.
 
     What a person may have written on the Hub is never deleted: only files of an earlier save are, and weights or
-    index or adapter config, which would load in place of the new ones. A folder without weights replaces nothing.
+    index or adapter config, which would load in place of the new ones; and a trainer's own state, where a checkpoint
+    brings another. A folder without weights replaces nothing.
 
     >>> plan = make_plan({"model.safetensors": 5}, {"LICENSE": 1, "model-00001-of-00002.safetensors": 9},
     ...                  same=(), saved_before=())
@@ -62,11 +72,14 @@ def make_plan(
     (('model.safetensors',), ('model-00001-of-00002.safetensors',))
     """
     has_weights = any(is_weights(path) for path in local)
+    has_state = any(is_for_resuming(path) for path in local)
 
     def is_stale(path: str) -> bool:
         if path in local or path == CARD or not has_weights:
             return False
-        return path in saved_before or path in (MANIFEST, ADAPTER_CONFIG) or is_weights(path)
+        if path in saved_before or path in (MANIFEST, ADAPTER_CONFIG) or is_weights(path):
+            return True
+        return has_state and is_training_state(path)
 
     changed = {path for path in local if path in remote and path not in same}
     added = {path for path in local if path not in remote}

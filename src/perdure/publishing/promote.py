@@ -17,6 +17,7 @@ from perdure.publishing.remote import RemoteFile, RemoteRepo
 from perdure.publishing.remote_refs import RemoteRefs
 from perdure.publishing.request import PromoteRequest
 from perdure.publishing.selection import git_blob_id, sha256
+from perdure.publishing.subfolder import own_files
 from perdure.publishing.target import MAIN, Target, endpoint_in_force, endpoint_words
 
 
@@ -38,6 +39,8 @@ def promote(
 
     No weights go over the wire: the Hub copies what it holds. What the revision does not have is deleted in the same
     commit; the branch's history keeps it. Where nothing differs, no commit is made; so it can simply be done again.
+    Folders with a manifest of their own, such as `last-checkpoint`, are no part of the model: those of the branch stay,
+    those of the revision are not copied.
 
     Args:
         repo: `NAMESPACE/NAME`, or `NAME` for a repository of the token's own user.
@@ -110,7 +113,7 @@ class _Promote:
                 + "` lists them.",
             )
         head = found.branches.get(self._target.revision)
-        changes = self._changes(found.name, chosen, head or chosen)
+        changes = self._changes(found.name, chosen, head)
         if head is None or not changes.empty:
             once.require_head(found.name, self._target.revision, head, self._asked.expected_head)
         commit = (head or chosen) if changes.empty else None
@@ -131,9 +134,11 @@ class _Promote:
             self._tag(found.name, outcome, commit)
         return replace(outcome, commit=commit)
 
-    def _changes(self, repo: str, chosen: str, head: str) -> _Changes:
-        wanted = self._remote.tree(repo, chosen)
-        there = wanted if head == chosen else self._remote.tree(repo, head)
+    def _changes(self, repo: str, chosen: str, head: str | None) -> _Changes:
+        there = self._remote.tree(repo, chosen)
+        wanted = own_files(there)
+        if head is not None:  # otherwise the branch begins with all that the revision has
+            there = wanted if head == chosen else own_files(self._remote.tree(repo, head))
         add: dict[str, bytes] = {}
         if not self._asked.training_state and any(map(is_for_resuming, wanted)):
             wanted = {path: file for path, file in wanted.items() if not is_for_resuming(path)}

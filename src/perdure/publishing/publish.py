@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 class _Options(TypedDict, total=False):
     revision: str
+    path_in_repo: str
     tag: str | None
     private: bool | None
     message: str | None
@@ -53,6 +54,7 @@ def publish(
     repo: str,
     *,
     revision: str = MAIN,
+    path_in_repo: str = "",
     tag: str | None = None,
     private: bool | None = None,
     message: str | None = None,
@@ -74,6 +76,8 @@ def publish(
         folder: What `save_model` or a checkpointer wrote, or another model folder.
         repo: `NAMESPACE/NAME`, or `NAME` for a repository of the token's own user. Created if missing.
         revision: The branch; created from `main` if missing.
+        path_in_repo: A folder of the repository in which the model goes, by default its root. What lies elsewhere is
+            left alone; and this folder by later pushes to the root, where it has a manifest.
         tag: A tag for the commit. A tag never moves: if it exists elsewhere nothing is sent.
         private: Whether a new repository is private: by default it is. An existing one stays as it is, but for
             False, which makes it public once everything is there; where True is asked for and it is public, nothing
@@ -108,7 +112,9 @@ def publish(
     ```
     """
     folder = resolve(Path(folder))
-    target = Target(repo=repo, revision=revision, tag=tag, endpoint=endpoint_in_force(endpoint))
+    target = Target(
+        repo=repo, revision=revision, tag=tag, path_in_repo=path_in_repo, endpoint=endpoint_in_force(endpoint)
+    )
     request = PushRequest(
         target=target, private=private, message=message, training_state=training_state, allow=tuple(allow),
         expected_head=expected_head,

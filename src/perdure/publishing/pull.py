@@ -36,7 +36,8 @@ class Pulled:
         path: The folder, absolute.
         repo: The repository's full name.
         endpoint: The Hub's address.
-        revision: What was asked for.
+        revision: The branch, tag or commit that was asked for.
+        path_in_repo: The folder of it; empty for the root.
         commit: What that was when the pull began: everything is of this commit.
         files: Paths of the revision's files.
         nbytes: Bytes of these.
@@ -48,6 +49,7 @@ class Pulled:
     repo: str
     endpoint: str
     revision: str
+    path_in_repo: str
     commit: str
     files: tuple[str, ...]
     nbytes: int
@@ -60,6 +62,7 @@ def pull(
     folder: str | os.PathLike[str],
     *,
     revision: str | None = None,
+    path_in_repo: str = "",
     endpoint: str | None = None,
     token: str | None = None,
     verify: bool = True,
@@ -72,17 +75,19 @@ def pull(
     is this commit already, nothing is downloaded. `perdure verify` finds whole what was pulled.
 
     Args:
-        repo: `NAMESPACE/NAME`, with `@REVISION` if you like.
+        repo: `NAMESPACE/NAME`, with `@REVISION` or `@REVISION/FOLDER` if you like.
         folder: Where to; parents are made. One that is there already is replaced if perdure saved or pulled it; files
             in it that belong to no model stay.
         revision: A branch, tag or commit; by default `main`. A branch that moves meanwhile changes nothing.
+        path_in_repo: A folder of the repository, by default its root; folders of the root that have a manifest of
+            their own, such as `last-checkpoint`, do not come with it.
         endpoint: The Hub's address: by default `HF_ENDPOINT`, or huggingface.co.
         token: By default `HF_TOKEN`, or what `hf auth login` stored; a public repository needs none.
         verify: Compare the whole with its manifest. False takes a revision that somebody changed on the Hub as it is.
 
     Raises:
         InvalidInput: A name is wrong, or another process is pulling into this folder.
-        NotFound: There is no such repository or revision, or no model in it.
+        NotFound: There is no such repository, revision or folder, or no model in it.
         AlreadyExists: The folder is not perdure's, or holds edits that would be lost.
         Unauthorized: The repository is gated, or not for this token to read.
         Rejected: The Hub refused for good, or holds what no folder can.
@@ -95,10 +100,10 @@ def pull(
     print(pulled.commit, pulled.bytes_received)
     ```
     """
-    source = Source.of(repo, revision=revision, endpoint=endpoint)
+    source = Source.of(repo, revision=revision, path_in_repo=path_in_repo, endpoint=endpoint)
     target = resolve(Path(folder))
     check_place(target)
-    with going_on(f"Go on with it: {source.pull_command(target)}"):
+    with going_on(f"Go on with it: {source.pull_command(target, verify=verify)}"):
         return bring(look(source, token), target, verify=verify)
 
 
@@ -132,7 +137,7 @@ def bring(snapshot: Snapshot, target: Path, *, verify: bool = True, replaces: bo
         )
     _refuse_nothing(target, snapshot)
     _refuse_edits(target, snapshot)
-    key = json.dumps([snapshot.source.endpoint, snapshot.repo, snapshot.commit])
+    key = json.dumps([snapshot.source.endpoint, snapshot.repo, snapshot.commit, snapshot.source.path_in_repo])
     with stage_kept(target, key) as staged:
         staged.keep_only(set(snapshot.files))
         _take_over(target, staged, snapshot)
@@ -273,6 +278,7 @@ def _pulled(snapshot: Snapshot, target: Path, *, received: int, changed: bool) -
         repo=snapshot.repo,
         endpoint=snapshot.source.endpoint,
         revision=snapshot.source.revision,
+        path_in_repo=snapshot.source.path_in_repo,
         commit=snapshot.commit,
         files=tuple(snapshot.files),
         nbytes=snapshot.nbytes,

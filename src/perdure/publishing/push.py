@@ -16,8 +16,9 @@ from perdure.publishing.receipt import Receipt
 from perdure.publishing.refusals import refuse_moving_tag, refuse_names_beside, refuse_public
 from perdure.publishing.remote import Remote, RemoteRepo
 from perdure.publishing.request import PushRequest
-from perdure.publishing.selection import Selection
+from perdure.publishing.selection import Content, Selection
 from perdure.publishing.staged import commit_in_parts, staging_branch
+from perdure.publishing.subfolder import joined
 from perdure.publishing.target import MAIN, Target
 from perdure.publishing.words import keep_words
 
@@ -46,8 +47,7 @@ class Push:
         found = self._look(name)
         head = found.branches.get(target.revision) if found is not None else None
         base = head or (self._start(found) if found is not None else None)
-        selection = keep_words(self.remote, name if found is None else found.name, base, self.selection)
-        plan = compare(self.remote, name if found is None else found.name, base, selection)
+        _, plan = self._compared(name if found is None else found.name, base)
         if found is not None:
             self._require_expected(found, head, plan)
             self._refuse(found, base if plan.empty else None)
@@ -75,8 +75,7 @@ class Push:
         head = found.branches.get(revision)
         made = self._made(found, since=self.attempt.tried_on) if head is not None else None
         base = made.parent if made is not None else head or self._start(found)
-        selection = keep_words(self.remote, found.name, base, self.selection)
-        plan = compare(self.remote, found.name, base, selection)
+        selection, plan = self._compared(found.name, base)
         if made is None:
             self._require_expected(found, head, plan)
         self._refuse(found, made.commit if made is not None else base if plan.empty else None)
@@ -101,6 +100,11 @@ class Push:
     def target(self) -> Target:
         """Where to."""
         return self.request.target
+
+    @property
+    def _contents(self) -> dict[str, Content]:
+        """Path in the repository → what goes there."""
+        return {joined(self.target.path_in_repo, path): file for path, file in self.selection.files.items()}
 
     def _name(self) -> str:
         return self.remote.full_name(self.target.repo)
@@ -140,6 +144,12 @@ class Push:
     def _made(self, found: RemoteRepo, *, since: str | None) -> once.Made | None:
         return once.find(self.remote, found.name, self.target.revision, self.attempt.push_id, since=since)
 
+    def _compared(self, repo: str, base: str | None) -> tuple[Selection, Plan]:
+        """What is to be there, with the words of others, and what has to change for that."""
+        folder = self.target.path_in_repo
+        selection = keep_words(self.remote, repo, base, self.selection, folder=folder)
+        return selection, compare(self.remote, repo, base, selection, folder=folder)
+
     def _require_expected(self, found: RemoteRepo, head: str | None, plan: Plan) -> None:
         """Refuse to push over what somebody else committed; where the branch has all of it already, nothing is."""
         revision, expected = self.target.revision, self.request.expected_head
@@ -162,7 +172,7 @@ class Push:
             commit = self.remote.commit(
                 found.name,
                 self.target.revision,
-                add={path: self.selection.files[path] for path in plan.send},
+                add={path: self._contents[path] for path in plan.send},
                 delete=plan.delete,
                 message=once.signed(self._message, self.attempt.push_id),
                 parent=parent,
@@ -180,7 +190,7 @@ class Push:
         if (left := staging_branch(push_id)) in found.branches:  # of a try that was killed
             self.remote.delete_branch(found.name, left)
         return commit_in_parts(
-            self.remote, found.name, self.target.revision, parts, self.selection.files, message=self._message,
+            self.remote, found.name, self.target.revision, parts, self._contents, message=self._message,
             push_id=push_id, parent=parent, check=lambda commit: self._require_all(found.name, commit),
         )  # fmt: skip
 
@@ -189,7 +199,7 @@ class Push:
         return self.request.message or "Publish a model with perdure"
 
     def _require_all(self, name: str, commit: str) -> None:
-        missing = sorted(self.selection.files.keys() - self.remote.tree(name, commit).keys())
+        missing = sorted(self._contents.keys() - self.remote.tree(name, commit).keys())
         if missing:  # the client leaves out, without a word, what a .gitignore on the Hub names
             raise Rejected(
                 f"{name} has a new commit {commit[:12]}, but the Hub left out of it: {', '.join(missing)}.",
@@ -207,11 +217,11 @@ class Push:
 
     def _receipt(self, found: RemoteRepo, plan: Plan, *, commit: str, created: bool) -> Receipt:
         page = f"{self.target.endpoint}/{found.name}"
-        revision = self.target.revision
+        revision, folder = self.target.revision, self.target.path_in_repo
         return Receipt(
             repo=found.name,
             endpoint=self.target.endpoint,
-            url=page if revision == MAIN else f"{page}/tree/{revision}",
+            url=page if revision == MAIN and not folder else "/".join(filter(None, [page, "tree", revision, folder])),
             revision=revision,
             commit=commit,
             commit_url=f"{page}/commit/{commit}",
@@ -223,4 +233,5 @@ class Push:
             created=created,
             changed=not plan.empty,
             left_out=self.selection.left_out,
+            path_in_repo=folder,
         )

@@ -24,6 +24,7 @@ class Receipt:
         created: Whether the repository was created.
         changed: Whether there is a new commit.
         left_out: Names in the folder that do not belong to the model and stayed on this machine.
+        path_in_repo: The folder of the repository in which it lies; empty for its root.
         results_commit: The commit on top of it that wrote onto the card what was measured after the push.
     """
 
@@ -41,6 +42,7 @@ class Receipt:
     created: bool
     changed: bool
     left_out: tuple[str, ...]
+    path_in_repo: str = ""
     results_commit: str | None = None
 
     @property

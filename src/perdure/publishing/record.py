@@ -15,6 +15,7 @@ from perdure.io.digest import as_text, digest_bytes
 from perdure.publishing import once
 from perdure.publishing.after import Results, checked
 from perdure.publishing.remote import Remote, RemoteFile
+from perdure.publishing.subfolder import joined, own_files
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
 _MAX_CARD = 4 * 2**20  # bytes
@@ -80,12 +81,14 @@ def record(
     push_id: str,
     measured: str | None = None,
     message: str | None = None,
+    folder: str = "",
 ) -> str:
     """`record_results`, for what may be tried again.
 
     Args:
         push_id: Ends with `once.RESULTS`, and is the same at every try: where an earlier one made its commit after
             `measured`, that is the outcome.
+        folder: Where in the repository the model with its card lies.
     """
     message = once.signed(message or f"Results: {', '.join(results)}", push_id)
     since = measured
@@ -96,10 +99,11 @@ def record(
             raise NotFound(f"{remote.endpoint} has no branch {branch} of {repo} that this token may see.")
         if made := once.find(remote, found.name, branch, push_id, since=since):
             return made.commit
-        tree = remote.tree(found.name, head)
-        if measured is not None and head != measured and _model(tree) != _model(remote.tree(found.name, measured)):
+        tree = own_files(remote.tree(found.name, head), folder)
+        was = own_files(remote.tree(found.name, measured), folder) if measured and head != measured else tree
+        if _model(tree) != _model(was):
             raise Conflict(f"{branch} of {repo} holds another model by now than the one that was measured.")
-        files = _with_results(remote, found.name, head, tree, results)
+        files = _with_results(remote, found.name, head, tree, results, folder=folder)
         if not files:
             return head
         since = since or head
@@ -121,27 +125,27 @@ def _model(tree: Mapping[str, RemoteFile]) -> dict[str, RemoteFile]:
 
 
 def _with_results(
-    remote: Remote, repo: str, head: str, tree: Mapping[str, RemoteFile], results: Results
+    remote: Remote, repo: str, head: str, tree: Mapping[str, RemoteFile], results: Results, *, folder: str
 ) -> dict[str, bytes]:
     """The card with the results, and the manifest that names it so; empty where the card has them."""
     before = b""
     if CARD in tree:
         if tree[CARD].size > _MAX_CARD:
             raise InvalidInput(f"The card of {repo} is too large to be edited. Nothing was written.")
-        before = remote.read(repo, CARD, head)
+        before = remote.read(repo, joined(folder, CARD), head)
     after = add_results(before.decode(errors="surrogateescape"), results).encode(errors="surrogateescape")
     if after == before:
         return {}
     files = {CARD: after}
     if MANIFEST in tree and tree[MANIFEST].size <= MAX_SIZE:
-        manifest = decode(remote.read(repo, MANIFEST, head))
+        manifest = decode(remote.read(repo, joined(folder, MANIFEST), head))
         named = manifest.files.get(CARD)
         # Otherwise the card holds a person's words, which is known by this: the manifest names another, or none.
         if (named.digest == as_text(digest_bytes(before))) if named else CARD not in tree:
             entry = FileEntry(size=len(after), digest=as_text(digest_bytes(after)))
             every = dict(sorted({**manifest.files, CARD: entry}.items()))
             files[MANIFEST] = replace(manifest, files=every).encode()
-    return files
+    return {joined(folder, path): data for path, data in files.items()}
 
 
 def add_results(text: str, results: Results) -> str:

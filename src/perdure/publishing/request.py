@@ -52,6 +52,7 @@ class PushRequest:
         target = self.target
         words = ["perdure", "push", str(folder), target.repo]
         words += ["--revision", target.revision] if target.revision != MAIN else []
+        words += ["--path-in-repo", target.path_in_repo] if target.path_in_repo else []
         words += ["--tag", target.tag] if target.tag is not None else []
         words += [] if self.private is None else ["--private" if self.private else "--public"]
         words += ["--training-state"] if self.training_state else []

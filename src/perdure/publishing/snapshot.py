@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from perdure.errors import Corrupt, Rejected
+from perdure.errors import Corrupt, NotFound, Rejected
 from perdure.format.manifest import MAX_SIZE, Manifest, decode
 from perdure.format.names import CARD, MANIFEST, STAGING_PREFIX, check_name
 from perdure.publishing.digests import Digest
 from perdure.publishing.remote import RemoteFile
 from perdure.publishing.remote_read import Reader
 from perdure.publishing.source import Source
+from perdure.publishing.subfolder import joined, own_files, published
 
 # The hint for who wants what a Hub holds although its manifest says otherwise.
 AS_IT_IS = "Pull another revision. If somebody changed this one and meant to, add --no-verify (verify=False)."
@@ -33,8 +35,8 @@ class Snapshot:
         reader: The Hub that has it.
         repo: The repository's full name.
         commit: The commit at which the revision was; everything is of this one, wherever the revision moves.
-        files: Path → file, but for the manifest.
-        manifest: The manifest, where the revision has one.
+        files: Path → file, but for the manifest; in the folder of the repository that was asked for, if one was.
+        manifest: The manifest, where there is one.
     """
 
     source: Source
@@ -45,33 +47,53 @@ class Snapshot:
     manifest: Manifest | None
 
     def __str__(self) -> str:
-        return f"{self.repo}@{self.source.revision} (commit {self.commit[:12]})"
+        return f"{replace(self.source, repo=self.repo)} (commit {self.commit[:12]})"
 
     @property
     def nbytes(self) -> int:
         """Bytes of all files but the manifest."""
         return sum(file.size for file in self.files.values())
 
+    def stream(self, path: str, *, start: int, stop: int) -> Iterator[bytes]:
+        """Bytes `start` to `stop` of a file, as `Reader.stream` has them."""
+        address = joined(self.source.path_in_repo, path)
+        return self.reader.stream(self.repo, address, self.commit, start=start, stop=stop)
+
 
 def look(source: Source, token: str | None = None) -> Snapshot:
     """Find out what a revision holds; downloads nothing but its manifest.
 
     Raises:
-        NotFound: There is no such repository or revision.
+        NotFound: There is no such repository, revision or folder.
         Unauthorized: It is not for this token to read.
         Rejected: It holds a path that is not for a folder of a model.
         Corrupt, UnsupportedFormat: Its manifest cannot be trusted, or read.
         Unavailable: The Hub is away.
     """
     reader = Reader(source.endpoint, token)
-    repo, commit = reader.resolve(source)
+    source, repo, commit = _located(reader, source)
     if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
         raise Rejected(f"{source.endpoint} named no commit for {source}, but {commit[:80]!r}. Nothing was downloaded.")
-    tree = reader.tree(repo, commit)
+    whole = reader.tree(repo, commit)
+    tree = own_files(whole, source.path_in_repo)
     check_paths(str(source), tree)
-    manifest = _read_manifest(reader, repo, commit, tree[MANIFEST]) if MANIFEST in tree else None
     files = {path: file for path, file in sorted(tree.items()) if path not in {MANIFEST, *_OF_THE_HUB}}
-    return Snapshot(source=source, reader=reader, repo=repo, commit=commit, files=files, manifest=manifest)
+    if not files and (source.path_in_repo or published(whole)):
+        folders = ", ".join(sorted(published(whole))) or "none"
+        raise NotFound(f"{source} holds nothing. Nothing was downloaded.", hint=f"Folders with a model: {folders}")
+    found = Snapshot(source=source, reader=reader, repo=repo, commit=commit, files=files, manifest=None)
+    return replace(found, manifest=_read_manifest(found, tree[MANIFEST])) if MANIFEST in tree else found
+
+
+def _located(reader: Reader, source: Source) -> tuple[Source, str, str]:
+    """Where the source is; `main/last-checkpoint` is a folder of `main`, unless a branch or tag is called so."""
+    try:
+        return source, *reader.resolve(source)
+    except NotFound:
+        for shorter in source.taken_apart():
+            with suppress(NotFound):
+                return shorter, *reader.resolve(shorter)
+        raise
 
 
 def check_paths(where: str, paths: Iterable[str]) -> None:
@@ -132,11 +154,11 @@ def _on_any_disk(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
-def _read_manifest(reader: Reader, repo: str, commit: str, file: RemoteFile) -> Manifest:
-    where = Path(f"{repo}@{commit[:12]}", MANIFEST)
+def _read_manifest(snapshot: Snapshot, file: RemoteFile) -> Manifest:
+    where = Path(f"{snapshot.repo}@{snapshot.commit[:12]}", snapshot.source.path_in_repo, MANIFEST)
     if file.size > MAX_SIZE:
         raise Corrupt(f"The manifest {where} is larger than any save could need. Nothing was downloaded.", path=where)
-    text = b"".join(reader.stream(repo, MANIFEST, commit, start=0, stop=file.size)) if file.size else b""
+    text = b"".join(snapshot.stream(MANIFEST, start=0, stop=file.size)) if file.size else b""
     digest = Digest(file)
     digest.update(text)
     if not digest.matches:

@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 from perdure.errors import InvalidInput
 from perdure.format.hub_id import HUB, why_no_repo
+from perdure.format.names import check_name
 
 MAIN = "main"
 
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=/-]{0,254}")
 _MAX_PART = 240  # bytes between slashes: git makes a file of each, and a lock beside it
+_NO_FOLDER = re.compile(r"(^|/)\.git(/|$)|^\.perdure")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -25,6 +27,7 @@ class Target:
         repo: `NAMESPACE/NAME`, or `NAME` for a repository of the token's own user.
         revision: The branch to commit to.
         tag: A tag for the new commit.
+        path_in_repo: A folder of the repository; "" is its root.
         endpoint: The Hub's address.
 
     Raises:
@@ -34,6 +37,7 @@ class Target:
     repo: str
     revision: str = MAIN
     tag: str | None = None
+    path_in_repo: str = ""
     endpoint: str = HUB
 
     def __post_init__(self) -> None:
@@ -41,6 +45,7 @@ class Target:
         _check_ref(self.revision, "branch")
         if self.tag is not None:
             _check_ref(self.tag, "tag")
+        check_folder(self.path_in_repo)
         check_endpoint(self.endpoint)
 
 
@@ -75,6 +80,22 @@ def check_revision(name: str) -> None:
     """
     if not isinstance(name, str) or not _COMMIT.fullmatch(name):
         _check_ref(name, "revision")
+
+
+def check_folder(path: object) -> None:
+    """Check the path of a folder in a repository; "" is its root.
+
+    Raises:
+        InvalidInput: It is none, or one that git or perdure would act upon.
+    """
+    try:
+        if path == "" or (isinstance(path, str) and not _NO_FOLDER.search(check_name(path).casefold())):
+            return
+    except ValueError:
+        pass
+    raise InvalidInput(
+        f"{path!r} cannot be a folder of a repository. Nothing was done.", hint="Write it like last-checkpoint or a/b."
+    )
 
 
 def check_commit(commit: object) -> None:

@@ -14,16 +14,20 @@ from perdure.format.names import CARD, MANIFEST
 from perdure.io.digest import as_text, digest_bytes
 from perdure.publishing.remote import Remote, RemoteFile
 from perdure.publishing.selection import Content, Selection
+from perdure.publishing.subfolder import joined, own_files
 
 _MAX_CARD = 4 * 2**20  # bytes
 _log = logging.getLogger("perdure")
 
 
-def keep_words(remote: Remote, repo: str, commit: str | None, selection: Selection) -> Selection:
+def keep_words(remote: Remote, repo: str, commit: str | None, selection: Selection, *, folder: str = "") -> Selection:
     """What is selected, its card with all that people wrote onto the one of `commit`.
 
     The manifest goes on naming the card that was saved. So a card that differs from what its commit's manifest names
     is known to hold somebody's words; a folder without a manifest is pushed as it is.
+
+    Args:
+        folder: Of the repository, in which that card is; by default its root.
 
     Raises:
         Conflict: Both cards have words that the other lacks.
@@ -31,15 +35,19 @@ def keep_words(remote: Remote, repo: str, commit: str | None, selection: Selecti
     card = selection.files.get(CARD)
     if card is None or commit is None or MANIFEST not in selection.files:
         return selection
-    tree = remote.tree(repo, commit)
+    tree = own_files(remote.tree(repo, commit), folder)
     if CARD not in tree:
         return selection
     if tree[CARD].size > _MAX_CARD:
         raise Conflict(f"The card of {repo} is too large to be merged with this one. Nothing was sent.")
-    ours, theirs = card if isinstance(card, bytes) else card.read_bytes(), remote.read(repo, CARD, commit)
-    merged = (
-        ours if ours == theirs else _merged(ours, theirs, is_as_pushed=_is_named(remote, repo, commit, tree, theirs))
+    ours, theirs = (
+        card if isinstance(card, bytes) else card.read_bytes(),
+        remote.read(repo, joined(folder, CARD), commit),
     )
+    merged: bytes | None = ours
+    if ours != theirs:
+        manifest = remote.read(repo, joined(folder, MANIFEST), commit) if _is_readable(tree.get(MANIFEST)) else None
+        merged = _merged(ours, theirs, is_as_pushed=manifest is not None and _is_named(manifest, theirs))
     if merged is None:
         raise Conflict(
             f"The card of {repo} was edited on the Hub, and the one here has words of its own. Nothing was sent.",
@@ -63,12 +71,14 @@ def _merged(ours: bytes, theirs: bytes, *, is_as_pushed: bool) -> bytes | None:
     return None if made is None else str(made).encode(errors="surrogateescape")
 
 
-def _is_named(remote: Remote, repo: str, commit: str, tree: Mapping[str, RemoteFile], card: bytes) -> bool:
+def _is_readable(manifest: RemoteFile | None) -> bool:
+    return manifest is not None and manifest.size <= MAX_SIZE
+
+
+def _is_named(manifest: bytes, card: bytes) -> bool:
     """Whether a card is the one that the manifest beside it names: as it was pushed."""
-    if MANIFEST not in tree or tree[MANIFEST].size > MAX_SIZE:
-        return False
     try:
-        entry = decode(remote.read(repo, MANIFEST, commit)).files.get(CARD)
+        entry = decode(manifest).files.get(CARD)
     except (Corrupt, UnsupportedFormat):
         return False
     return entry is not None and entry.digest == as_text(digest_bytes(card))
