@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import string
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,12 +26,16 @@ SECRETS = {
     "github-token": [f"ghp_{LETTERS[:36]}", f"github_pat_{LETTERS}{LETTERS[:20]}"],
     "aws-key": ["AKIA" + "Z7QX3M5K9LB2W8RT"],
     "google-key": [f"AIza{LETTERS[3:38]}"],
+    "gitlab-token": ["glpat-" + LETTERS[20:44]],
+    "web-token": [f"eyJ{LETTERS[:20]}.eyJ{LETTERS[20:50]}.{LETTERS[10:50]}"],
     "slack-token": ["xoxb-172839405617-abcDEF123ghi"],
     "private-key": ["-----BEGIN OPENSSH PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----"],
     "password": [
         '"password": "correct7Horse!Battery"',
         "api_key=9f8e7d6c5b4a39281706f5e4",
         "'SECRET': 'aB3dE5fG7hI9jK1l'",
+        '"aws_secret_access_key": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYzzQ1pLmKEs"',
+        "postgres://me:hunter2@db.example.org/runs",
     ],
 }
 
@@ -52,6 +58,13 @@ def test_secrets_are_found_by_their_shape_with_the_line(kind: str, text: str) ->
         ("README.md", "It lies in /home/me/models on my machine."),
         ("config.json", '{"use_auth_token": true, "pad_token": "<|endoftext|>", "api_key": "YOUR_API_KEY_HERE"}'),
         ("config.json", '{"url": "https://example.org/home/me", "home": "~/home/x", "path": "models/root/x"}'),
+        (
+            "config.json",
+            '{"proxy": "http://user:password@proxy:80", "chat_template": "in \\"/workspace/x\\" or /tmp/x"}',
+        ),
+        ("config.json", '{"auto_map": {"AutoModel": "me/x--modeling.X"}, "url": "/v1/chat", "a_path": "/chat"}'),
+        ("VERSION.txt", "2.3.0\n"),
+        ("LICENSE", "config\nfoo\n"),
         ("modeling_mine.py", "api_key = os.environ['KEY2']\npassword=settings.password_v2_of_user\n"),
         ("tokenizer.json", '{"vocab": {"password\\": \\"abcdefg1234567": 1, "/home/me": 2, "sk-": 3}}'),
         ("perdure.json", json.dumps({"secret_proj.weight": "blake3:9f8e7d6c5b4a39281706f5e4"})),
@@ -62,7 +75,18 @@ def test_what_only_looks_like_it_is_left_alone(path: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["/home/me/base", "/Users/me/base", "/root/.cache/base", r"C:\\Users\\me", "file:///home/me/x"]
+    "place",
+    [
+        "/mnt/nfs/me/base",
+        "/data/me",
+        "/models/base",
+        "x\\n/home/me/base",
+        "/home/me/base",
+        "/Users/me/base",
+        "/root/.cache/base",
+        r"C:\\Users\\me",
+        "file:///home/me/x",
+    ],
 )
 def test_paths_of_this_machine_in_configurations(place: str) -> None:
     document = f'{{"model_type": "llama",\n "_name_or_path": "{place}"}}'.encode()
@@ -70,18 +94,34 @@ def test_paths_of_this_machine_in_configurations(place: str) -> None:
     assert scan({"training_state/loop.json": document, "trainer_state.json": document}) == []
 
 
+def test_secrets_however_a_text_spells_them() -> None:
+    texts = {
+        "line.json": json.dumps({"note": f"token:\n{TOKEN}"}).encode(),
+        "code.json": f'{{"note": "\\u0020{TOKEN}"}}'.encode(),
+        "wide.json": f'{{"a": 1,\n"note": "{TOKEN}"}}'.encode("utf-16"),
+        "wide_too.json": f'{{"note": "{TOKEN}"}}'.encode("utf-16-be"),
+    }
+    found = [(finding.path, finding.line, finding.kind) for finding in scan(texts)]
+    assert found == [
+        ("code.json", 1, "hub-token"), ("line.json", 1, "hub-token"), ("wide.json", 2, "hub-token"),
+        ("wide_too.json", 1, "hub-token"),
+    ]  # fmt: skip
+
+
 def test_files_that_are_told_by_their_name_or_first_bytes(tmp_path: Path) -> None:
     torch_file = tmp_path / "vocab.txt"
     with zipfile.ZipFile(torch_file, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({"a": 1}))
+    np.save(array := io.BytesIO(), np.array([{}, []], dtype=object))
     files = {
         ".env": b"A=1", "deploy.pem": b"", "training_args.bin": b"x", "optimizer.pt": b"x", "vocab.txt": torch_file,
         "data.json": pickle.dumps([1, 2, 3]), "pytorch_model.bin": torch_file, "tokenizer.model": b"\x0a\x80\x02",
-        "model.safetensors": weights(), "training_state/optimizer.safetensors": weights(),
+        "oldest.json": pickle.dumps(Path("x"), protocol=0), "ending.json": pickle.dumps([1], protocol=2) + b"\n",
+        "objects.npy": array.getvalue(), "model.safetensors": weights(), "training_state/optimizer.safetensors": weights(),
     }  # fmt: skip
     assert [finding.id for finding in scan(files)] == [
-        ".env:0:credentials", "data.json:0:pickle", "deploy.pem:0:credentials", "optimizer.pt:0:optimizer-state",
-        "training_args.bin:0:training-arguments", "vocab.txt:0:pickle",
+        ".env:0:credentials", "data.json:0:pickle", "deploy.pem:0:credentials", "ending.json:0:pickle", "objects.npy:0:pickle",
+        "oldest.json:0:pickle", "optimizer.pt:0:optimizer-state", "training_args.bin:0:training-arguments", "vocab.txt:0:pickle",
     ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ is named by file, line and kind, never repeated.
 from __future__ import annotations
 
 import math
+import pickletools
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -18,7 +19,7 @@ from perdure.format.names import holds_weights, is_for_resuming, is_tokenizer, i
 from perdure.publishing.selection import Content, opened, size_of
 
 _BLOCK = 2**20  # bytes
-_OVERLAP = 512  # bytes; longer than any token
+_OVERLAP = 2048  # bytes; longer than any token
 _MOST_TEXT = 256 * 2**20  # bytes read of a file
 _MOST_OF_WEIGHTS = 4 * 2**20  # bytes read of weights: their header, where text may be
 _MOST_OF_CONFIG = 4 * 2**20  # bytes up to which a file counts as one that a person may have written into
@@ -52,6 +53,7 @@ _WORDS = {
     "aws-key": "what looks like a key of AWS",
     "credentials": "a file of credentials, by its name",
     "github-token": "what looks like a token of GitHub",
+    "gitlab-token": "what looks like a token of GitLab",
     "google-key": "what looks like a key of Google",
     "hub-token": "what looks like a token of a Hub",
     "openai-key": "what looks like an API key",
@@ -61,6 +63,7 @@ _WORDS = {
     "private-key": "a private key",
     "slack-token": "what looks like a token of Slack",
     "training-arguments": "a training run's arguments, with tokens and paths in them",
+    "web-token": "what looks like a signed web token",
 }
 
 # Each begins with plain characters, for which `re` searches fast; a word before them means that they are part of one.
@@ -68,25 +71,41 @@ _TOKENS = {
     "hub-token": re.compile(rb"hf_[A-Za-z0-9_-]{30,100}"),
     "openai-key": re.compile(rb"sk-(?=[A-Za-z_-]{0,99}[0-9])(?=[a-z0-9_-]{0,99}[A-Z])[A-Za-z0-9_-]{32,200}"),
     "github-token": re.compile(rb"gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,}"),
+    "gitlab-token": re.compile(rb"glpat-[A-Za-z0-9_-]{20,}"),
+    "web-token": re.compile(rb"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}"),
     "aws-key": re.compile(rb"A[KS]IA[0-9A-Z]{16}(?![0-9A-Za-z])"),
     "google-key": re.compile(rb"AIza[0-9A-Za-z_-]{35}"),
     "slack-token": re.compile(rb"xox[abprs]-[0-9A-Za-z-]{20,}"),
     "private-key": re.compile(rb"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"),
 }
 _WORD = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+_ESCAPE = re.compile(rb"\\(?:[abfnrtv0]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})\Z")  # a line break, say, as JSON writes it
 _ASSIGNED = re.compile(
-    rb"(?i)(?:password|passwd|secret|api[_-]?key|(?:access|auth)[_-]?token|private[_-]?key)[\"']?\s{0,4}[:=]\s{0,4}"
-    rb"([\"']?)([A-Za-z0-9+/_=.~!@#%^&*-]{12,200})"
+    rb"(?i)(?:password|passwd|secret|(?:api|secret|access|private)[_-]?key|(?:access|auth)[_-]?token)[\"']?"
+    rb"\s{0,4}[:=]\s{0,4}([\"']?)([A-Za-z0-9+/_=.~!@#%^&*-]{12,200})"
 )
+_IN_ADDRESS = re.compile(rb"://[^\s:/@\"'<>{}$]{1,64}:([^\s/@\"'<>{}$]{4,128})@")
+# Those of people's own folders wherever they are; those of a cluster's disks where a text begins with them; any where
+# a key says that it is one.
 _ABSOLUTE = re.compile(
-    rb"(?:(?<![\w/.~-])|(?<=file://))(?:/(?:home|Users)/[\w.-]|/root(?=[/\"'\s])|[A-Za-z]:(?:\\{1,2}|/)Users\b)"
+    rb"(?:(?<![\w/.~-])|(?<=file://)|(?<=\\[nrt]))"
+    rb"(?:/(?:home|Users)/[\w.-]|/root(?=[/\"'\s])|[A-Za-z]:(?:\\{1,2}|/)Users\b)"
+    rb"|(?:(?<!\\)[\"']|[:=]\s|file://)/(?:mnt|nfs|data\d?|scratch|workspace|work|tmp|gpfs|lustre|fsx|content|kaggle|media"
+    rb"|Volumes|storage|projects?)/[\w.-]"
+    rb"|(?:name_or_path|[_-](?:path|dir|folder|file))\"?\s?[:=]\s{0,4}\"?/[\w.-]+/[\w.-]"
 )
 _CREDENTIALS = re.compile(
     r"\.env(\..+)?|\.?netrc|\.git-credentials|\.pypirc|id_(rsa|dsa|ecdsa|ed25519)|.+\.(pem|key|p12|pfx|keystore)"
     r"|credentials(\.json)?|secrets?\.(json|ya?ml|toml)"
 )
-_PICKLE = re.compile(rb"\x80[\x02-\x05][\x00-\xff]")
+_RUNS = frozenset({"GLOBAL", "INST"})  # what names something to be called, before there were protocols
 _CONFIGS = (".json", ".yaml", ".yml", ".toml", ".cfg", ".ini")
+
+
+def require_clean_words(where: str, text: str | None, *, allow: Collection[str] = ()) -> None:
+    """`require_clean`, of words that are sent or kept beside files; `where` says what they are, in one word."""
+    if text:
+        require_clean({where: text.encode(errors="replace")}, allow=allow)
 
 
 def require_clean(files: Mapping[str, Content], *, allow: Collection[str] = ()) -> None:
@@ -138,12 +157,19 @@ def _kind_by_name(path: str) -> str | None:
 def _is_pickle(content: Content) -> bool:
     with opened(content) as file:
         head = file.read(2**16)
-        if head.startswith(b"PK\x03\x04"):
-            return b"data.pkl" in head
-        if _PICKLE.match(head) is None:
-            return False
-        file.seek(-1, 2)
-        return file.read(1) == b"."
+    if head.startswith(b"PK\x03\x04"):
+        return b"data.pkl" in head
+    if head.startswith(b"\x93NUMPY"):
+        return b"'|O'" in head[:_OVERLAP]  # an array of objects
+    seen = []
+    try:
+        for operation, _, _ in pickletools.genops(head):
+            seen.append(operation.name)
+    except ValueError:  # no pickle, or the rest of it comes later
+        return seen[:1] == ["PROTO"] and len(seen) > 1
+    return seen[0] == "PROTO" or not _RUNS.isdisjoint(
+        seen
+    )  # without the first, text may look like one that is harmless
 
 
 def _lines(path: str, content: Content) -> Iterator[tuple[int, str]]:
@@ -160,8 +186,9 @@ def _lines(path: str, content: Content) -> Iterator[tuple[int, str]]:
 def _in_block(path: str, block: bytes, *, written: bool) -> Iterator[tuple[int, str]]:
     for kind, shape in _TOKENS.items():
         for match in shape.finditer(block):
-            part_of_a_word = match.start() > 0 and block[match.start() - 1] in _WORD
-            if not part_of_a_word and (kind == "private-key" or _entropy(match[0]) >= _LEAST_ENTROPY):
+            if not _is_amid_a_word(block, match.start()) and (
+                kind == "private-key" or _entropy(match[0]) >= _LEAST_ENTROPY
+            ):
                 yield match.start(), kind
     if not written:
         return
@@ -171,9 +198,16 @@ def _in_block(path: str, block: bytes, *, written: bool) -> Iterator[tuple[int, 
         mixed = re.search(rb"[0-9]", value) and re.search(rb"[A-Za-z]", value)
         if quoted and mixed and _entropy(value) >= _LEAST_ENTROPY:
             yield match.start(), "password"
+    for match in _IN_ADDRESS.finditer(block):
+        if re.search(rb"[0-9]", match[1]):  # otherwise it is `user:password@`, as manuals write it
+            yield match.start(), "password"
     if path.endswith(_CONFIGS) and not is_for_resuming(path):
         for match in _ABSOLUTE.finditer(block):
             yield match.start(), "absolute-path"
+
+
+def _is_amid_a_word(block: bytes, start: int) -> bool:
+    return start > 0 and block[start - 1] in _WORD and not _ESCAPE.search(block[max(start - 6, 0) : start])
 
 
 def is_tokenizer_data(path: str) -> bool:
@@ -185,12 +219,19 @@ def _blocks(content: Content, most: int) -> Iterator[tuple[int, int, bytes]]:
     """Blocks that overlap: offset, number of the first line, bytes."""
     at, line, tail = 0, 1, b""
     with opened(content) as file:
+        wide = _is_wide(file.read(4))
+        file.seek(0)
         while at < most and (fresh := file.read(_BLOCK)):
-            block = tail + fresh
+            block = tail + (fresh.replace(b"\0", b"") if wide else fresh)
             yield at, line, block
             tail = block[-_OVERLAP:]
             line += block.count(b"\n", 0, len(block) - len(tail))
             at += len(block) - len(tail)
+
+
+def _is_wide(head: bytes) -> bool:
+    """Whether a text begins so of which each character is two bytes, as some editors write it."""
+    return head[:2] in (b"\xff\xfe", b"\xfe\xff") or (head[::2] == b"\0\0") != (head[1::2] == b"\0\0")
 
 
 def _entropy(text: bytes) -> float:
