@@ -117,11 +117,13 @@ def test_files_that_are_told_by_their_name_or_first_bytes(tmp_path: Path) -> Non
         ".env": b"A=1", "deploy.pem": b"", "training_args.bin": b"x", "optimizer.pt": b"x", "vocab.txt": torch_file,
         "data.json": pickle.dumps([1, 2, 3]), "pytorch_model.bin": torch_file, "tokenizer.model": b"\x0a\x80\x02",
         "oldest.json": pickle.dumps(Path("x"), protocol=0), "ending.json": pickle.dumps([1], protocol=2) + b"\n",
-        "objects.npy": array.getvalue(), "model.safetensors": weights(), "training_state/optimizer.safetensors": weights(),
+        "objects.npy": array.getvalue(), "model.safetensors": weights(),
+        "training_state/optimizer.safetensors": weights(),
     }  # fmt: skip
     assert [finding.id for finding in scan(files)] == [
-        ".env:0:credentials", "data.json:0:pickle", "deploy.pem:0:credentials", "ending.json:0:pickle", "objects.npy:0:pickle",
-        "oldest.json:0:pickle", "optimizer.pt:0:optimizer-state", "training_args.bin:0:training-arguments", "vocab.txt:0:pickle",
+        ".env:0:credentials", "data.json:0:pickle", "deploy.pem:0:credentials", "ending.json:0:pickle",
+        "objects.npy:0:pickle", "oldest.json:0:pickle", "optimizer.pt:0:optimizer-state",
+        "training_args.bin:0:training-arguments", "vocab.txt:0:pickle",
     ]  # fmt: skip
 
 
