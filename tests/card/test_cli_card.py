@@ -8,7 +8,7 @@ from click.testing import CliRunner
 import perdure
 from perdure import Card, Facts, License
 from perdure.cli.card import command
-from perdure.errors import InvalidInput, NotFound
+from perdure.errors import InvalidInput, NotFound, UnsupportedFormat
 
 torch = pytest.importorskip("torch")
 
@@ -40,6 +40,9 @@ def test_a_folder_gets_a_card_and_keeps_what_is_written_into_it(folder):
     found = json.loads(out)
     assert code == 0 and found["written"] and {one["kind"] for one in found["findings"]} == {"conflict", "missing"}
     assert "The module" in page.read_text()
+    with pytest.raises(InvalidInput, match="'sumary'") as caught:
+        call(folder, "--renew", "sumary")
+    assert "summary" in caught.value.hint
     call(folder, "--renew", "summary")
     assert "A PyTorch module" in page.read_text() and "Words." in page.read_text()
 
@@ -77,6 +80,27 @@ def test_what_a_loop_of_ones_own_told_is_there_when_the_card_is_made_anew(folder
     card.save(folder)
     assert perdure.verify(folder).ok and Facts.from_json((folder / "card_facts.json").read_text()) == facts
     assert call(folder)[0] == 0 and Card.load(folder).text == card.text and "`learning_rate`" in card.text
+
+
+def test_metadata_that_is_no_yaml_is_a_conflict_that_can_be_resolved(folder):
+    page = folder / "README.md"
+    page.write_text("---\nlicense: [mit\n---\n# Ours\n")
+    code, out, _ = call(folder, "--check", "--json")
+    found = {(one["kind"], one["part"]) for one in json.loads(out)["findings"]}
+    assert code == 1 and {("conflict", "metadata"), ("metadata", "metadata")} <= found
+    call(folder, "--renew", "metadata")
+    assert "[mit" not in page.read_text() and "# Ours" in page.read_text()
+    assert "conflict" not in call(folder, "--check")[1]
+
+
+def test_a_template_of_ones_own_and_facts_that_cannot_be_read(folder, tmp_path):
+    (tmp_path / "house.jinja").write_text('{% extends "card.md.jinja" %}{% block limits %}Many.{% endblock %}')
+    assert call(folder, "--template", tmp_path / "house.jinja")[0] == 0
+    assert "\nMany.\n" in (folder / "README.md").read_text()
+    for content, error in (("{", InvalidInput), ('{"perdure_facts": 99}', UnsupportedFormat)):
+        (folder / "card_facts.json").write_text(content)
+        with pytest.raises(error):
+            call(folder)
 
 
 def test_what_is_no_model_is_refused(tmp_path):

@@ -27,6 +27,19 @@ def test_a_template_overrides_regions_and_adds_some(facts, tmp_path):
     assert "Limits" not in plain.text and "Framework versions" in plain.text
 
 
+def test_a_table_of_results_by_a_template_is_not_replaced_by_another(facts, tmp_path):
+    template = tmp_path / "mine.jinja"
+    template.write_text(
+        '{% extends "card.md.jinja" %}{% block evaluation %}'
+        "{% for one in results %}{{ one.metric }}={{ one.value }};{% endfor %}{% endblock %}"
+    )
+    card = Card.from_facts(facts, template=template)
+    measured = Card.parse(card.text).with_results({"accuracy": 0.5})
+    assert [one.part for one in measured.conflicts] == ["evaluation"] and "eval_loss=0.5;\n" in measured.text
+    again = Card.from_facts(facts, existing=measured, template=template)
+    assert "accuracy=0.5;eval_loss=0.5;" in again.text and not again.conflicts
+
+
 def test_a_broken_template_may_have_any_name(facts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("card.md.jinja").write_text("{% block usage %}{{ none.such }}{% endblock %}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tiny_models import make_model
 
 import perdure
+from perdure import NotFound
 from perdure.card.facts import Facts
 from perdure.card.training import Hardware
 
@@ -21,12 +23,20 @@ def test_each_checkpoint_and_the_end_tell_what_is_known_by_then(sft, model, tmp_
     trainer = sft(
         model, train=False, eval_set=True, save_strategy="steps", save_steps=1, eval_strategy="steps", eval_steps=1
     )
-    perdure.attach(trainer)
+    (tmp_path / "house.jinja").write_text('{% extends "card.md.jinja" %}{% block limits %}Many.{% endblock %}')
+    with pytest.raises(NotFound):
+        perdure.attach(trainer, card_template=tmp_path / "none.jinja")
+    perdure.attach(trainer, card_template=tmp_path / "house.jinja")
     trainer.train()
+    page = tmp_path / "out" / "README.md"
+    perdure.Card.from_facts(facts_in(tmp_path / "out" / "checkpoint-2"), existing=page.read_text()).save(page.parent)
+    page.write_text(page.read_text().replace("A model, trained", "The model, trained"))
     done = perdure.finish(trainer, tags=["mine"])
-    assert done.problems == ()
+    (problem,) = done.problems
+    assert f"perdure card {tmp_path / 'out'} --renew summary" in problem
     for folder, steps in ((tmp_path / "out" / "checkpoint-1", 1), (tmp_path / "out", 2)):
         assert perdure.verify(folder).ok and "A person's words." in (folder / "README.md").read_text()
+        assert "Many." in (folder / "README.md").read_text()
         facts = facts_in(folder)
         training = facts.training
         assert training is not None and "eval_loss" in facts.evaluation[0].metrics

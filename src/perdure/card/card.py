@@ -87,12 +87,12 @@ class Card:
             facts: What is known.
             existing: The card as it stands: all that a person wrote into it stays.
             template: A Jinja file that extends `card.md.jinja`; its blocks are the regions of the page.
-            renew: Keys and regions to write anew even where a person changed them, as `Conflict.part` names them.
+            renew: Parts to write anew even where a person changed them, as `Conflict.part` names them.
             curves: Draw the curves of the training (needs matplotlib).
 
         Raises:
             NotFound: There is no such template.
-            InvalidInput: The template is broken; the message names its line.
+            InvalidInput: The template is broken, and the message names its line; or there is no part to `renew`.
         """
         document = Document.parse(existing.text if isinstance(existing, Card) else existing or "")
         added = [result for result in document.record.results if result.added]
@@ -166,7 +166,8 @@ class Card:
         """Add what was measured to the table of results and, where a dataset is named, to the `model-index`.
 
         A result for the same metric, task, dataset and split is replaced, whoever wrote it; all others stay, and so
-        they do when the card is made anew of facts.
+        they do when the card is made anew of facts. A table that a template of your own made is a `Conflict`, and has
+        them when that is next used.
 
         Args:
             results: Metric → value.

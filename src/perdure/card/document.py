@@ -64,16 +64,20 @@ class Record:
         keys: Key of the metadata → digest of its value.
         regions: Region → digest of its Markdown, in the order of the page.
         results: What was measured.
+        own: Regions that a template of one's own wrote: nobody else can renew them.
     """
 
     keys: Mapping[str, str] = field(default_factory=dict)
     regions: Mapping[str, str] = field(default_factory=dict)
     results: tuple[Result, ...] = ()
+    own: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         document: dict[str, Any] = {"keys": dict(self.keys), "regions": dict(self.regions)}
         if self.results:
             document["results"] = [result.as_document() for result in self.results]
+        if self.own:
+            document["own"] = list(self.own)
         # A name in it could otherwise end the comment.
         source = json.dumps(document).replace("<", "\\u003c").replace(">", "\\u003e")
         return f"<!-- perdure:record {source} -->"
@@ -158,8 +162,14 @@ def _record(body: str) -> Record:
             keys={str(key): str(mark) for key, mark in values.get("keys", {}).items()},
             regions={str(name): str(mark) for name, mark in values.get("regions", {}).items()},
             results=parse_results(values.get("results")),
+            own=tuple(map(str, values.get("own", ()))),
         )
-    except (ValueError, AttributeError, RecursionError):  # somebody edited it: then nothing carries our digest
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):  # edited: nothing carries our digest then
         return Record()
 
 

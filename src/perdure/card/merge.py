@@ -16,6 +16,7 @@ from perdure.card import metadata
 from perdure.card.document import Document, Part, Record, Region, has_title, parts_of
 from perdure.card.generated import generated_keys, is_generated, kept_tags, without_generated
 from perdure.card.results import Key, Result, merge_index
+from perdure.errors import InvalidInput
 
 INDEX = "model-index"
 _GROWING = ("tags", "datasets")  # what is missing in them is added
@@ -30,12 +31,14 @@ class Rendered:
         metadata: Keys of the Hub's front matter → values, in order; without the model-index.
         regions: Region → Markdown, in the order of the page; those that say nothing are empty.
         results: What was measured.
+        own: Regions that a template of one's own wrote.
     """
 
     name: str | None
     metadata: Mapping[str, object]
     regions: Mapping[str, str]
     results: tuple[Result, ...] = ()
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +46,10 @@ class Conflict:
     """A generated part that a person changed, and that says otherwise than it would now.
 
     Args:
-        part: The key of the metadata, or the region, that is meant.
-        kind: `key` or `region`.
+        part: The key of the metadata, or the region, that is meant; `metadata` where all of it is no plain YAML.
+        kind: `key`, `region`, or `block` for all of the metadata.
         present: What it says, which stays.
-        generated: What it would say.
+        generated: What it would say; of the model-index, what was measured otherwise.
     """
 
     part: str
@@ -65,8 +68,14 @@ def refresh(document: Document, rendered: Rendered, *, renew: Collection[str] = 
         document: The card as it stands. It may come from here, from TRL, from transformers or from a person; from a
             generated one, what a person wrote in it is kept and the rest replaced.
         rendered: The generated parts.
-        renew: Keys and regions to write whoever changed them.
+        renew: Parts to write whoever changed them, as `Conflict.part` names them.
+
+    Raises:
+        InvalidInput: There is no such part.
     """
+    _require_parts(document, rendered, renew)
+    if "metadata" in renew and document.metadata is None:
+        document = replace(document, front="")
     record, present = document.record, document.metadata or {}
     mine = frozenset(
         key for key, mark in record.keys.items() if key in present and metadata.digest(present[key]) == mark
@@ -81,6 +90,17 @@ def refresh(document: Document, rendered: Rendered, *, renew: Collection[str] = 
     parts = _merge_regions(document.parts, rendered.regions, record.regions, renew)
     renewed = replace(document, parts=tuple(parts), record=_next_record(document, present, parts, rendered))
     return renewed, [*_conflicts(front, parts, rendered), *conflicts]
+
+
+def _require_parts(document: Document, rendered: Rendered, renew: Collection[str]) -> None:
+    record, present = document.record, document.metadata
+    keys = {*rendered.metadata, *record.keys, *(present or {}), INDEX} if present is not None else {"metadata"}
+    known = [*sorted(keys), *dict.fromkeys((*rendered.regions, *record.regions))]
+    if unknown := sorted(set(renew).difference(known)):
+        raise InvalidInput(
+            f"A card has no part {', '.join(map(repr, unknown))} that could be written anew.",
+            hint=f"Its parts are: {', '.join(known)}",
+        )
 
 
 def _adopted(document: Document, present: Mapping[str, Any]) -> Document:
@@ -115,7 +135,8 @@ def index(
 def put_region(document: Document, name: str, content: str, order: Sequence[str]) -> tuple[Document, list[Conflict]]:
     """Renew one region, or put it into its place, unless a person changed it."""
     present, mark = document.region(name), document.record.regions.get(name)
-    if present is not None and present.digest != mark and present.content != content:
+    is_theirs = present is not None and (present.digest != mark or name in document.record.own)
+    if present is not None and is_theirs and present.content != content:
         return document, [Conflict(part=name, kind="region", present=present.content, generated=content)]
     region, parts = Region(name, content), list(document.parts)
     if present is not None:
@@ -200,6 +221,7 @@ def _next_record(document: Document, before: Collection[str], parts: Sequence[Pa
         keys={**_taken_out(last.keys, before), **keys},
         regions={**_taken_out(last.regions, had), **regions},
         results=rendered.results,
+        own=rendered.own,
     )
 
 

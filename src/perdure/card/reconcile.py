@@ -52,7 +52,9 @@ def reconcile(ours: Document, theirs: Document) -> Document | None:
     if here <= there:
         regions = {part.name: part.content for part in ours.parts if isinstance(part, Region)}
         keys = {key: value for key, value in known.items() if key != INDEX}
-        made = Rendered(name=title_of(ours), metadata=keys, regions=regions, results=ours.record.results)
+        made = Rendered(
+            name=title_of(ours), metadata=keys, regions=regions, results=ours.record.results, own=ours.record.own
+        )
         return refresh(theirs, made)[0]
     if there <= here:
         told = {key: value for key, value in said.items() if key != INDEX and not _is_ours(theirs, key, value)}

@@ -1,4 +1,4 @@
-"""Facts → the parts of a card: metadata for the Hub, and regions of Markdown. Pure; what is not known is left out."""
+"""Facts → the parts of a card: metadata for the Hub, and regions of Markdown. What is not known is left out."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def render(
     """The generated parts of a model's card; `added` are results that were measured after the run."""
     results = latest((*added, *_results(facts)))
     values = {"facts": facts, "results": results, "usage": usage(facts), "picture": picture}
-    regions = (template or shipped()).render(values)
-    return Rendered(name=facts.name, metadata=_metadata(facts), regions=regions, results=results)
+    template = template or shipped()
+    regions = template.render(values)
+    return Rendered(name=facts.name, metadata=_metadata(facts), regions=regions, results=results, own=template.own)
 
 
 def evaluation(results: Sequence[Result]) -> str:

@@ -28,13 +28,17 @@ _TEMPLATES = Path(__file__).with_name("templates")
 class Template:
     """A card's template: the one that perdure ships, or a file that extends it.
 
+    Attributes:
+        regions: Its blocks, in the order of the page.
+        own: Those that a user's file overrides or adds.
+
     Raises:
         NotFound: There is no such file.
         InvalidInput: It is no template; the message names the line.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        from jinja2 import TemplateError
+        from jinja2 import TemplateError, nodes
 
         self._path = BASE if path is None else str(path)
         self._is_shipped = path is None
@@ -42,6 +46,8 @@ class Template:
         source = (_TEMPLATES / BASE).read_text(encoding="utf-8") if path is None else _read(Path(path))
         try:
             tree = self._environment.parse(source, filename=self._path)
+            own = tuple(block.name for block in tree.find_all(nodes.Block))
+            self.own = () if path is None else own
             self.regions = _order(tree, self._path, self._environment)
             code = self._environment.compile(source, _OWN, self._path)
             self._template = self._environment.template_class.from_code(

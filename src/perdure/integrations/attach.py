@@ -8,6 +8,8 @@ trainers of the same class know nothing of it.
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +50,14 @@ class Attachment:
         push_to: str | None,
         strict: bool,
         pushes: CheckpointPushes | None = None,
+        card_template: Path | None = None,
     ) -> None:
         self.trainer = trainer
         self.save = save
         self.keep = keep
         self.push_to = push_to
         self.strict = strict
+        self.card_template = card_template
         self.stop_requested = False
         self.restored: RestoreRecord | None = None
         self.saves: list[SaveRecord] = []
@@ -91,6 +95,7 @@ def attach(
     revisions: bool = True,
     training_state: bool = False,
     after_push: After | None = None,
+    card_template: str | os.PathLike[str] | None = None,
     strict: bool = True,
 ) -> Attachment:
     """Make a trainer's checkpoints atomic, verified, asynchronous and free of pickle, in `output_dir/checkpoint-STEP`.
@@ -125,11 +130,13 @@ def attach(
             commit; `{revision}` is `hub_revision`, or main. False pushes one after the other to that branch itself.
         training_state: Push also what another machine needs to go on from a checkpoint: optimizer, place in the data.
         after_push: What follows each push of a checkpoint, as in `Outbox.add`: a command line, or a callable.
+        card_template: A Jinja file that extends `card.md.jinja`, for the cards of checkpoints and of `finish`.
         strict: Refuse to resume where something is missing or differs; otherwise say what, and take what fits.
 
     Raises:
         InvalidInput: This is no trainer, it is attached already, its model is spread over processes, or it saves in its
-            own way; or a repository's or branch's name is none.
+            own way; or a repository's or branch's name is none, or the template is broken.
+        NotFound: There is no such template.
         CheckFailed: The model's configuration holds what must not leave the machine, so no checkpoint could be pushed.
         MissingDependency: transformers is too old for it.
 
@@ -144,13 +151,16 @@ def attach(
     _check(trainer, save)
     from perdure.integrations.attach_push import CheckpointPushes
     from perdure.integrations.attached import AttachedTrainer
-    from perdure.integrations.documents import create_model_card
+    from perdure.integrations.documents import checked, create_model_card
 
+    template = checked(card_template)
     machine.source()  # the code as it is now, which is what runs
     pushes = CheckpointPushes.wanted(
         trainer, push_to=push_to, revisions=revisions, training_state=training_state, after=after_push
     )
-    attachment = Attachment(trainer, save=save, keep=keep, push_to=push_to, strict=strict, pushes=pushes)
+    attachment = Attachment(
+        trainer, save=save, keep=keep, push_to=push_to, strict=strict, pushes=pushes, card_template=template
+    )
     cls = type(trainer)
     is_plain = cls in AttachedTrainer.__mro__
     bases: tuple[type, ...] = (AttachedTrainer,) if is_plain else (cls, AttachedTrainer)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from perdure.card.card import Card
-from perdure.card.facts import Facts
+from perdure.card.template import Template
 from perdure.errors import InvalidInput
 from perdure.format.names import CARD
 from perdure.integrations.gather import Told, as_names, card_name, gather
@@ -17,20 +18,6 @@ from perdure.model.weights import unwrap
 
 _log = logging.getLogger("perdure")
 _MAX_FILE = 4 * 2**20  # bytes of a card or a metrics file that is read back
-
-
-def documents(facts: Facts, existing: Path, *, curves: bool = True) -> dict[str, bytes]:
-    """The files.
-
-    Args:
-        facts: What is known.
-        existing: A card that a person may have written in: their words stay.
-        curves: With a picture of them, which takes a moment.
-    """
-    card = Card.from_facts(facts, existing=read(existing), curves=curves)
-    for conflict in card.conflicts:
-        _log.info("%s: %s", existing, conflict)
-    return card.files()
 
 
 def create_model_card(
@@ -47,9 +34,8 @@ def create_model_card(
     try:
         model = unwrap(trainer.accelerator.unwrap_model(trainer.model))
         folder.mkdir(parents=True, exist_ok=True)
-        Card.from_facts(gather(trainer, model, told, {}, wait=0), existing=read(folder / CARD), curves=False).save(
-            folder
-        )
+        facts, template = gather(trainer, model, told, {}, wait=0), template_of(trainer)
+        Card.from_facts(facts, existing=read(folder / CARD), template=template, curves=False).save(folder)
     except Exception as error:
         _log.warning("The model card in %s is as it was: %s", folder, error, exc_info=error)
 
@@ -68,10 +54,30 @@ def of_checkpoint(trainer: Any, folder: Path, repo: str | None, measured: Mappin
         told = Told(name=name and f"{name}, step {trainer.state.global_step}")
         facts = gather(trainer, unwrap(trainer.accelerator.unwrap_model(trainer.model)), told, evaluated, wait=0)
         training = facts.training and replace(facts.training, results={**facts.training.results, **trained})
-        return documents(replace(facts, training=training), folder / CARD, curves=False)
+        facts = replace(facts, training=training)
+        existing, template = read(folder / CARD), template_of(trainer)
+        return Card.from_facts(facts, existing=existing, template=template, curves=False).files()
     except Exception as error:  # a card is worth no checkpoint
         _log.warning("The checkpoint has no model card: %s", error, exc_info=error)
         return {}
+
+
+def checked(template: str | os.PathLike[str] | None) -> Path | None:
+    """A template for cards, wherever the program goes.
+
+    Raises:
+        NotFound, InvalidInput: There is none, or it is broken.
+    """
+    if template is None:
+        return None
+    path = Path(template).expanduser().resolve()
+    Template(path)
+    return path
+
+
+def template_of(trainer: Any) -> Path | None:
+    """The template that `attach` was given for this trainer's cards."""
+    return getattr(vars(trainer).get("_perdure"), "card_template", None)
 
 
 def read(path: Path) -> str | None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from perdure.card.card import Card
 from perdure.folder import amend
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.format.names import CARD
 from perdure.integrations import gather, lineage
-from perdure.integrations.documents import documents, read
+from perdure.integrations.documents import read
 from perdure.integrations.metrics import as_json, evaluated, parse_metrics, train_metrics
 from perdure.integrations.overrides import SAVE_MODEL, overrides
 from perdure.model.save import save_model
@@ -31,6 +33,7 @@ class Ending:
     model: Any
     folder: Path
     told: gather.Told
+    template: Path | None = None
     problems: list[str] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
 
@@ -97,7 +100,14 @@ class Ending:
 
     def _card(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
         facts = gather.gather(self.trainer, self.model, self.told, metrics)
-        return documents(facts, self.folder / CARD)
+        card = Card.from_facts(facts, existing=read(self.folder / CARD), template=self.template)
+        if card.conflicts:
+            parts = " ".join(f"--renew {conflict.part}" for conflict in card.conflicts)
+            self.problem(
+                "The card says otherwise now in what was edited by hand, which stays as it is; for what would be "
+                f"written: {shlex.join(['perdure', 'card', str(self.folder)])} {parts}"
+            )
+        return card.files()
 
     def _metrics(self, metrics: Mapping[str, float]) -> dict[str, bytes]:
         trained = train_metrics(self.trainer)
@@ -107,6 +117,8 @@ class Ending:
 
     def problem(self, message: str, error: Exception | None = None) -> None:
         """Keep a problem for the caller of `finish`, and log it."""
+        if message in self.problems:
+            return
         self.problems.append(message)
         if self.trainer.is_world_process_zero():  # once, not by every process
             _log.warning("%s", message, exc_info=error)

@@ -15,6 +15,7 @@ from perdure.errors import InvalidInput
 from perdure.folder.paths import resolve
 from perdure.format.names import CARD
 from perdure.integrations import gather, ranks
+from perdure.integrations.documents import checked, template_of
 from perdure.integrations.ending import Ending
 from perdure.integrations.push import Push, Pushed, push, settle
 from perdure.model.inference import align_special_tokens
@@ -84,6 +85,7 @@ def finish(
     max_shard_size: int | str = "5GB",
     revision: str | None = None,
     wait: float | None = None,
+    card_template: str | os.PathLike[str] | None = None,
 ) -> Finished:
     """Finish a training run: align EOS, save, describe, evaluate, publish.
 
@@ -123,9 +125,12 @@ def finish(
         revision: The branch to publish to; by default `hub_revision`, or main.
         wait: Seconds after which this push, and those that still wait in the outbox, of checkpoints for example, are
             left to `perdure outbox drain`. By default each is tried once, for as long as that takes.
+        card_template: A Jinja file that extends `card.md.jinja`; by default the one that `attach` was told.
 
     Raises:
-        InvalidInput: This is no trainer, or its model is sharded over processes or has no data. Nothing was written.
+        NotFound: There is no such template. Nothing was written.
+        InvalidInput: This is no trainer, or its model is sharded over processes or has no data, or the template is
+            broken. Nothing was written.
         SaveFailed: The disk refused. What was in the folder before is whole.
 
     ```python
@@ -137,6 +142,7 @@ def finish(
     _require_trainer(trainer)
     _refuse_sharded(trainer)
     attachment: Attachment | None = vars(trainer).get("_perdure")
+    template = checked(card_template) or template_of(trainer)
     repo = repo if repo is not None else getattr(attachment, "push_to", None)
     folder = resolve(Path(output_dir if output_dir is not None else trainer.args.output_dir))
     pushing = Push.wanted(
@@ -151,7 +157,7 @@ def finish(
         tags=gather.as_names(tags),
     )
     model = unwrap(trainer.accelerator.unwrap_model(trainer.model))
-    ending = Ending(trainer=trainer, model=model, folder=folder, told=told)
+    ending = Ending(trainer=trainer, model=model, folder=folder, told=told, template=template)
     ending.check_told()
     ending.attempt("EOS could not be aligned", lambda: align_special_tokens(model, trainer.processing_class))
     with closing(groups.current()) as group:
