@@ -122,13 +122,14 @@ def _show_plan(plan: PushPlan) -> None:
 def _show(receipt: Receipt) -> None:
     visibility = "private" if receipt.private else "public"
     tagged = f", tagged {receipt.tag}" if receipt.tag else ""
+    where = "/".join(filter(None, [receipt.revision, receipt.path_in_repo]))
     if receipt.changed:
         click.echo(
             f"Published {len(receipt.files)} files ({human_bytes(receipt.bytes_sent)}) to {receipt.repo} "
-            f"({visibility}, {receipt.revision}{tagged})"
+            f"({visibility}, {where}{tagged})"
         )
     else:
-        click.echo(f"{receipt.repo} ({visibility}, {receipt.revision}{tagged}) has all of this already: no new commit")
+        click.echo(f"{receipt.repo} ({visibility}, {where}{tagged}) has all of this already: no new commit")
     if receipt.deleted:
         click.echo(f"Deleted there, as files of an earlier save: {', '.join(receipt.deleted)}")
     click.echo(receipt.commit_url)
