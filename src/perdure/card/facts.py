@@ -23,6 +23,7 @@ Relation: TypeAlias = Literal["finetune", "adapter", "merge", "quantized"]
 
 _FORMAT = "perdure_facts"
 _VERSION = 1
+_BRANCH = re.compile(r"[\w.+@=/-]{1,255}", re.ASCII)
 _MAX_JSON = 4 * 2**20  # bytes
 _NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 
@@ -177,6 +178,7 @@ class Facts:
     Args:
         name: The model's name, without a namespace; None where it has none that can be said.
         repo: Its own id on a Hub, once that is known.
+        revision: The branch there that holds it; None for main.
         weights: What is in the folder.
         bases: The model it was made from, or those that were merged; empty for one that was trained from scratch, or
             whose base has no public name. All have one relation.
@@ -197,6 +199,7 @@ class Facts:
 
     name: str | None
     repo: str | None = None
+    revision: str | None = None
     weights: Weights = field(default_factory=Weights)
     bases: tuple[BaseModel, ...] = ()
     datasets: tuple[Dataset, ...] = ()
@@ -210,6 +213,7 @@ class Facts:
     def __post_init__(self) -> None:
         check_text("the model's name", self.name)
         _check_id("a repository", self.repo)
+        check(self.revision is None or _BRANCH.fullmatch(self.revision) is not None, "its branch is no name of one")
         check(len({base.relation for base in self.bases}) < 2, "the model is not the same to all of its bases")
         check(all(map(is_language, self.languages)), "a language is no code of ISO 639, such as en")
         check_text("a tag or version", *self.tags, *self.versions, *self.versions.values())

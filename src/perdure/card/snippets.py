@@ -31,7 +31,12 @@ def usage(facts: Facts) -> str:
 
 
 def _place(facts: Facts) -> str:
-    return f'"{facts.repo or _HERE}"'  # an id has no quote and no backslash: see is_hub_id
+    """The first arguments of a loader. Neither an id nor a branch has a quote or a backslash."""
+    return f'"{facts.repo}"{_revision(facts)}' if facts.repo is not None else f'"{_HERE}"'
+
+
+def _revision(facts: Facts) -> str:
+    return f', revision="{facts.revision}"' if facts.revision is not None else ""
 
 
 def _model(facts: Facts) -> str:
@@ -62,7 +67,7 @@ def _module(facts: Facts) -> str:
     return (
         "from huggingface_hub import hf_hub_download\n"
         "from safetensors.torch import load_file\n\n"
-        f'weights = load_file(hf_hub_download({_place(facts)}, "model.safetensors"))'
+        f'weights = load_file(hf_hub_download("{facts.repo}", "model.safetensors"{_revision(facts)}))'
     )
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from perdure.errors import Conflict, HubError, NotFound, Unavailable
-from perdure.format.manifest import MAX_SIZE, decode
+from perdure.format.manifest import decode
 from perdure.format.names import MANIFEST, is_for_resuming
 from perdure.publishing import once
+from perdure.publishing.address import FILES, with_address
 from perdure.publishing.promotion import Promotion
 from perdure.publishing.refusals import refuse_names_beside
 from perdure.publishing.remote import RemoteFile, RemoteRepo
@@ -37,10 +38,10 @@ def promote(
 ) -> Promotion:
     """Make a revision what everybody gets: one commit on a branch, after which it holds the revision's files.
 
-    No weights go over the wire: the Hub copies what it holds. What the revision does not have is deleted in the same
-    commit; the branch's history keeps it. Where nothing differs, no commit is made; so it can simply be done again.
-    Folders with a manifest of their own, such as `last-checkpoint`, are no part of the model: those of the branch stay,
-    those of the revision are not copied.
+    Its card loads the model from that branch then. No weights go over the wire: the Hub copies what it holds. What the
+    revision does not have is deleted in the same commit; the branch's history keeps it. Where nothing differs, no
+    commit is made; so it can simply be done again. Folders with a manifest of their own, such as `last-checkpoint`, are
+    no part of the model: those of the branch stay, those of the revision are not copied.
 
     Args:
         repo: `NAMESPACE/NAME`, or `NAME` for a repository of the token's own user.
@@ -139,13 +140,15 @@ class _Promote:
         wanted = own_files(there)
         if head is not None:  # otherwise the branch begins with all that the revision has
             there = wanted if head == chosen else own_files(self._remote.tree(repo, head))
-        add: dict[str, bytes] = {}
+        known = {path: self._remote.read(repo, path, chosen) for path in FILES if _is_read(path, wanted.get(path))}
         if not self._asked.training_state and any(map(is_for_resuming, wanted)):
             wanted = {path: file for path, file in wanted.items() if not is_for_resuming(path)}
-            if MANIFEST in wanted and wanted[MANIFEST].size <= MAX_SIZE:
-                manifest = decode(self._remote.read(repo, MANIFEST, chosen))
+            if MANIFEST in known:
+                manifest = decode(known[MANIFEST])
                 kept = {path: entry for path, entry in manifest.files.items() if not is_for_resuming(path)}
-                add[MANIFEST] = replace(manifest, files=kept).encode()
+                known[MANIFEST] = replace(manifest, files=kept).encode()
+        known |= with_address(known, repo, self._target.revision)
+        add = {path: data for path, data in known.items() if not _holds(wanted[path], data)}
         return _Changes(
             copy={
                 path: file.size for path, file in wanted.items() if path not in add and not _same(file, there.get(path))
@@ -219,6 +222,10 @@ class _Promote:
                 f"{error.message}",
                 hint="\n  ".join(filter(None, [error.hint, f"Then: {self._asked.command}"])),
             ) from error
+
+
+def _is_read(path: str, file: RemoteFile | None) -> bool:
+    return file is not None and file.size <= FILES[path]
 
 
 def _same(one: RemoteFile, other: RemoteFile | None) -> bool:

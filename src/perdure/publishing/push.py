@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from perdure.errors import Conflict, HubError, Rejected, Unauthorized
 from perdure.publishing import once
+from perdure.publishing.address import at_address
 from perdure.publishing.compare import compare
 from perdure.publishing.parts import MOST, Limits, Part, divide
 from perdure.publishing.plan import Plan
@@ -47,12 +48,13 @@ class Push:
         found = self._look(name)
         head = found.branches.get(target.revision) if found is not None else None
         base = head or (self._start(found) if found is not None else None)
-        _, plan = self._compared(name if found is None else found.name, base)
+        full_name = name if found is None else found.name
+        _, plan = self._compared(full_name, base)
         if found is not None:
             self._require_expected(found, head, plan)
             self._refuse(found, base if plan.empty else None)
         return PushPlan(
-            repo=name if found is None else found.name,
+            repo=full_name,
             endpoint=target.endpoint,
             revision=target.revision,
             base=base,
@@ -147,7 +149,8 @@ class Push:
     def _compared(self, repo: str, base: str | None) -> tuple[Selection, Plan]:
         """What is to be there, with the words of others, and what has to change for that."""
         folder = self.target.path_in_repo
-        selection = keep_words(self.remote, repo, base, self.selection, folder=folder)
+        selection = self.selection if folder else at_address(self.selection, repo, self.target.revision)
+        selection = keep_words(self.remote, repo, base, selection, folder=folder)
         return selection, compare(self.remote, repo, base, selection, folder=folder)
 
     def _require_expected(self, found: RemoteRepo, head: str | None, plan: Plan) -> None:
