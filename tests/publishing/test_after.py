@@ -32,6 +32,7 @@ def test_it_is_told_what_was_pushed_and_its_results_come_back(tmp_path: Path) ->
     )
     followed = run(code, tmp_path)
     assert followed.problem is None and followed.results == {"acc": 0.75, "n": 3.0}
+    assert (tmp_path / "new").stat().st_mode & 0o77 == 0
     told = json.loads((tmp_path / "new/output.txt").read_text())
     assert told.pop("PERDURE_RESULTS") == str(tmp_path / "new/results.json")
     assert told == {

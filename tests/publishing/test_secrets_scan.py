@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perdure import Outbox, promote, publish, record_results
 from perdure.errors import CheckFailed
+from perdure.publishing.after import words
 from perdure.publishing.secrets import require_clean, scan
 from publishing import Hub, save_folder, weights
 
@@ -106,6 +108,22 @@ def test_secrets_however_a_text_spells_them() -> None:
         ("code.json", 1, "hub-token"), ("line.json", 1, "hub-token"), ("wide.json", 2, "hub-token"),
         ("wide_too.json", 1, "hub-token"),
     ]  # fmt: skip
+
+
+def test_a_message_and_a_command_with_a_secret_are_neither_sent_nor_kept(saved: Path, tmp_path: Path) -> None:
+    box, url = Outbox(tmp_path / "run"), "http://127.0.0.1:9"
+    for call in (
+        lambda: publish(saved, "me/x", message=f"with {TOKEN}", endpoint=url, token=TOKEN),
+        lambda: promote("me/x", "a", message=f"with {TOKEN}", endpoint=url, token=TOKEN),
+        lambda: record_results("me/x", {"acc": 1.0}, message=f"with {TOKEN}", endpoint=url, token=TOKEN),
+        lambda: box.add(saved, "me/x", message=f"with {TOKEN}", endpoint=url),
+        lambda: box.add(saved, "me/x", after=f"env HF_TOKEN={TOKEN} python measure.py", endpoint=url),
+    ):
+        with pytest.raises(CheckFailed, match="token of a Hub") as refused:
+            call()
+        assert TOKEN not in str(refused.value)
+    assert box.jobs() == () and not (tmp_path / "run").exists()
+    assert words("python measure.py --max-tokens=256 --model hf:me/x") != []
 
 
 def test_files_that_are_told_by_their_name_or_first_bytes(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from perdure.errors import InvalidInput
 from perdure.format.hub_id import is_hub_id
 from perdure.io.durable import fsync_folder, make_folders, write_file
 from perdure.publishing.receipt import Receipt
+from perdure.publishing.secrets import require_clean_words
 
 OUTPUT = "output.txt"
 RESULTS = "results.json"
@@ -91,7 +92,9 @@ def words(command: str) -> list[str]:
 
     Raises:
         InvalidInput: It is none.
+        CheckFailed: There is a token or a password in it: it is written down, and told where it fails.
     """
+    require_clean_words("command", command, hint="Let it read that from its environment, or from a file.")
     try:
         found = shlex.split(command)
     except ValueError as error:
@@ -119,11 +122,9 @@ def run(
     Args:
         folder: Where its output and its results go; made if missing.
         limit: Seconds after which it is ended.
-
-    Raises:
-        InvalidInput: It is no command line.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # whatever it prints, of its environment perhaps, is for who runs it alone
     output, results = folder / OUTPUT, folder / RESULTS
     results.unlink(missing_ok=True)
     told = {
@@ -139,7 +140,7 @@ def run(
     try:
         with output.open("wb") as file:
             process = subprocess.Popen(
-                words(command), env={**os.environ, **told}, stdin=subprocess.DEVNULL, stdout=file,
+                shlex.split(command), env={**os.environ, **told}, stdin=subprocess.DEVNULL, stdout=file,
                 stderr=subprocess.STDOUT,
             )  # fmt: skip
     except OSError as error:

@@ -25,6 +25,7 @@ from perdure.publishing.outbox_store import Store, new_id
 from perdure.publishing.outbox_worker import Worker
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.request import PushRequest
+from perdure.publishing.secrets import require_clean_words
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
 _log = logging.getLogger("perdure")
@@ -108,6 +109,7 @@ class Outbox:
         Raises:
             InvalidInput, NotFound: The folder or a name is wrong.
             Corrupt: A save into the folder stopped half way.
+            CheckFailed: There is a token or a password in the message or in the command.
             SaveFailed: The disk refused. Nothing was queued, nor is held.
         """
         request = PushRequest(
@@ -116,6 +118,7 @@ class Outbox:
             ),
             private=private, message=message, start=start, training_state=training_state, allow=tuple(allow),
         )  # fmt: skip
+        require_clean_words("message", message)
         if isinstance(after, str):
             words(after)
         ask = Ask(

@@ -17,6 +17,7 @@ from perdure.publishing.refusals import refuse_names_beside
 from perdure.publishing.remote import RemoteFile, RemoteRepo
 from perdure.publishing.remote_refs import RemoteRefs
 from perdure.publishing.request import PromoteRequest
+from perdure.publishing.secrets import require_clean_words
 from perdure.publishing.selection import git_blob_id, sha256
 from perdure.publishing.subfolder import own_files
 from perdure.publishing.target import MAIN, Target, endpoint_in_force, endpoint_words
@@ -73,6 +74,7 @@ def promote(
         target=target, revision=revision, force=force, training_state=training_state, message=message,
         expected_head=expected_head,
     )  # fmt: skip
+    require_clean_words("message", message)
     return _Promote(RemoteRefs(target.endpoint, token), asked).run(dry_run=dry_run)
 
 

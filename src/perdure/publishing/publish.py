@@ -15,6 +15,7 @@ from perdure.publishing.push_plan import PushPlan
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.remote import Remote
 from perdure.publishing.request import PushRequest
+from perdure.publishing.secrets import require_clean_words
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def publish(
         target=target, private=private, message=message, training_state=training_state, allow=tuple(allow),
         expected_head=expected_head,
     )  # fmt: skip
+    require_clean_words("message", message)
     again = request.command(folder)
     try:
         remote = Remote(target.endpoint, token)

@@ -15,6 +15,7 @@ from perdure.io.digest import as_text, digest_bytes
 from perdure.publishing import once
 from perdure.publishing.after import Results, checked
 from perdure.publishing.remote import Remote, RemoteFile
+from perdure.publishing.secrets import require_clean_words
 from perdure.publishing.subfolder import joined, own_files
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
 
@@ -64,6 +65,7 @@ def record_results(
         found = checked(results)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"These are no results, metric → number: {error}. Nothing was written.") from error
+    require_clean_words("message", message)
     target = Target(repo=repo, revision=revision, endpoint=endpoint_in_force(endpoint))
     remote = Remote(target.endpoint, token)
     return record(

@@ -102,12 +102,6 @@ _RUNS = frozenset({"GLOBAL", "INST"})  # what names something to be called, befo
 _CONFIGS = (".json", ".yaml", ".yml", ".toml", ".cfg", ".ini")
 
 
-def require_clean_words(where: str, text: str | None, *, allow: Collection[str] = ()) -> None:
-    """`require_clean`, of words that are sent or kept beside files; `where` says what they are, in one word."""
-    if text:
-        require_clean({where: text.encode(errors="replace")}, allow=allow)
-
-
 def require_clean(files: Mapping[str, Content], *, allow: Collection[str] = ()) -> None:
     """Refuse to send what must not leave the machine.
 
@@ -126,6 +120,22 @@ def require_clean(files: Mapping[str, Content], *, allow: Collection[str] = ()) 
             findings=tuple(finding.id for finding in found),
             hint="Remove it, or allow each that is meant to be read: "
             + " ".join(f"--allow {finding.id}" for finding in found),
+        )
+
+
+def require_clean_words(what: str, text: str | None, *, hint: str = "Say it without.") -> None:
+    """Refuse words that are sent or written down beside files, such as a commit's message.
+
+    Raises:
+        CheckFailed: They hold what looks like a token, a key or a password.
+    """
+    found = scan({what: text.encode(errors="replace")}) if text else []
+    if found:
+        kinds = " and ".join(sorted({_WORDS[finding.kind] for finding in found}))
+        raise CheckFailed(
+            f"The {what} holds {kinds}. Nothing was sent, nor written down.",
+            findings=tuple(finding.id for finding in found),
+            hint=hint,
         )
 
 
