@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from perdure import Job, Outbox
 from perdure.cli.common import did_you_mean, human_bytes, json_option
-from perdure.errors import PerdureError
+from perdure.errors import InvalidInput, PerdureError
 
 _EXAMPLES = """\b
 Examples:
@@ -107,12 +107,17 @@ def retry(job: str, run: Path, allow: tuple[str, ...], as_json: bool) -> None:
     """Queue a JOB that failed once more, or `all` that did; `perdure outbox drain` pushes them.
 
     One that is named goes on top of whatever its branch holds by now. Of `all`, those to whose branch somebody else
-    committed will fail once more.
+    committed will fail once more. One that is older than what was pushed to its branch since is left as it is.
     """
     box = Outbox(run)
     if job == "all":
         failed = [one.id for one in box.jobs() if one.state == "failed"]
-        queued = [box.retry(one, allow=allow, overwrite=False) for one in failed]
+        queued = []
+        for one in failed:
+            try:
+                queued.append(box.retry(one, allow=allow, overwrite=False))
+            except InvalidInput as error:  # a later one was pushed there since: the others have their turn all the same
+                click.echo(f"{error.message} {error.hint}", err=True)
     else:
         queued = [box.retry(job, allow=allow)]
     _tell("Queued", queued, as_json=as_json)

@@ -149,6 +149,7 @@ class CheckpointPushes:
         place = self.outbox.run / OUTBOX
         is_known = place.is_dir()  # otherwise it is of another run, or of one that pushed nothing
         self._attempt(place, lambda: make_folders(place))
+        self._attempt(place, self._watch)
         self._attempt(place, self.outbox.start)
         if restored is not None and is_known and restored.parent == self.outbox.run:
             self._attempt(restored, lambda: self._add(restored, once=True))
@@ -184,6 +185,11 @@ class CheckpointPushes:
         except PerdureError as error:
             _log.warning("%s %s", error.message, error.hint)
             return 0
+
+    def _watch(self) -> None:
+        for route in self._routes:
+            if not route.each:
+                self.outbox.watch(self._repo, revision=route.branch, endpoint=self._endpoint)
 
     def _add(self, path: Path, *, once: bool = False) -> None:
         jobs = self.outbox.jobs() if self._skips or once else ()

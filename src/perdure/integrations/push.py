@@ -183,7 +183,7 @@ def _queue(box: Outbox, request: PushRequest, folder: Path) -> Job | None:
                 box.cancel(job.id)
         return box.add(
             folder, target.repo, revision=target.revision, tag=target.tag, private=request.private,
-            message=request.message, endpoint=target.endpoint, overwrite=True,
+            message=request.message, endpoint=target.endpoint,
         )  # fmt: skip
     except SaveFailed:
         return None

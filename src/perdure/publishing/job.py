@@ -109,13 +109,15 @@ class Claim:
     """A job that a worker has taken on.
 
     Attributes:
+        is_named: Whether the repository's full name is known, which is asked for first.
         base: The commit that the first try was made for; None if none came so far.
-        expected_head: Where this outbox left the branch; where it never pushed to it, None, or `NOBODY` for one that is
-            to begin with this push.
+        expected_head: Where this outbox left the branch; where it never pushed to it, where it was when the run began,
+            if that was looked up, or `NOBODY` for one that is to begin with this push.
     """
 
     job: Job
     ask: Ask
+    is_named: bool
     base: str | None
     expected_head: str | None
 

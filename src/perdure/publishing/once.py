@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from perdure.errors import Conflict
-from perdure.publishing.remote import Remote
+from perdure.errors import Conflict, PerdureError, Unavailable
+from perdure.format.names import CARD, MANIFEST
+from perdure.publishing.remote import Remote, RemoteFile
 
 NOBODY = ""  # as the head that is expected: nobody has committed to the branch
 RESULTS = "-results"  # at the end of the id of a commit that only writes onto the card what was measured
@@ -70,19 +71,26 @@ def find(remote: Remote, repo: str, branch: str, push_id: str | None, *, since: 
     return None if made is None else Made(commit=made, parent=None)
 
 
-def before_results(remote: Remote, repo: str, branch: str, head: str | None, expected: str | None) -> str | None:
-    """`expected`, where nothing but results came on top of it since; otherwise the head as it is.
+def beneath_cards(remote: Remote, repo: str, head: str | None, expected: str | None) -> str | None:
+    """`expected`, where on top of it nothing but the card was changed since; otherwise the head as it is.
 
-    A job of a cluster may write them whenever it is done: that is nobody else's model.
+    A job of a cluster may write results there whenever it is done, and a person some words: that is nobody else's
+    model, and a push keeps it.
     """
     if head is None or not expected or head == expected:
         return head
-    for commit in remote.commits(repo, branch):
-        if commit.commit == expected:
-            return expected
-        if not any(line.startswith(f"{_TRAILER}: ") and line.endswith(RESULTS) for line in commit.message.splitlines()):
-            return head
-    return head
+    try:
+        before = remote.tree(repo, expected)
+    except Unavailable:
+        raise
+    except PerdureError:  # it is no longer in the repository's history
+        return head
+    return expected if without_card(before) == without_card(remote.tree(repo, head)) else head
+
+
+def without_card(tree: Mapping[str, RemoteFile]) -> dict[str, RemoteFile]:
+    """The files of a model, but for its card and the manifest, which has the card's digest."""
+    return {path: file for path, file in tree.items() if path.rpartition("/")[2] not in (CARD, MANIFEST)}
 
 
 def require_head(repo: str, branch: str, head: str | None, expected: str | None) -> None:

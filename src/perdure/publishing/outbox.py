@@ -150,8 +150,21 @@ class Outbox:
     def start(self) -> None:
         """Push in the background from now on. While nothing is queued nothing runs."""
         self._started = True
-        if self._store.pending():
+        if self._store.pending() or self._store.unseen():
             self._wake()
+
+    def watch(self, repo: str, *, revision: str = MAIN, endpoint: str | None = None) -> None:
+        """Have the worker look up where a branch is when a run begins.
+
+        Where somebody else commits to it before the first push of this outbox, that push ends as `failed`. Nothing is
+        waited for; a Hub that is away then is asked again when there is something to push.
+
+        Args:
+            repo, revision, endpoint: As for `publish`.
+        """
+        make_folders(self._store.pin(""))
+        self._store.watch(Target(repo=repo, revision=revision, endpoint=endpoint_in_force(endpoint)))
+        self._wake()
 
     def stop(self, timeout: float = 0.0) -> None:
         """Push no more in the background.
@@ -219,7 +232,7 @@ class Outbox:
                 it, as when the job was added.
 
         Raises:
-            NotFound, InvalidInput: There is no such job, or it did not fail.
+            NotFound, InvalidInput: There is no such job, it did not fail, or a later one is on its branch by now.
         """
         found = self._store.job(job)
         self._store.retry(found.id, allow=allow, overwrite=overwrite)

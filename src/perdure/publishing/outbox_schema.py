@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from perdure.errors import Corrupt, PerdureError, SaveFailed, UnsupportedFormat
+from perdure.publishing.outbox_pin import Written
 
 DATABASE = "outbox.db"
 _BUSY_SECONDS = 30.0
@@ -20,7 +21,7 @@ _TABLE = """
 CREATE TABLE jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
-    branch TEXT NOT NULL,           -- endpoint, repository and revision: jobs of one branch are pushed in their order
+    branch TEXT NOT NULL,           -- endpoint, repository's full name and revision; '' until the full name is known
     endpoint TEXT NOT NULL,
     state TEXT NOT NULL,
     step INTEGER,                   -- of a checkpoint; NULL of a finished model
@@ -37,6 +38,16 @@ CREATE TABLE jobs (
 )
 """
 _INDEX = "CREATE INDEX jobs_of_a_branch ON jobs (branch, seq)"
+_BRANCHES = """
+CREATE TABLE branches (
+    endpoint TEXT NOT NULL,
+    repo TEXT NOT NULL,             -- as it was named
+    revision TEXT NOT NULL,
+    branch TEXT,                    -- as in jobs, once the Hub was asked
+    head TEXT,                      -- where it was then; '' for nowhere
+    UNIQUE (endpoint, repo, revision)
+)
+"""
 
 
 @contextmanager
@@ -66,6 +77,7 @@ def transaction(
                 if _version(db, path) == 0:
                     db.execute(_TABLE)
                     db.execute(_INDEX)
+                    db.execute(_BRANCHES)
                     db.execute(f"PRAGMA user_version = {_VERSION}")
                     fill(db)
             yield db
@@ -85,6 +97,23 @@ def transaction(
             path=path,
             hint=f"Delete {path.name}: what waits is then queued again.",
         ) from error
+
+
+def insert(db: sqlite3.Connection, written: Written) -> None:
+    """Queue a job."""
+    ask = written.ask
+    target = ask.request.target
+    branch = branch_of(target.endpoint, target.repo, target.revision) if "/" in target.repo else ""
+    db.execute(
+        "INSERT INTO jobs (id, branch, endpoint, state, step, ask, created, guarded) "
+        "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
+        (written.job, branch, target.endpoint, ask.step, ask.encode(), written.created, written.guarded),
+    )
+
+
+def branch_of(endpoint: str, name: str, revision: str) -> str:
+    """One name for a branch of a repository, whose full name this is."""
+    return " ".join((endpoint, name, revision))
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

@@ -15,9 +15,11 @@ from perdure.format.names import OUTBOX
 from perdure.publishing.job import Claim, Job, State, decode_ask, decode_receipt, encode_receipt, outbox_command
 from perdure.publishing.once import NOBODY
 from perdure.publishing.outbox_pin import Written, written_down
-from perdure.publishing.outbox_schema import transaction
+from perdure.publishing.outbox_schema import branch_of, insert, transaction
 from perdure.publishing.receipt import Receipt
+from perdure.publishing.target import Target
 
+_FOLDER = "$.request.target.path_in_repo"
 _COLUMNS = "id, state, ask, created, tries, error, hint, next_try, receipt"
 
 
@@ -49,7 +51,7 @@ class Store:
         """Queue a job that is written down beside its files; it is durable when this returns."""
         with self._transaction() as db:
             if db.execute("SELECT 1 FROM jobs WHERE id = ?", (written.job,)).fetchone() is None:  # not just recovered
-                _insert(db, written)
+                insert(db, written)
         return self.job(written.job)
 
     def recover(self) -> None:
@@ -106,6 +108,8 @@ class Store:
         Jobs of a branch keep their order. Of different branches the one that was tried least is first: one that fails
         whenever it is tried does not hold up the others. A finished model goes before checkpoints, which are of a step.
 
+        The first of all are those whose repository's full name is to be asked for: until then nobody knows its branch.
+
         Args:
             paused: Endpoints that are left alone for the moment.
         """
@@ -115,21 +119,61 @@ class Store:
                 f"SELECT seq FROM jobs AS one WHERE state = 'queued' AND endpoint NOT IN ({marks}) "
                 "AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE "
                 "other.branch = one.branch AND other.seq < one.seq AND other.state = 'queued') "
-                "ORDER BY tries, step IS NOT NULL, seq LIMIT 1",
+                "ORDER BY branch <> '', tries, step IS NOT NULL, seq LIMIT 1",
                 tuple(paused),
             ).fetchone()
             if next_one is None:
                 return None
-            db.execute("UPDATE jobs SET state = 'running', tries = tries + 1 WHERE seq = ?", next_one)
+            db.execute("UPDATE jobs SET state = 'running', tries = tries + (branch <> '') WHERE seq = ?", next_one)
             row = db.execute(
-                f"SELECT {_COLUMNS}, base, guarded, (SELECT receipt FROM jobs AS other WHERE other.branch = one.branch "
-                "AND receipt IS NOT NULL ORDER BY pushed DESC LIMIT 1) FROM jobs AS one WHERE seq = ?",
+                f"SELECT {_COLUMNS}, branch <> '', base, guarded, (SELECT receipt FROM jobs AS other WHERE "
+                "other.branch = one.branch AND receipt IS NOT NULL ORDER BY pushed DESC LIMIT 1), "
+                "(SELECT head FROM branches WHERE branches.branch = one.branch) FROM jobs AS one WHERE seq = ?",
                 next_one,
             ).fetchone()
-        job, (base, guarded, last) = self._job(row[:-3]), row[-3:]
+        job, (is_named, base, guarded, last, seen) = self._job(row[:-5]), row[-5:]
         ask = decode_ask(row[2])
-        head = decode_receipt(last).head if last is not None else NOBODY if ask.request.start == "first" else None
-        return Claim(job=job, ask=ask, base=base, expected_head=head if guarded else None)
+        head = decode_receipt(last).head if last is not None else NOBODY if ask.request.start == "first" else seen
+        return Claim(job=job, ask=ask, is_named=bool(is_named), base=base, expected_head=head if guarded else None)
+
+    def named(self, job: str, repo: str) -> None:
+        """Record the full name of a job's repository, and queue it among those of its branch.
+
+        Raises:
+            InvalidInput: A later one was pushed there already.
+        """
+        with self._transaction() as db:
+            (ask,) = db.execute("SELECT ask FROM jobs WHERE id = ?", (job,)).fetchone()
+            target = decode_ask(ask).request.target
+            branch = branch_of(target.endpoint, repo, target.revision)
+            db.execute("UPDATE jobs SET state = 'queued', branch = ? WHERE id = ?", (branch, job))
+            self._require_newest(db, job)
+
+    def watch(self, target: Target) -> None:
+        """Have it looked up where a branch is now, unless jobs wait: those were added at another time."""
+        with self._transaction() as db:
+            if db.execute("SELECT 1 FROM jobs WHERE state IN ('queued', 'running')").fetchone() is None:
+                names = (target.endpoint, target.repo, target.revision)
+                db.execute("INSERT OR REPLACE INTO branches (endpoint, repo, revision) VALUES (?, ?, ?)", names)
+
+    def unseen(self) -> list[tuple[str, str, str]]:
+        """Branches whose heads are to be looked up: endpoint, repository and revision of each."""
+        if not self.exists:
+            return []
+        with self._transaction(write=False) as db:
+            return db.execute("SELECT endpoint, repo, revision FROM branches WHERE head IS NULL").fetchall()
+
+    def seen(self, endpoint: str, repo: str, revision: str, *, name: str, head: str) -> None:
+        """Record where a branch was when it was looked up.
+
+        Args:
+            name: The repository's full name.
+        """
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE branches SET branch = ?, head = ? WHERE endpoint = ? AND repo = ? AND revision = ?",
+                (branch_of(endpoint, name, revision), head, endpoint, repo, revision),
+            )
 
     def set_base(self, job: str, base: str) -> None:
         """Record the head that a push is about to be made for; the first one stays."""
@@ -175,6 +219,7 @@ class Store:
         with self._transaction() as db:
             found = db.execute("SELECT ask FROM jobs WHERE id = ? AND state = 'failed'", (job,)).fetchone()
             if found is not None:
+                self._require_newest(db, job)
                 ask = decode_ask(found[0])
                 db.execute(
                     "UPDATE jobs SET state = 'queued', error = NULL, hint = '', guarded = guarded AND NOT ?, ask = ? "
@@ -194,6 +239,22 @@ class Store:
             if done.rowcount:
                 return
         raise self._refusal(job)
+
+    def _require_newest(self, db: sqlite3.Connection, job: str) -> None:
+        """Refuse what would put an older model over a newer one."""
+        newer = db.execute(
+            "SELECT other.id FROM jobs AS one, jobs AS other WHERE one.id = ? AND one.branch <> '' AND "
+            "other.branch = one.branch AND other.seq > one.seq AND other.receipt IS NOT NULL "
+            "AND json_extract(other.ask, ?) IS json_extract(one.ask, ?)",
+            (job, _FOLDER, _FOLDER),
+        ).fetchone()
+        if newer is not None:
+            raise InvalidInput(
+                f"The job {job[:8]} is older than {newer[0][:8]}, which was pushed to that branch since; it is not "
+                "pushed on top of that.",
+                hint=f"Give it up with: {outbox_command(self.run, 'cancel', job[:8])}\n"
+                f"If it is meant all the same, push it by hand; its files are in {self.pin(job)}",
+            )
 
     def _beginning(self, beginning: str) -> list[Job]:
         with self._transaction(write=False) as db:  # 'g' comes after every digit of an id
@@ -230,18 +291,7 @@ class Store:
         known = {job for (job,) in db.execute("SELECT id FROM jobs")}
         for written in written_down(self.pin("")):
             if written.job not in known:
-                _insert(db, written)
-
-
-def _insert(db: sqlite3.Connection, written: Written) -> None:
-    ask = written.ask
-    target = ask.request.target
-    branch = " ".join((target.endpoint, target.repo, target.revision))
-    db.execute(
-        "INSERT INTO jobs (id, branch, endpoint, state, step, ask, created, guarded) "
-        "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
-        (written.job, branch, target.endpoint, ask.step, ask.encode(), written.created, written.guarded),
-    )
+                insert(db, written)
 
 
 def new_id() -> str:

@@ -105,7 +105,7 @@ class Worker:
         Returns:
             False, with nothing done, where another worker is at it.
         """
-        if not self._store.pending():
+        if not self._store.pending() and not self._store.unseen():
             return True
         with self._locked() as lock:
             if lock is Lock.BUSY:
@@ -119,6 +119,7 @@ class Worker:
     def _work(self) -> None:
         self._store.requeue()  # what a worker was at when it died
         self._sweep()
+        self._look()
         while not self._stopping:
             paused = {endpoint for endpoint, away in self._away.items() if away.until > time.monotonic()}
             claim = self._store.claim(paused=paused)
@@ -152,6 +153,9 @@ class Worker:
         job = claim.job
         away = self._away.setdefault(job.endpoint, _Away())
         try:
+            if not claim.is_named:
+                self._store.named(job.id, Remote(job.endpoint, self._token).full_name(job.repo))
+                return
             receipt = job.receipt or self._push(claim)
             problem = self._follow(claim, receipt)
         except Unavailable as error:
@@ -168,6 +172,16 @@ class Worker:
             let_go(self._store.pin(""), job.id)  # before: nobody looks at what is done again
             self._store.done(job.id, problem)
         away.failures = 0
+
+    def _look(self) -> None:
+        """Look up where branches are; a Hub that is away is asked again the next time."""
+        for endpoint, repo, revision in self._store.unseen():
+            with suppress(PerdureError):
+                remote = Remote(endpoint, self._token)
+                name = remote.full_name(repo)
+                found = remote.look(name)
+                head = found.branches.get(revision) if found is not None else None
+                self._store.seen(endpoint, repo, revision, name=name, head=head or once.NOBODY)
 
     def _follow(self, claim: Claim, receipt: Receipt) -> str | None:
         """Do what follows the push, a command once more where a worker died amid it; returns what went wrong."""

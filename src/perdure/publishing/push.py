@@ -158,10 +158,11 @@ class Push:
         revision, expected = self.target.revision, self.request.expected_head
         if head is not None and plan.empty:
             return
-        left_at = once.before_results(self.remote, found.name, revision, head, expected)
+        left_at = once.beneath_cards(self.remote, found.name, head, expected)
         once.require_head(found.name, revision, left_at, expected or None)
         if expected == once.NOBODY and head is not None:
-            once.require_new(found.name, revision, head, start=self._start(found))
+            start = self.remote.first_commit(found.name) if revision == MAIN else self._start(found)
+            once.require_new(found.name, revision, head, start=start)
 
     def _refuse(self, found: RemoteRepo, unchanged_head: str | None) -> None:
         refuse_moving_tag(found, self.target, unchanged_head)

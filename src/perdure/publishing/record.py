@@ -103,7 +103,7 @@ def record(
             return made.commit
         tree = own_files(remote.tree(found.name, head), folder)
         was = own_files(remote.tree(found.name, measured), folder) if measured and head != measured else tree
-        if _model(tree) != _model(was):
+        if once.without_card(tree) != once.without_card(was):
             raise Conflict(f"{branch} of {repo} holds another model by now than the one that was measured.")
         files = _with_results(remote, found.name, head, tree, results, folder=folder)
         if not files:
@@ -120,10 +120,6 @@ def record(
                     return made.commit
             raise
     raise AssertionError("unreachable")
-
-
-def _model(tree: Mapping[str, RemoteFile]) -> dict[str, RemoteFile]:
-    return {path: file for path, file in tree.items() if path not in (CARD, MANIFEST)}
 
 
 def _with_results(
