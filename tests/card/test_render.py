@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from perdure.card.card import Card
-from perdure.card.facts import BaseModel, Evaluation, Facts, License, Weights
+from perdure.card.facts import BaseModel, Evaluation, Facts, License, Quantization, Weights
 from perdure.card.markdown import code, text
 from perdure.card.metadata import dump
 from perdure.card.render import render
@@ -144,3 +144,18 @@ def test_metadata_means_the_same_when_read_back(values):
 @pytest.mark.parametrize("word", ["no", "On", "y", "null", "~", "1e3", "0o17", "0x1F", "1_000", "12:30", "1.0", ".inf"])
 def test_words_that_other_yaml_readers_take_for_something_else_are_quoted(word):
     assert dump({"tags": [word]}) == f"tags:\n- '{word}'\n"
+
+
+def test_how_to_use_a_quantized_model_and_adapters_to_such(facts):
+    packed = Quantization(method="bitsandbytes nf4", bits=4)
+    model = replace(facts, weights=replace(facts.weights, quantization=packed))
+    said = render(model).regions
+    assert 'pipeline("text-generation", model="me/my-model")' in said["usage"] and "4 bits each" in said["summary"]
+    adapter = replace(
+        model, weights=replace(model.weights, kind="adapter"), bases=(BaseModel(id="org/base", relation="adapter"),)
+    )
+    said = render(adapter).regions
+    assert 'AutoPeftModelForCausalLM.from_pretrained("me/my-model")' in said["usage"]
+    assert "The base's weights are quantized with" in said["summary"]
+    for other in (replace(adapter, bases=()), replace(adapter, weights=Weights(kind="adapter", pipeline_tag=None))):
+        assert '`peft.PeftModel.from_pretrained(base, "me/my-model")`' in render(other).regions["usage"]

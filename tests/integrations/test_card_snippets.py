@@ -98,3 +98,14 @@ def run(*where: dict[str, str], **environment: str) -> str:
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
+
+
+def test_a_card_by_peft_is_taken_over(tokenizer, tmp_path):
+    adapted, facts = adapter_of(make_model(tokenizer), Facts(name="x"), "org/base")
+    adapted.save_pretrained(tmp_path)
+    page = tmp_path / "README.md"
+    assert "[More Information Needed]" in page.read_text()
+    page.write_text(page.read_text().replace("## Uses\n", "## Uses\n\nFor arithmetic.\n", 1))
+    card = Card.from_facts(facts, existing=Card.load(tmp_path))
+    assert "## Uses\n\nFor arithmetic." in card.text and "Needed" not in card.text and "Out-of-Scope" not in card.text
+    assert card.metadata["base_model"] == "org/base" and {finding.kind for finding in card.check()} == {"missing"}

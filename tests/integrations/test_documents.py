@@ -11,13 +11,14 @@ import perdure
 from perdure import NotFound
 from perdure.card.facts import Facts
 from perdure.card.training import Hardware
+from perdure.integrations.documents import of_checkpoint
 
 
 def facts_in(folder: Path) -> Facts:
     return Facts.from_json((folder / "card_facts.json").read_bytes())
 
 
-def test_each_checkpoint_and_the_end_tell_what_is_known_by_then(sft, model, tmp_path):
+def test_each_checkpoint_and_the_end_tell_what_is_known_by_then(sft, model, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "README.md").write_text("# Ours\n\nA person's words.\n")
     trainer = sft(
@@ -49,7 +50,10 @@ def test_each_checkpoint_and_the_end_tell_what_is_known_by_then(sft, model, tmp_
         assert (train.rows, train.use, evaluation.use) == (8, "training", "evaluation")
         assert train.fingerprint is not None and train.fingerprint.startswith("sha256:")
         assert str(tmp_path) not in (folder / "card_facts.json").read_text()
+    assert training.seconds and training.seconds > 0, "the run's, at its end"
     assert done.saved is not None and "card_facts.json" in done.saved.files
+    monkeypatch.setattr(trainer, "is_world_process_zero", lambda: False)
+    assert of_checkpoint(trainer, tmp_path / "out" / "checkpoint-3", None, {}) == {}, "the main process alone writes it"
 
 
 def test_a_card_that_cannot_be_made_stops_no_training(sft, tokenizer, tmp_path, caplog):

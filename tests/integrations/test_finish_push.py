@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
+from tiny_models import make_model
 from transformers import AutoModelForCausalLM
 
-from perdure import Outbox
+from perdure import BaseModel, License, Outbox, describe, publish, save_model
 from perdure.checks.verify import verify
 from perdure.hub.server import HubServer
 from perdure.integrations.finish import finish
@@ -50,10 +51,23 @@ def test_published_once_privately_with_card_and_results(sft, model, hub, tmp_pat
     assert [ref.name for ref in api.list_repo_refs("me/first").tags] == ["v0.1.0"]
     pulled = Path(api.snapshot_download("me/first", cache_dir=tmp_path / "cache"))
     assert (pulled / "README.md").read_bytes() == (done.path / "README.md").read_bytes()
-    assert 'model="me/first"' in (pulled / "README.md").read_text()
+    page = (pulled / "README.md").read_text()
+    assert 'model="me/first"' in page and "](training_curves.png)" in page
+    assert (pulled / "training_curves.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((pulled / "all_results.json").read_text())["eval_loss"] == done.metrics["eval_loss"]
     assert verify(pulled).ok
     AutoModelForCausalLM.from_pretrained(pulled)
+
+
+def test_the_licence_and_languages_of_a_base_are_asked_of_the_hub(tokenizer, hub, tmp_path):
+    save_model(make_model(tokenizer), tmp_path / "base")
+    (tmp_path / "base" / "README.md").write_text("---\nlicense: llama3.2\nlanguage: [en, zh-CN]\n---\n# Base\n")
+    publish(tmp_path / "base", "me/base", private=False, token=TOKEN, endpoint=hub.url)
+    model = make_model(tokenizer)
+    model.config._name_or_path = "me/base"
+    facts = describe(model, name="mine")
+    assert facts.license == License(id="llama3.2") and facts.languages == ("en", "zh")
+    assert facts.bases == (BaseModel(id="me/base"),)
 
 
 def test_the_trainers_own_arguments_are_honoured(sft, model, hub, monkeypatch):

@@ -137,6 +137,10 @@ def test_links_and_energy_come_from_trackers_that_are_open(monkeypatch):
         "MLflow": "https://flow.example.org/#/experiments/7/runs/r1",
         "TensorBoard": "https://huggingface.co/me/x/tensorboard",
     }
+    comet = SimpleNamespace(get_running_experiment=lambda: SimpleNamespace(url="https://www.comet.com/me/x/r1"))
+    monkeypatch.setitem(sys.modules, "comet_ml", comet)
+    assert logs()["Comet"] == "https://www.comet.com/me/x/r1"
+    monkeypatch.delitem(sys.modules, "comet_ml")
     for local in ("file:///runs", "http://localhost:5000", f"https://me:{SECRET}@flow.example.org", "sqlite:///x.db"):
         server.get_tracking_uri = lambda local=local: local
         assert logs() == {}

@@ -17,6 +17,7 @@ from perdure._optional import require
 from perdure.errors import Conflict, Rejected, Unauthorized
 from perdure.publishing.border import PURPOSE, Border, how_to_authenticate, token_for
 from perdure.publishing.bounds import Bounds
+from perdure.publishing.target import endpoint_in_force
 
 _XET_ATTEMPTS = "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"
 _MOST_COMMITS = 1000
@@ -67,7 +68,11 @@ def metadata_of(repo: str, revision: str | None, *, seconds: float) -> dict[str,
     hub = require("huggingface_hub", PURPOSE)
     if hub.constants.is_offline_mode():
         return {}
-    card = hub.HfApi(library_name="perdure").model_info(repo, revision=revision, timeout=seconds).card_data
+    card = (
+        hub.HfApi(endpoint_in_force(None), library_name="perdure")
+        .model_info(repo, revision=revision, timeout=seconds)
+        .card_data
+    )
     return dict(card.to_dict()) if card is not None else {}
 
 
