@@ -141,6 +141,10 @@ def test_what_cannot_be_pushed_is_told_before_training(
     trainer = trainer_of(hub_token=None)
     with pytest.raises(perdure.InvalidInput, match="there are none"):
         perdure.attach(trainer, after_push="true")
+    with pytest.raises(perdure.InvalidInput, match="there is none"):
+        perdure.attach(trainer, training_state=True)
+    with pytest.raises(perdure.InvalidInput, match="neither True nor False"):
+        perdure.attach(trainer, push_to="me/none", revisions="yes")
     with pytest.raises(perdure.InvalidInput, match="neither a command line nor a callable"):
         perdure.attach(trainer, push_to="me/none", after_push=3)
     trainer.args.hub_revision = "0" * 40
@@ -152,8 +156,9 @@ def test_what_cannot_be_pushed_is_told_before_training(
         perdure.attach(trainer, push_to="me/none")
     assert "Take it out of model.config" in caught.value.hint
     del trainer.model.config.vision_tower
-    with perdure.attach(trainer, push_to="me/none"):
+    with perdure.attach(trainer, push_to="me/none", after_push="no-such-program --x"):
         assert "Checkpoints are queued in" in caplog.text and "There is no token" in caplog.text
+        assert "cannot be run on this machine: no-such-program is not found." in caplog.text
 
 
 def test_a_push_is_skipped_while_another_is_not_done(

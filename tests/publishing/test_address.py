@@ -28,9 +28,10 @@ def test_a_card_says_where_it_was_pushed_and_promoted(hub: Hub, tmp_path: Path) 
         assert done.code == 0 and done.document["changed"] is changed
     card = _whole_card(hub, "main-step-60")
     assert 'model="me/placed", revision="main-step-60")' in card and "Run this in the folder" not in card
-    for changed in (True, False):
-        promoted = hub.cli("promote", "me/placed@main-step-60", "--tag", "v1" if changed else "v2")
-        assert promoted.code == 0 and promoted.document["changed"] is changed
+    before = hub.commits("me/placed")[0]
+    promoted = hub.text("promote", "me/placed@main-step-60", "--tag", "v1")
+    assert f"To go back: perdure promote me/placed@{before}" in promoted
+    assert hub.cli("promote", "me/placed@main-step-60").document["changed"] is False
     assert 'model="me/placed")' in _whole_card(hub, "main") and "revision=" not in _whole_card(hub, "v1")
 
 

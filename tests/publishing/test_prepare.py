@@ -36,5 +36,7 @@ def test_while_it_is_sent_nobody_replaces_it(saved: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(NotFound), prepare.prepared(tmp_path / "none", verify=True):
-        pass
+    (tmp_path / "file").write_text("a log")
+    for name in ("none", "file"):
+        with pytest.raises(NotFound), prepare.prepared(tmp_path / name, verify=True):
+            pass

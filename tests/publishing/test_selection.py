@@ -118,8 +118,9 @@ def test_a_symlink_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     fill(folder, "model.safetensors")
     (tmp_path / "secret.txt").write_text("secret")
-    (folder / "vocab.txt").symlink_to(tmp_path / "secret.txt")
-    with pytest.raises(InvalidInput, match="leads out of its folder"):
+    for name in ("vocab.txt", "merges.txt"):
+        (folder / name).symlink_to(tmp_path / "secret.txt")
+    with pytest.raises(InvalidInput, match=r"lead out(.|\n)*merges(.|\n)*vocab"):
         select(folder)
 
 
@@ -127,7 +128,7 @@ def test_a_manifests_file_that_became_a_symlink_out_is_refused(saved: Path) -> N
     (saved.parent / "elsewhere.json").write_text("{}")
     (saved / "config.json").unlink()
     (saved / "config.json").symlink_to("../elsewhere.json")
-    with pytest.raises(InvalidInput, match="leads out of its folder"):
+    with pytest.raises(InvalidInput, match="lead out of the folder"):
         select(saved)
 
 

@@ -19,10 +19,12 @@ def test_visibility(hub: Hub, saved: Path) -> None:
     assert refused.error["kind"] == "rejected" and "public" in refused.error["message"]
     hub.push(saved, "me/closed")
     assert hub.push(saved, "me/closed").document["private"] is True  # not asked for: stays as it is
-    planned = hub.push(saved, "me/closed", "--public", "--dry-run").document
-    assert planned["makes_public"] and not planned["private"] and hub.ask("/api/models/me/closed")["private"] is True
-    opened = hub.push(saved, "me/closed", "--public", "--tag", "v1")
-    assert opened.document["private"] is False and hub.ask("/api/models/me/closed")["private"] is False
+    planned = hub.text("push", str(saved), "me/closed", "--public", "--tag", "v1", "--dry-run")
+    assert "would be made public" in planned and "The tag v1 would be at the commit" in planned
+    assert hub.ask("/api/models/me/closed")["private"] is True
+    opened = hub.text("push", str(saved), "me/closed", "--public", "--tag", "v1", "--revision", "v1-branch")
+    assert "me/closed was private, and is now public" in opened and "The branch v1-branch is new" in opened
+    assert hub.ask("/api/models/me/closed")["private"] is False
 
 
 def test_a_refused_push_makes_nothing_public(hub: Hub, saved: Path) -> None:

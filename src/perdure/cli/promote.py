@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 
 import click
 
@@ -72,10 +73,10 @@ def command(
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(outcome), indent=2))
     else:
-        _show(outcome)
+        _show(outcome, ["--endpoint", endpoint] if endpoint else [])
 
 
-def _show(outcome: Promotion) -> None:
+def _show(outcome: Promotion, where: list[str]) -> None:
     would = "would be " if outcome.dry_run else ""
     for mark, files in (("~", outcome.copied), ("-", outcome.deleted)):
         for path, size in files.items():
@@ -84,6 +85,12 @@ def _show(outcome: Promotion) -> None:
         click.echo(f"{outcome.to} of {outcome.repo} {would or 'is '}now what {outcome.revision} is: {outcome.url}")
     else:
         click.echo(f"{outcome.to} of {outcome.repo} is what {outcome.revision} is already: no new commit")
+    if outcome.before is None:
+        click.echo(f"The branch {outcome.to} {would or 'is '}new")
+    elif outcome.changed and not outcome.dry_run:
+        to = ["--to", outcome.to] if outcome.to != "main" else []
+        back = shlex.join(["perdure", "promote", f"{outcome.repo}@{outcome.before}", *to, *where])
+        click.echo(f"To go back: {back}", err=True)
     if outcome.tag is not None:
         at = outcome.commit[:12] if outcome.commit else "the new commit"
         moved = f" (moved from {outcome.tag_before[:12]})" if outcome.tag_before else ""

@@ -17,7 +17,7 @@ Examples:
   perdure pull me/my-model@v1.0 out
   perdure pull me/my-model@main-step-000000200 runs/b/checkpoint-200
   perdure pull me/my-model@main/last-checkpoint runs/b/checkpoint-200
-  perdure pull me/my-model out --endpoint http://localhost:8000
+  perdure pull me/my-model out --endpoint http://localhost:7999
 """
 
 

@@ -19,7 +19,7 @@ Examples:
   perdure push out me/my-model --dry-run
   perdure push runs/a/checkpoint-200 me/my-model --revision step-200 --training-state
   perdure push runs/a/checkpoint-200 me/my-model --path-in-repo last-checkpoint --training-state
-  perdure push out my-model --endpoint http://localhost:8000
+  perdure push out my-model --endpoint http://localhost:7999
 """
 
 
@@ -103,10 +103,19 @@ def _ask(question: str) -> None:
 
 def _show_plan(plan: PushPlan) -> None:
     where = f"{plan.repo} ({'private' if plan.private else 'public'}, {plan.revision})"
-    if plan.creates:
-        where += ", which would be created"
-    elif plan.makes_public:
-        where += ", which would be made public"
+    also = [
+        "The repository would be created." if plan.creates else "",
+        f"The branch {plan.revision} would be created." if plan.creates_branch and not plan.creates else "",
+        "The repository would be made public." if plan.makes_public else "",
+        f"The tag {plan.tag} would be at {'the commit that it has' if plan.empty else 'the new commit'}."
+        if plan.tag else "",
+    ]  # fmt: skip
+    _show_changes(plan, where)
+    for line in filter(None, also):
+        click.echo(line)
+
+
+def _show_changes(plan: PushPlan, where: str) -> None:
     if plan.empty:
         click.echo(f"{where} has all of this already: there would be no new commit")
         return
@@ -130,6 +139,10 @@ def _show(receipt: Receipt) -> None:
         )
     else:
         click.echo(f"{receipt.repo} ({visibility}, {where}{tagged}) has all of this already: no new commit")
+    if receipt.created_branch and not receipt.created:
+        click.echo(f"The branch {receipt.revision} is new")
+    if receipt.made_public:
+        click.echo(f"{receipt.repo} was private, and is now public")
     if receipt.deleted:
         click.echo(f"Deleted there, as files of an earlier save: {', '.join(receipt.deleted)}")
     click.echo(receipt.commit_url)

@@ -57,6 +57,8 @@ def command(
         found = perdure.revisions(
             repo, metric=metric, lower=lower, plot=plot, endpoint=endpoint, token=token, progress=progress
         )
+    if plot is not None:
+        click.echo(f"Drawn: {plot}", err=True)
     if as_json:
         click.echo(json.dumps([one.as_document() for one in found], indent=2))
         return
@@ -64,6 +66,7 @@ def command(
     if metric is not None and all(one.score is None for one in found):
         names = sorted({name for one in found for name in one.metrics})
         click.echo(f"No revision has {metric}. There is: {', '.join(names) or 'no metric at all'}.", err=True)
+        sys.exit(1)
     best = next((one for one in found if one.best), None)
     if best is not None and best.name != "main":
         where = ["--endpoint", endpoint] if endpoint else []

@@ -21,6 +21,7 @@ from perdure.model.configs import write_transformers_configs
 from perdure.model.kind import kind_of
 from perdure.model.tokenizer import write_tokenizer
 from perdure.publishing.after import words
+from perdure.publishing.evaluate import what_is_missing
 from perdure.publishing.job import outbox_command
 from perdure.publishing.outbox import Outbox
 from perdure.publishing.receipt import Receipt
@@ -124,10 +125,17 @@ class CheckpointPushes:
             raise InvalidInput(
                 "after_push= is to follow pushes of checkpoints, and there are none.", hint='Say push_to="me/my-model".'
             )
-        if isinstance(after, str):
-            words(after)
-        elif after is not None and not callable(after):
+        for name, value in (("revisions", revisions), ("training_state", training_state)):
+            if not isinstance(value, bool):
+                raise InvalidInput(f"{name}={value!r} is neither True nor False.")
+        if training_state and push_to is None:
+            raise InvalidInput(
+                "training_state=True is said of what push_to= pushes, and there is none.",
+                hint='Say push_to="me/my-model".',
+            )
+        if after is not None and not isinstance(after, str) and not callable(after):
             raise InvalidInput(f"after_push={after!r} is neither a command line nor a callable.")
+        command = words(after) if isinstance(after, str) else None
         if not routes:
             return None
         repo = push_to if push_to is not None else _repo_of(trainer)
@@ -136,6 +144,8 @@ class CheckpointPushes:
         if not trainer.is_world_process_zero():
             return None
         _check_configs(trainer)
+        if command is not None and (missing := what_is_missing(command)):
+            _log.warning("after_push=%r cannot be run on this machine: %s", after, missing)
         made = cls(trainer, repo, routes, after=after, skips=push_to is None and not args.hub_always_push)
         made._check_token(args.hub_token)
         return made
@@ -229,7 +239,11 @@ class CheckpointPushes:
         try:
             Remote(self._endpoint, token)
         except Unauthorized as error:
-            _log.warning("Checkpoints are queued in %s, but not pushed. %s %s", self.outbox.run, error, error.hint)
+            _log.warning(
+                "Checkpoints are queued in %s, but not pushed. %s Set HF_TOKEN, log in with `hf auth login`, or say "
+                "hub_token in the trainer's arguments.",
+                self.outbox.run, error.message,
+            )  # fmt: skip
 
 
 def _repo_of(trainer: Any) -> str:

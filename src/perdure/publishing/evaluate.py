@@ -120,6 +120,25 @@ def _program(tool: _Tool) -> str:
     return found
 
 
+def what_is_missing(command: Sequence[str]) -> str | None:
+    """Why a command that is to follow pushes could not be run here; None if nothing is missing.
+
+    >>> what_is_missing(["no-such-program", "--fast"])
+    'no-such-program is not found.'
+    """
+    if shutil.which(command[0]) is None:
+        return f"{command[0]} is not found."
+    if Path(command[0]).name == "perdure" and list(command[1:2]) == ["evaluate"]:
+        try:
+            for tool in command[2:3]:
+                _program(TOOLS[tool])
+        except KeyError:
+            return None
+        except MissingDependency as error:
+            return f"{error.message} {error.hint}"
+    return None
+
+
 def _newest(folder: Path, tool: str) -> dict[str, float]:
     """The results in the last of the files that a tool wrote; both write one of the same shape."""
     files = [path for path in folder.rglob("results_*.json") if path.stat().st_size <= _MAX_OUTPUT]

@@ -62,7 +62,7 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
     """What changes with every save: each writes a manifest of its own."""
     try:
         found = (folder / MANIFEST).stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_ino, found.st_mtime_ns
 

@@ -130,7 +130,7 @@ def publish(
     except Unavailable as error:
         raise Unavailable(
             f"{error.message} Nothing was lost: everything lies in {folder}.",
-            hint="\n  ".join(filter(None, [error.hint, f"Push it later with: {again}"])),
+            hint="\n  ".join(filter(None, [error.hint, "" if dry_run else f"Push it later with: {again}"])),
             retry_after=error.retry_after,
         ) from error
 

@@ -96,7 +96,7 @@ class Push:
             )
         if self.make_public and found.private:
             self._after(commit, f"{found.name} is still private", lambda: self.remote.make_public(found.name))
-        return self._receipt(found, plan, commit=commit, created=created)
+        return self._receipt(found, plan, commit=commit, created=created, created_branch=head is None)
 
     @property
     def target(self) -> Target:
@@ -219,7 +219,7 @@ class Push:
             hints = [error.hint, f"Then: {self.again}" if self.again else ""]
             raise type(error)(words, hint="\n  ".join(filter(None, hints))) from error
 
-    def _receipt(self, found: RemoteRepo, plan: Plan, *, commit: str, created: bool) -> Receipt:
+    def _receipt(self, found: RemoteRepo, plan: Plan, *, commit: str, created: bool, created_branch: bool) -> Receipt:
         page = f"{self.target.endpoint}/{found.name}"
         revision, folder = self.target.revision, self.target.path_in_repo
         return Receipt(
@@ -235,6 +235,8 @@ class Push:
             deleted=plan.delete,
             bytes_sent=plan.nbytes,
             created=created,
+            created_branch=created_branch,
+            made_public=found.private and self.make_public,
             changed=not plan.empty,
             left_out=self.selection.left_out,
             path_in_repo=folder,

@@ -22,6 +22,8 @@ class Receipt:
         deleted: Paths of an earlier save that were deleted in the same commit.
         bytes_sent: Bytes of `files`; the client sends fewer where the Hub holds parts of them.
         created: Whether the repository was created.
+        created_branch: Whether the branch was.
+        made_public: Whether the repository was private, and was made public.
         changed: Whether there is a new commit.
         left_out: Names in the folder that do not belong to the model and stayed on this machine.
         path_in_repo: The folder of the repository in which it lies; empty for its root.
@@ -44,6 +46,8 @@ class Receipt:
     left_out: tuple[str, ...]
     path_in_repo: str = ""
     results_commit: str | None = None
+    created_branch: bool = False
+    made_public: bool = False
 
     @property
     def head(self) -> str:

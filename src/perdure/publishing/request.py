@@ -38,6 +38,8 @@ class PushRequest:
     expected_head: str | None = None
 
     def __post_init__(self) -> None:
+        if self.private is not None and not isinstance(self.private, bool):
+            raise InvalidInput(f"private={self.private!r} is none of True, False and None. Nothing was sent.")
         if self.start not in (None, "first"):
             raise InvalidInput(f"start={self.start!r} is neither None nor 'first'. Nothing was sent.")
         if self.expected_head:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+import shlex
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,7 +60,8 @@ def select(folder: Path) -> Selection:
     if not folder.is_dir():
         raise NotFound(f"{folder} is not a folder. Nothing was sent.")
     chosen = _named(folder) if (folder / MANIFEST).exists() else _recognised(folder)
-    files: dict[str, Content] = {path: _inside(folder, path) for path in sorted(chosen)}
+    _require_inside(folder, chosen)
+    files: dict[str, Content] = {path: folder / path for path in sorted(chosen)}
     tops = {path.partition("/")[0] for path in files}
     others = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} - tops
     return Selection(files=files, left_out=tuple(sorted(others)))
@@ -100,18 +102,23 @@ def _recognised(folder: Path) -> set[str]:
     return chosen
 
 
-def _inside(folder: Path, path: str) -> Path:
-    file = folder / path
+def _require_inside(folder: Path, chosen: Collection[str]) -> None:
+    """Refuse symlinks that lead elsewhere; all of them are named."""
+    out = [file for path in sorted(chosen) if _leads_out(file := folder / path, folder)]
+    if out:
+        listed = "".join(f"\n  {file} → {file.resolve()}" for file in out)
+        copies = [shlex.join(["cp", "--remove-destination", str(file.resolve()), str(file)]) for file in out]
+        raise InvalidInput(
+            f"Symlinks lead out of the folder. Nothing was sent.{listed}",
+            hint="\n  ".join(["What belongs to the model is to be copied:", *copies]),
+        )
+
+
+def _leads_out(file: Path, folder: Path) -> bool:
     try:
-        leads_out = not file.resolve().is_relative_to(folder.resolve())
+        return not file.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError) as error:  # RuntimeError before Python 3.13
         raise InvalidInput(f"{file} is a symlink that leads round in a circle. Nothing was sent.") from error
-    if leads_out:
-        raise InvalidInput(
-            f"{file} is a symlink that leads out of its folder, to {file.resolve()}. Nothing was sent.",
-            hint=f"If it belongs to the model, copy it: cp --remove-destination {file.resolve()} {file}",
-        )
-    return file
 
 
 def _digest_into(digest: hashlib._Hash, content: Content) -> str:

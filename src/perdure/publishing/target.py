@@ -68,7 +68,9 @@ def check_repo(repo: object) -> None:
     if reason := why_no_repo(repo) if isinstance(repo, str) else "a name is text":
         raise InvalidInput(
             f"{repo!r} is not the name of a repository: {reason}. Nothing was sent.",
-            hint="Write NAMESPACE/NAME, for example: me/my-model",
+            hint="Name the repository alone; a revision is said apart, with --revision or revision=."
+            if isinstance(repo, str) and "@" in repo
+            else "Write NAMESPACE/NAME, for example: me/my-model",
         )
 
 
