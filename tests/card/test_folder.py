@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from perdure.card.facts import BaseModel, Facts, License, Quantization
 from perdure.card.folder import facts_of
+from perdure.card.snippets import usage
 from perdure.errors import InvalidInput, NotFound
 
 
@@ -33,7 +34,9 @@ def test_weights_are_told_as_they_are_now_not_as_they_were_trained(facts, tmp_pa
     (tmp_path / "model.safetensors").write_bytes(save({"w": np.zeros((2, 3), np.float16)}))
     adapter = replace(facts, weights=replace(facts.weights, kind="adapter", dtypes={"float32": 4}, parameters=4),
                       bases=(BaseModel(id="org/base", relation="adapter"),))  # fmt: skip
-    write(tmp_path, {"card_facts.json": adapter.to_json(), "config.json": {"model_type": "llama"}})
+    write(
+        tmp_path, {"card_facts.json": adapter.to_json(), "config.json": {"model_type": "llama"}, "tokenizer.json": {}}
+    )
     found = facts_of(tmp_path)
     assert found.weights == replace(facts.weights, parameters=6, dtypes={"float16": 6}), "an adapter, merged since"
     assert found.bases[0].relation == "finetune" and found.training == facts.training
@@ -77,6 +80,24 @@ def test_no_revision_leads_out_of_the_hubs_cache(tmp_path, monkeypatch):
     adapter = {"base_model_name_or_path": "org/base", "revision": "a/../../../../elsewhere"}
     found = facts_of(write(tmp_path / "mine", {"adapter_config.json": adapter}))
     assert found.license is None and found.bases == (BaseModel(id="org/base", relation="adapter"),)
+
+
+def test_the_lines_that_load_a_model_name_what_is_in_the_folder(tmp_path):
+    def usage_of(name: str, files: dict[str, object], weights: str) -> str:
+        folder = write(tmp_path / name, files)
+        (folder / weights).write_bytes(save({"w": np.zeros((2, 3), np.float16)}))
+        return usage(facts_of(folder))
+
+    adapter = {"adapter_config.json": {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "a/b"}}
+    assert 'AutoTokenizer.from_pretrained("a/b")' in usage_of("plain_peft", adapter, "adapter_model.safetensors")
+    assert 'load_file("weights.safetensors")' in usage_of("module", {}, "weights.safetensors")
+    assert not usage_of("pickled", {}, "pytorch_model.bin")
+    config = {"model_type": "x", "architectures": ["class"], "auto_map": {"AutoModelForCausalLM": "code.Mine"}}
+    assert not usage_of("own", {"config.json": config}, "model.safetensors")
+    config["architectures"], tokens = ["MineForCausalLM"], {"tokenizer.json": {}}
+    assert 'model=".", trust_remote_code=True)' in usage_of(
+        "chatty", {"config.json": config, **tokens}, "model.safetensors"
+    )
 
 
 def test_a_merge_by_mergekit(tmp_path):

@@ -43,6 +43,8 @@ def adapter_of(base: Any, facts: Facts, id: str) -> tuple[Any, Facts]:
 def test_every_snippet_runs_as_printed(tokenizer, tmp_path):
     chat = Facts(name="x", weights=Weights(pipeline_tag="text-generation", chat=True))
     plain = replace(chat, weights=replace(chat.weights, chat=False))
+    bare = replace(plain.weights, tokenizer=False, architecture="LlamaForCausalLM")
+    without_tokenizer = replace(plain, weights=bare)
     model = make_model(tokenizer)
     small = {**model.config.to_dict(), "num_labels": 2, "pad_token_id": tokenizer.pad_token_id}
     config = type(model.config)(**{name: value for name, value in small.items() if name != "architectures"})
@@ -61,6 +63,8 @@ def test_every_snippet_runs_as_printed(tokenizer, tmp_path):
         "module": (torch.nn.Linear(2, 2), Facts(name="x", weights=Weights(kind="module"))),
         "chat-adapter": adapter_of(make_model(tokenizer), chat, "me/chat"),
         "plain-adapter": adapter_of(make_model(tokenizer), plain, "me/plain"),
+        "bare-adapter": adapter_of(make_model(tokenizer), without_tokenizer, "me/plain"),
+        "bare": (model, without_tokenizer),
     }
     token = "hf_tokenOfMe1234567890"
     folders, places = {}, {}
@@ -71,7 +75,7 @@ def test_every_snippet_runs_as_printed(tokenizer, tmp_path):
             perdure.save_model(
                 one,
                 folder,
-                tokenizer=None if facts.weights.kind == "module" else tokenizer,
+                tokenizer=tokenizer if facts.weights.tokenizer and facts.weights.kind != "module" else None,
                 base_model=facts.bases[0].id if is_adapter else None,
                 extra_files=Card.from_facts(facts).files(),
             )

@@ -24,8 +24,14 @@ Relation: TypeAlias = Literal["finetune", "adapter", "merge", "quantized"]
 _FORMAT = "perdure_facts"
 _VERSION = 1
 _BRANCH = re.compile(r"[\w.+@=/-]{1,255}", re.ASCII)
+_FILE = re.compile(r"\w[\w.-]{0,200}\.safetensors", re.ASCII)
 _MAX_JSON = 4 * 2**20  # bytes
 _NO_COUNTS: Mapping[str, int] = MappingProxyType({})
+
+
+def is_weights_file(name: str) -> bool:
+    """Whether a file can be named as one of safetensors, in code too."""
+    return _FILE.fullmatch(name) is not None
 
 
 def _check_id(what: str, id: str | None) -> None:
@@ -113,6 +119,9 @@ class Weights:
         architecture: The class of transformers that holds it (for an adapter: its base), such as `Qwen2ForCausalLM`.
         pipeline_tag: The Hub's name of its task.
         chat: Whether its tokenizer has a chat template.
+        tokenizer: Whether its tokenizer lies beside it.
+        own_code: Whether it comes with Python code of its own, as `auto_map` says.
+        file: Of a plain module, the file of safetensors that holds all its weights; None where there is none.
         parameters: Numbers in the weights.
         dtypes: Type (`bfloat16`) → how many of the parameters have it.
         quantization: Of the weights, or of an adapter's base; None where they are not packed.
@@ -122,12 +131,16 @@ class Weights:
     architecture: str | None = None
     pipeline_tag: str | None = None
     chat: bool = False
+    tokenizer: bool = True
+    own_code: bool = False
+    file: str | None = "model.safetensors"
     parameters: int | None = None
     dtypes: Mapping[str, int] = field(default_factory=lambda: _NO_COUNTS)
     quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
         check_text("an architecture, task or dtype", self.architecture, self.pipeline_tag, *self.dtypes)
+        check(self.file is None or is_weights_file(self.file), "the weights are no file of safetensors")
         check(all(n >= 0 for n in (self.parameters or 0, *self.dtypes.values())), "fewer than no parameters")
 
 

@@ -15,7 +15,7 @@ import yaml
 from perdure.card import metadata
 from perdure.card.allowed import is_sayable, unique
 from perdure.card.document import front_matter
-from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, Quantization, Weights
+from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, Quantization, Weights, is_weights_file
 from perdure.card.history import curves, numbers
 from perdure.card.origin import Origin, languages_in, license_in, origin_of
 from perdure.card.training import Training
@@ -29,6 +29,7 @@ from perdure.format.names import ADAPTER_CONFIG, CARD, CONFIG, FACTS, holds_weig
 
 _MAX_JSON = 16 * 2**20  # bytes of a configuration or a trainer's state
 _MOST_FILES = 2000  # of weights
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
@@ -120,11 +121,15 @@ def _weights(folder: Path, names: list[str], config: Mapping[str, Any], adapter:
     packed = quantization_in(packing) if isinstance(packing, Mapping) else None
     counted = {} if packed else _numbers(folder, names)
     chat = (folder / "chat_template.jinja").is_file() or "chat_template" in _json(folder / "tokenizer_config.json")
+    whole = names[0] if len(names) == 1 and is_weights_file(names[0]) else None
     return Weights(
         kind="adapter" if adapter else "model" if config.get("model_type") else "module",
         architecture=known,
         pipeline_tag=task_of(known or _TASK_TYPES.get(str(adapter.get("task_type")), "")),
         chat=chat,
+        tokenizer=any((folder / name).is_file() for name in _TOKENIZER),
+        own_code="auto_map" in config,
+        file=whole,
         parameters=sum(counted.values()) or None,
         dtypes=counted,
         quantization=packed,
@@ -137,6 +142,7 @@ def _as_they_are(kept: Facts, found: Weights) -> Facts:
     if weights.kind == "adapter" != found.kind:  # it was merged into its base
         weights = replace(weights, kind=found.kind, quantization=found.quantization)
         bases = tuple(replace(base, relation="finetune") for base in bases)
+    weights = replace(weights, tokenizer=found.tokenizer, own_code=found.own_code, file=found.file)
     if found.dtypes:
         weights = replace(weights, parameters=found.parameters, dtypes=found.dtypes)
     return replace(kept, weights=weights, bases=bases)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from keyword import iskeyword
+
 from perdure.card.facts import Facts
 from perdure.card.markdown import code, fence
 
@@ -39,9 +41,15 @@ def _revision(facts: Facts) -> str:
     return f', revision="{facts.revision}"' if facts.revision is not None else ""
 
 
+def _trusting(facts: Facts) -> str:
+    """What a model that brings code of its own is not loaded without."""
+    return ", trust_remote_code=True" if facts.weights.own_code else ""
+
+
 def _model(facts: Facts) -> str:
-    place, tag, architecture = _place(facts), facts.weights.pipeline_tag, facts.weights.architecture
-    if tag == "text-generation":
+    tag, architecture = facts.weights.pipeline_tag, facts.weights.architecture
+    place, has_tokenizer = _place(facts) + _trusting(facts), facts.weights.tokenizer
+    if tag == "text-generation" and has_tokenizer:
         question, asked = (_ASK_CHAT, "messages") if facts.weights.chat else ('prompt = "Once upon a time"', "prompt")
         return (
             "from transformers import pipeline\n\n"
@@ -50,31 +58,37 @@ def _model(facts: Facts) -> str:
             f"answer = generator({asked}, max_new_tokens=128, return_full_text=False)\n"
             'print(answer[0]["generated_text"])'
         )
-    if tag in ("text-classification", "token-classification"):
+    if tag in ("text-classification", "token-classification") and has_tokenizer:
         return (
             "from transformers import pipeline\n\n"
             f'classifier = pipeline("{tag}", model={place})\n'
             'print(classifier("A sentence to classify."))'
         )
-    if architecture is None or not architecture.isidentifier():
+    # A class of the model's own code is none of the library's.
+    if facts.weights.own_code or architecture is None or not architecture.isidentifier() or iskeyword(architecture):
         return ""
     return f"from transformers import {architecture}\n\nmodel = {architecture}.from_pretrained({place})"
 
 
 def _module(facts: Facts) -> str:
+    file = facts.weights.file
+    if file is None:
+        return ""
     if facts.repo is None:
-        return 'from safetensors.torch import load_file\n\nweights = load_file("model.safetensors")'
+        return f'from safetensors.torch import load_file\n\nweights = load_file("{file}")'
     return (
         "from huggingface_hub import hf_hub_download\n"
         "from safetensors.torch import load_file\n\n"
-        f'weights = load_file(hf_hub_download("{facts.repo}", "model.safetensors"{_revision(facts)}))'
+        f'weights = load_file(hf_hub_download("{facts.repo}", "{file}"{_revision(facts)}))'
     )
 
 
 def _adapter(facts: Facts) -> str:
     if facts.base is None or facts.weights.pipeline_tag != "text-generation":
         return ""
-    if facts.weights.chat:
+    beside = facts.weights.tokenizer
+    tokens = _place(facts) if beside else f'"{facts.base.id}"'
+    if facts.weights.chat and beside:
         question = (
             f"{_ASK_CHAT}\n"
             "inputs = tokenizer.apply_chat_template(\n"
@@ -86,8 +100,8 @@ def _adapter(facts: Facts) -> str:
     return (
         "from peft import AutoPeftModelForCausalLM\n"
         "from transformers import AutoTokenizer\n\n"
-        f"model = AutoPeftModelForCausalLM.from_pretrained({_place(facts)})\n"
-        f"tokenizer = AutoTokenizer.from_pretrained({_place(facts)})\n"
+        f"model = AutoPeftModelForCausalLM.from_pretrained({_place(facts)}{_trusting(facts)})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({tokens}{_trusting(facts)})\n"
         f"{question}\n"
         'ids, mask = inputs["input_ids"], inputs["attention_mask"]\n'
         # The base's own generation settings may stop at another token than the adapter learned to end with.

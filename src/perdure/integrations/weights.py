@@ -31,6 +31,8 @@ def weights_of(model: Any, processor: Any) -> Weights:
         architecture=name if type(inner).__module__.startswith("transformers.") else None,
         pipeline_tag=task_of(name) if is_model else None,
         chat=bool(getattr(tokenizer_of(processor), "chat_template", None)),
+        tokenizer=processor is not None,
+        own_code=bool(getattr(getattr(inner, "config", None), "auto_map", None)),
         parameters=sum(numbers.values()) or None,
         dtypes=numbers,
         quantization=_quantization(inner),
