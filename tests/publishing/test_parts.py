@@ -131,6 +131,40 @@ assert receipt.changed and len(receipt.deleted) == 2
     assert hub.commits("me/large-cut")[3] == base and branches(hub, "me/large-cut") == ["main"]
 
 
+def test_what_killed_pushes_left_goes_when_it_is_safe(hub: Hub, tmp_path: Path) -> None:
+    first, second = shards(tmp_path / "first", 4, seed=1), shards(tmp_path / "second", 4, seed=2)
+    hub.push(shards(tmp_path / "old", 2, seed=0), "me/large-left")
+    base = hub.commits("me/large-left")[0]
+    hub.run(PUSH.format(url=hub.url) + f"""
+from perdure.publishing import staged
+class Killed(Remote):
+    def move_branch(self, repo, branch, **options):
+        if options["old"] == {base!r}:
+            super().move_branch(repo, branch, **options)
+        raise KeyboardInterrupt
+    def delete_branch(self, *_):
+        raise KeyboardInterrupt
+def killed(folder, push_id):
+    try:
+        pushed(folder, "me/large-left", Killed, push_id=push_id)
+    except KeyboardInterrupt:
+        pass
+def left():
+    return sorted(set(Remote({hub.url!r}).look("me/large-left").branches) - {{"main"}})
+
+killed({str(first)!r}, "b2")
+assert left() == ["perdure-staging-b2"]
+assert pushed({str(first)!r}, "me/large-left", push_id="b2", tried_on={base!r}).changed and left() == []
+killed({str(second)!r}, "c3")
+Remote({hub.url!r}).create_branch("me/large-left", "perdure-staging-d4", start="main")
+pushed({str(second)!r}, "me/large-left", push_id="e5")
+assert left() == ["perdure-staging-c3", "perdure-staging-d4"]  # somebody may be at them
+staged._ABANDONED_SECONDS = -1
+pushed({str(first)!r}, "me/large-left", push_id="f6")
+assert left() == ["perdure-staging-d4"]
+""")  # fmt: skip
+
+
 def test_git_itself_moves_a_branch_as_asked(tmp_path: Path) -> None:
     def git(*words: str, stdin: bytes = b"") -> bytes:
         author = {f"GIT_{who}_{what}": "me" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}

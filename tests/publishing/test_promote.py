@@ -81,6 +81,7 @@ def test_a_tag_moves_only_by_force_and_training_state_stays_behind(hub: Hub, rep
 
     moved = hub.cli("promote", f"{repo}@main-step-400", "--tag", "v2", "--force", "--message", "Best of all")
     assert moved.code == 0 and moved.document["tag_before"] == before[0], moved.messages
+    assert before[0] in moved.messages, "told before it is gone"
     assert hub.commits(repo, "v2")[0] == moved.document["commit"] == hub.commits(repo)[0] != before[0]
     assert not any(path.startswith("training_state") for path in hub.files(repo))
     for path in hub.files(repo):

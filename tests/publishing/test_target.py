@@ -43,6 +43,7 @@ def test_bad_names(repo: Any) -> None:
         "0" * 40,
         "x~1",
         "HEAD",
+        "perdure-staging-1a2b",
         "@",
         "v" * 241,
         "v/" + "x" * 241,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from perdure.errors import Conflict, PerdureError, Unavailable
 from perdure.format.names import CARD, MANIFEST
-from perdure.publishing.remote import Remote, RemoteFile
+from perdure.publishing.remote import Remote, RemoteCommit, RemoteFile
 
 NOBODY = ""  # as the head that is expected: nobody has committed to the branch
 RESULTS = "-results"  # at the end of the id of a commit that only writes onto the card what was measured
@@ -50,6 +50,11 @@ def signed(message: str, push_id: str | None) -> str:
     return message if push_id is None else f"{message}\n\n{_TRAILER}: {push_id}"
 
 
+def is_of(commit: RemoteCommit, push_id: str) -> bool:
+    """Whether a push made a commit."""
+    return f"{_TRAILER}: {push_id}" in commit.message.splitlines()
+
+
 def find(remote: Remote, repo: str, branch: str, push_id: str | None, *, since: str | None) -> Made | None:
     """What an earlier try of a push committed to a branch, whatever was committed on top of it meanwhile.
 
@@ -58,10 +63,9 @@ def find(remote: Remote, repo: str, branch: str, push_id: str | None, *, since: 
     """
     if push_id is None or since is None:
         return None
-    line = f"{_TRAILER}: {push_id}"
     made = None
     for commit in remote.commits(repo, branch):
-        ours = line in commit.message.splitlines()
+        ours = is_of(commit, push_id)
         if made is not None and not ours:  # a large push is several commits, one after the other
             return Made(commit=made, parent=commit.commit)
         if commit.commit == since:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from perdure.publishing.secrets import require_clean_words
 from perdure.publishing.selection import git_blob_id, sha256
 from perdure.publishing.subfolder import own_files
 from perdure.publishing.target import MAIN, Target, endpoint_in_force, endpoint_words
+
+_log = logging.getLogger("perdure")
 
 
 def promote(
@@ -210,6 +213,7 @@ class _Promote:
         assert tag is not None
         try:
             if before is not None:
+                _log.warning("The tag %s of %s moves from commit %s to %s.", tag, repo, before, commit)
                 self._remote.delete_tag(repo, tag)
             self._remote.create_tag(repo, tag, commit=commit, message=self._message)
         except HubError as error:

@@ -18,7 +18,7 @@ from perdure.publishing.refusals import refuse_moving_tag, refuse_names_beside, 
 from perdure.publishing.remote import Remote, RemoteRepo
 from perdure.publishing.request import PushRequest
 from perdure.publishing.selection import Content, Selection
-from perdure.publishing.staged import commit_in_parts, staging_branch
+from perdure.publishing.staged import clear_up, commit_in_parts
 from perdure.publishing.subfolder import joined
 from perdure.publishing.target import MAIN, Target
 from perdure.publishing.words import keep_words
@@ -80,6 +80,8 @@ class Push:
         selection, plan = self._compared(found.name, base)
         if made is None:
             self._require_expected(found, head, plan)
+        elif self.attempt.push_id is not None:
+            clear_up(self.remote, found, self.attempt.push_id)
         self._refuse(found, made.commit if made is not None else base if plan.empty else None)
         if self.attempt.on_base is not None:
             self.attempt.on_base(base or "")
@@ -191,8 +193,7 @@ class Push:
 
     def _commit_in_parts(self, found: RemoteRepo, parts: Sequence[Part], *, parent: str) -> str:
         push_id = self.attempt.push_id or uuid4().hex
-        if (left := staging_branch(push_id)) in found.branches:  # of a try that was killed
-            self.remote.delete_branch(found.name, left)
+        clear_up(self.remote, found, push_id)
         return commit_in_parts(
             self.remote, found.name, self.target.revision, parts, self._contents, message=self._message,
             push_id=push_id, parent=parent, check=lambda commit: self._require_all(found.name, commit),

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
@@ -158,6 +159,14 @@ class Remote:
             pages = utils.paginate(url, params={}, headers=utils.build_hf_headers(token=self._token))
             for entry in islice(pages, _MOST_COMMITS):
                 yield RemoteCommit(commit=str(entry["id"]), message=str(entry["message"]))
+
+    def committed_at(self, repo: str, commit: str) -> float:
+        """When a commit was made, in seconds since 1970."""
+        utils = require("huggingface_hub.utils", PURPOSE)
+        url = f"{self.endpoint}/api/models/{repo}/commits/{quote(commit, safe='')}"
+        with self._border.crossing(f"list the commits of {repo}"):
+            pages = utils.paginate(url, params={"limit": 1}, headers=utils.build_hf_headers(token=self._token))
+            return datetime.fromisoformat(str(next(iter(pages))["date"]).replace("Z", "+00:00")).timestamp()
 
     def first_commit(self, repo: str) -> str | None:
         """The commit with which the history of `main` begins; None where there is none."""

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from datetime import datetime
-from urllib.parse import quote
 
-from perdure._optional import require
-from perdure.publishing.border import PURPOSE
 from perdure.publishing.remote import Remote
 
 
@@ -24,14 +20,6 @@ class RemoteRefs(Remote):
                 return str(self._api.model_info(repo, revision=revision).sha)
             except RevisionNotFoundError:
                 return None
-
-    def committed_at(self, repo: str, commit: str) -> float:
-        """When a commit was made, in seconds since 1970."""
-        utils = require("huggingface_hub.utils", PURPOSE)
-        url = f"{self.endpoint}/api/models/{repo}/commits/{quote(commit, safe='')}"
-        with self._border.crossing(f"list the commits of {repo}"):
-            pages = utils.paginate(url, params={"limit": 1}, headers=utils.build_hf_headers(token=self._token))
-            return datetime.fromisoformat(str(next(iter(pages))["date"]).replace("Z", "+00:00")).timestamp()
 
     def sizes(self, repo: str, paths: Collection[str], commit: str) -> dict[str, int]:
         """Bytes of those of `paths` that are files at a commit."""

@@ -11,26 +11,48 @@ Specification: https://git-scm.com/docs/gitprotocol-pack, https://git-scm.com/do
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from perdure.errors import HubError
 from perdure.publishing import once
 from perdure.publishing.parts import Part
-from perdure.publishing.remote import Remote
+from perdure.publishing.remote import Remote, RemoteRepo
 from perdure.publishing.selection import Content
+from perdure.publishing.target import STAGING
 
-_PREFIX = "perdure-staging-"
+_ABANDONED_SECONDS = 7 * 86400.0  # longer than any part takes to be sent
+_MOST_AT_ONCE = 20
 
 
 def staging_branch(push_id: str) -> str:
     """The branch on which a push's commits are made before anybody sees them."""
-    return _PREFIX + push_id
+    return STAGING + push_id
 
 
 def is_staging_branch(name: str) -> bool:
     """Whether a branch is one that `staging_branch` named: it is gone as soon as its push is over."""
-    return name.startswith(_PREFIX)
+    return name.startswith(STAGING)
+
+
+def clear_up(remote: Remote, found: RemoteRepo, push_id: str) -> None:
+    """Delete the branch that an earlier try of this push left, and those of pushes that were killed long ago.
+
+    Others may be at theirs: one that has no commit of its push yet says nothing of its age, and stays.
+    """
+    ours = staging_branch(push_id)
+    for branch in sorted(filter(is_staging_branch, found.branches), key=lambda name: name != ours)[:_MOST_AT_ONCE]:
+        with suppress(HubError):  # nothing rests on it
+            if branch == ours or _is_abandoned(remote, found.name, branch):
+                remote.delete_branch(found.name, branch)
+
+
+def _is_abandoned(remote: Remote, repo: str, branch: str) -> bool:
+    newest = next(remote.commits(repo, branch), None)
+    if newest is None or not once.is_of(newest, branch.removeprefix(STAGING)):
+        return False
+    return time.time() - remote.committed_at(repo, newest.commit) > _ABANDONED_SECONDS
 
 
 def commit_in_parts(

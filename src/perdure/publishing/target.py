@@ -12,6 +12,7 @@ from perdure.format.hub_id import HUB, why_no_repo
 from perdure.format.names import check_name
 
 MAIN = "main"
+STAGING = "perdure-staging-"  # what branches begin with that are gone as soon as their push is over
 
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=/-]{0,254}")
 _MAX_PART = 240  # bytes between slashes: git makes a file of each, and a lock beside it
@@ -115,6 +116,8 @@ def _check_ref(name: object, what: str) -> None:
         reason = "a name is text"
     elif name.startswith("refs/") or _COMMIT.fullmatch(name):
         reason = f"name a {what}, not a commit or a full reference"
+    elif what != "revision" and name.startswith(STAGING):
+        reason = "pushes that are under way have such names"
     elif name == "HEAD" or any(len(part) > _MAX_PART for part in name.split("/")):
         reason = "git keeps this name for itself" if name == "HEAD" else "it is too long"
     elif not _REF.fullmatch(name) or re.search(r"\.\.|@\{|//|/\.|/$|\.$|\.lock(/|$)", name):
