@@ -19,7 +19,7 @@ _PATH = re.compile(
 _SECRET = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:hf|sk|gh[pousr]|github_pat|glpat|wandb|pypi)[_-][\w-]{16,}|A[KS]IA[0-9A-Z]{16}"
     r"|AIza[\w-]{30,}|xox[abprs]-[\w-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,})|-----BEGIN [A-Z ]*PRIVATE KEY"
-    r"|://[^/\s@]*:[^/\s@]*@"
+    r"|://[^/\s@:]*:[^/\s@]*@"
 )
 _SECRET_NAME = re.compile(
     r".*(secret|passw|credential|private_?key|api_?key|access_?key|auth(?!or)).*"

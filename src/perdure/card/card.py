@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from secrets import token_hex
@@ -11,11 +12,11 @@ from typing import Any
 from perdure.card import metadata
 from perdure.card.check import Finding, check
 from perdure.card.curves import CURVES, draw, picture_of
-from perdure.card.document import Document
+from perdure.card.document import Document, title_of
 from perdure.card.facts import Facts
 from perdure.card.folder import facts_of
 from perdure.card.merge import Conflict, refresh
-from perdure.card.reconcile import add_results, title_of
+from perdure.card.reconcile import add_results
 from perdure.card.render import render
 from perdure.card.results import Result
 from perdure.card.template import Template
@@ -133,7 +134,7 @@ class Card:
     @property
     def metadata(self) -> Mapping[str, Any]:
         """What its front matter says; empty where that is no plain YAML."""
-        return Document.parse(self.text).metadata or {}
+        return deepcopy(Document.parse(self.text).metadata or {})
 
     def with_metadata(self, values: Mapping[str, object]) -> Card:
         """Set keys of the metadata, or take them out with None; from then on they are a person's.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure.card.allowed import is_secret
-from perdure.card.document import Document
+from perdure.card.document import Document, lines_of
 from perdure.card.results import is_index
 from perdure.card.vocabulary import LICENSES, is_language
 from perdure.format.hub_id import is_hub_id
@@ -23,7 +23,6 @@ _LOCAL = re.compile(
     r"(?<![\w/.:-])(?:/(?:home|Users|root|mnt|data|tmp|scratch|workspace)/|[A-Za-z]:\\|file://)[^\s`\"')\]]*"
 )
 _LINK = re.compile(r"\]\(<?(?!\w+:|#|/)([^)\s>#?]+)")
-_FENCED = re.compile(r"^(```+|~~~+).*?^\1", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +82,19 @@ def _metadata(known: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _dead_links(body: str, folder: Path) -> Iterator[Finding]:
-    for target in dict.fromkeys(match[1] for match in _LINK.finditer(_FENCED.sub("", body))):
-        if not (folder / target).exists():
-            yield Finding(kind="dead-link", part=target, message=f"there is no such file in {folder.name or folder}")
+    words = "\n".join(line for line, fenced in lines_of(body) if not fenced)
+    for target in dict.fromkeys(match[1] for match in _LINK.finditer(words)):
+        if not _is_there(folder / target):
+            yield Finding(
+                kind="dead-link", part=target[:80], message=f"there is no such file in {folder.name or folder}"
+            )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # no file can have such a name
+        return False
 
 
 def _each(holds: Callable[[object], bool]) -> Callable[[object], bool]:

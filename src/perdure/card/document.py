@@ -21,20 +21,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from bisect import bisect
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 from perdure.card import metadata
 from perdure.card.results import Result, parse_results
 
 _FRONT_MATTER = re.compile(r"(---[ \t]*\n)(.*?)(?:(?<=\n)|\n)(---[ \t]*(?:\n|\Z))", re.DOTALL)
-_REGION = re.compile(
-    r"^<!-- perdure:([a-z][a-z0-9_]*) -->\n(.*?)\n?^<!-- /perdure:\1 -->[ \t]*$", re.DOTALL | re.MULTILINE
-)
+_OPENING = re.compile(r"<!-- perdure:([a-z][a-z0-9_]*) -->")
+_CLOSING = re.compile(r"<!-- /perdure:([a-z][a-z0-9_]*) -->[ \t]*")
 _RECORD = re.compile(r"^<!-- perdure:record (\{.*\}) -->[ \t]*$", re.MULTILINE)
-_TITLE = re.compile(r"^#[ \t]|^<h1", re.MULTILINE | re.IGNORECASE)
-_FENCED = re.compile(r"^(```+|~~~+).*?^\1", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +148,37 @@ def front_matter(text: str) -> str:
     return Document.parse(text).front
 
 
+def lines_of(text: str) -> Iterator[tuple[str, bool]]:
+    """Each line of Markdown, and whether it belongs to a fenced listing, whose own lines are of it."""
+    fence = ""
+    for line in text.split("\n"):
+        mark = _FENCE.fullmatch(line)
+        yield line, bool(fence or mark)
+        if mark and not fence:
+            fence = mark[1]
+        elif mark and mark[1].startswith(fence) and not mark[2].strip():
+            fence = ""
+
+
 def has_title(parts: Sequence[Part]) -> bool:
     """Whether a person's words hold a title."""
-    words = _FENCED.sub("", "".join(part for part in parts if isinstance(part, str)))
-    return _TITLE.search(words) is not None
+    words = "".join(part for part in parts if isinstance(part, str))
+    return any(not fenced and line.lower().startswith(("# ", "#\t", "<h1")) for line, fenced in lines_of(words))
+
+
+def title_of(document: Document) -> str | None:
+    """What the page calls the model.
+
+    >>> title_of(Document.parse("```\\n# not this\\n```\\n# In C# #\\n"))
+    'In C#'
+    """
+    for line, fenced in lines_of(document.body):
+        if line.startswith("# ") and not fenced:
+            title = line[2:].strip()
+            bare = title.rstrip("#")
+            if title := bare.rstrip() if bare.endswith(" ") else title if bare else "":
+                return title
+    return None
 
 
 def _record(body: str) -> Record:
@@ -175,13 +202,27 @@ def _record(body: str) -> Record:
 
 def parts_of(body: str) -> tuple[Part, ...]:
     """The text below the metadata, taken apart."""
+    lines = body.split("\n")
+    starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
+    ends: dict[str, list[int]] = {}
+    for number, line in enumerate(lines):
+        if mark := _CLOSING.fullmatch(line):
+            ends.setdefault(mark[1], []).append(number)
     parts: list[Part] = []
     seen: set[str] = set()
-    at = 0
-    for match in _REGION.finditer(body):
-        if match[1] in seen:  # a copy that somebody made
+    at = number = 0
+    while number < len(lines):
+        mark = _OPENING.fullmatch(lines[number])
+        closings = ends.get(mark[1], []) if mark else []
+        place = bisect(closings, number)
+        if mark is None or place == len(closings):
+            number += 1
             continue
-        seen.add(match[1])
-        parts += [body[at : match.start()], Region(match[1], match[2])]
-        at = match.end()
+        end = closings[place]
+        if mark[1] not in seen:  # else it is a copy that somebody made
+            seen.add(mark[1])
+            content = body[starts[number + 1] : starts[end]].removesuffix("\n")
+            parts += [body[at : starts[number]], Region(mark[1], content)]
+            at = starts[end + 1] - 1
+        number = end + 1
     return tuple(part for part in (*parts, body[at:]) if part != "")

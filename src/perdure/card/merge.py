@@ -128,8 +128,9 @@ def index(
         if front == document.front:
             kept.append("it has comments or a form that an edit would lose")
         document = replace(document, front=front)
-    shown = metadata.dump({INDEX: held})
-    return document, [Conflict(part=INDEX, kind="key", present=shown, generated=why) for why in kept]
+    return document, [
+        Conflict(part=INDEX, kind="key", present=metadata.dump({INDEX: held}), generated=why) for why in kept
+    ]
 
 
 def put_region(document: Document, name: str, content: str, order: Sequence[str]) -> tuple[Document, list[Conflict]]:

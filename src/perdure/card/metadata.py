@@ -11,12 +11,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import yaml
 
+from perdure.format.front_matter import compose
+
 _MAX_LENGTH = 256 * 1024  # characters; the Hub takes far less
-_MAX_BRACKETS = 500  # the parser's time grows with the square of their nesting
 _EDITABLE_LISTS = frozenset({"tags", "datasets"})
 # Plain scalars that YAML 1.1 and 1.2 both read as this very string.
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_/.-]*")
@@ -34,7 +36,8 @@ class _Entry:
 def parse(source: str) -> dict[str, Any] | None:
     """What front matter says, or None if it is not a mapping that can be edited safely.
 
-    Aliases are refused with the rest: they make one place in the text two places in the meaning.
+    Aliases are refused with the rest: they make one place in the text two places in the meaning. What is read once is
+    remembered: the values are to be looked at, not changed.
     """
     entries = _entries(source)
     return None if entries is None else {key: entry.value for key, entry in entries.items()}
@@ -57,16 +60,15 @@ def merge(source: str, ours: Mapping[str, object], *, renew: frozenset[str], rem
         return source
     for key in (key for key in present if key in renew and key not in ours and key != "tags"):
         source = _edit(source, key, None)
+    missing = {key: value for key, value in ours.items() if key not in present and key not in removed}
     for key, value in ours.items():
-        if key in removed:
+        if key in missing or key in removed:
             continue
-        if key not in present:
-            source = _append(source, key, value)
-        elif isinstance(value, list) and (key == "tags" or (key in _EDITABLE_LISTS and key not in renew)):
+        if isinstance(value, list) and (key == "tags" or (key in _EDITABLE_LISTS and key not in renew)):
             source = _extend(source, key, value)
         elif key in renew and present[key] != value:
             source = _edit(source, key, value)
-    return source
+    return _append(source, missing) if missing else source
 
 
 def put(source: str, key: str, value: object | None) -> str:
@@ -75,7 +77,7 @@ def put(source: str, key: str, value: object | None) -> str:
     if entries is None:
         return source
     if key not in entries:
-        return source if value is None else _append(source, key, value)
+        return source if value is None else _append(source, {key: value})
     entry = entries[key]
     written = source[entry.start : entry.end].rstrip("\n")
     if written != dump({key: entry.value}).rstrip("\n") and re.search(r"(?:^|\s)#", written):
@@ -99,8 +101,14 @@ def dump(values: Mapping[str, object]) -> str:
 
 def digest(value: object) -> str:
     """A short mark of a value's meaning: how it is written in YAML does not matter."""
-    canonical = json.dumps(value, sort_keys=True, default=str, ensure_ascii=True)
+    canonical = json.dumps(_with_text_keys(value), sort_keys=True, default=str, ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _with_text_keys(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(inner) for key, inner in value.items()}
+    return [_with_text_keys(inner) for inner in value] if isinstance(value, list) else value
 
 
 class _Dumper(yaml.SafeDumper):
@@ -116,15 +124,13 @@ def _represent_str(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_str)
 
 
+@lru_cache(maxsize=8)  # each step of an edit looks at what the one before it left
 def _entries(source: str) -> dict[str, _Entry] | None:
-    if len(source) > _MAX_LENGTH or source.count("[") + source.count("{") > _MAX_BRACKETS:
+    if len(source) > _MAX_LENGTH:
         return None
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(source)):
-            return None
-        root = yaml.compose(source, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(source)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        root, values = compose(source)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         return None
     if root is None:
         return {}
@@ -146,20 +152,18 @@ def _end(node: yaml.Node) -> int:
     return int(node.end_mark.index)
 
 
-def _checked(before: str, after: str, key: str, expected: object | None) -> str:
-    """`after`, if it differs from `before` in nothing but the value of `key`; else `before`."""
+def _checked(before: str, after: str, changed: Mapping[str, object | None]) -> str:
+    """`after`, if it differs from `before` in nothing but these values, of which None is none; else `before`."""
     old, new = parse(before), parse(after)
     if old is None or new is None:
         return before
-    wanted = {**old, key: expected}
-    if expected is None:
-        del wanted[key]
+    wanted = {key: value for key, value in {**old, **changed}.items() if value is not None or key not in changed}
     return after if new == wanted else before
 
 
-def _append(source: str, key: str, value: object) -> str:
+def _append(source: str, values: Mapping[str, object]) -> str:
     separator = "" if not source or source.endswith("\n") else "\n"
-    return _checked(source, source + separator + dump({key: value}), key, value)
+    return _checked(source, source + separator + dump(values), values)
 
 
 def _edit(source: str, key: str, value: object | None) -> str:
@@ -168,7 +172,7 @@ def _edit(source: str, key: str, value: object | None) -> str:
     end = entry.end
     if value is None and source[end : end + 1] == "\n":
         end += 1
-    return _checked(source, source[: entry.start] + text + source[end:], key, value)
+    return _checked(source, source[: entry.start] + text + source[end:], {key: value})
 
 
 def _extend(source: str, key: str, items: list[object]) -> str:
@@ -190,4 +194,4 @@ def _extend(source: str, key: str, items: list[object]) -> str:
         at = len(source) if newline < 0 else newline  # after a comment on the last item's line
         margin = " " * entry.node.start_mark.column
         addition = "".join(f"\n{margin}{line}" for line in dump({key: missing}).splitlines()[1:])
-    return _checked(source, source[:at] + addition + source[at:], key, present + missing)
+    return _checked(source, source[:at] + addition + source[at:], {key: present + missing})

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from perdure.card import metadata
-from perdure.card.document import Document, Region
+from perdure.card.document import Document, Region, title_of
 from perdure.card.merge import INDEX, Conflict, Rendered, index, put_region, refresh
 from perdure.card.render import evaluation
 from perdure.card.results import Result, latest
 from perdure.card.template import shipped
-
-_TITLE = re.compile(r"^# +(\S.*?)[ #]*$", re.MULTILINE)
 
 
 def add_results(
@@ -65,12 +62,6 @@ def reconcile(ours: Document, theirs: Document) -> Document | None:
 
 def _is_ours(document: Document, key: str, value: object) -> bool:
     return document.record.keys.get(key) == metadata.digest(value)
-
-
-def title_of(document: Document) -> str | None:
-    """What the page calls the model."""
-    title = _TITLE.search(document.body)
-    return title[1] if title else None
 
 
 def _words(document: Document) -> Iterator[str]:

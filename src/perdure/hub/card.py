@@ -4,42 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import yaml
 
+from perdure.format.front_matter import FrontMatterError, compose
 from perdure.hub import limits
 
 _BLOCK: Final = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:^---[ \t]*\r?$)", re.DOTALL | re.MULTILINE)
-_STRING: Final = "tag:yaml.org,2002:str"
-_INT: Final = "tag:yaml.org,2002:int"
-_FLOAT: Final = "tag:yaml.org,2002:float"
-_SAFE: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Loader(_SAFE):  # type: ignore[misc]
-    """PyYAML's safe one, which makes plain values alone: without the numbers in base 60 of YAML 1.1, whose value takes
-    the square of their length. `1:30:00` is text, as it is to the Hub.
-    """
-
-    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
-        first: [(tag, pattern) for tag, pattern in known if tag not in (_INT, _FLOAT)]
-        for first, known in _SAFE.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver(
-    _INT, re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)\Z"), list("-+0123456789")
-)
-_Loader.add_implicit_resolver(
-    _FLOAT,
-    re.compile(
-        r"([-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?"
-        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z"
-    ),
-    list("-+.0123456789"),
-)
-
 # key → whether a list is allowed as well as a single string
 _TEXT_KEYS: Final = {
     "license": True,
@@ -79,37 +51,17 @@ def read_metadata(readme: str) -> dict[str, Any]:
     if len(block) > limits.CARD_METADATA:
         raise CardError(f"The metadata is larger than {limits.CARD_METADATA} characters.")
     try:
-        _check_events(block)
-        value = yaml.load(block, Loader=_Loader)
+        _, value = compose(block)
         value = json.loads(json.dumps(value, default=str, allow_nan=False))
+    except FrontMatterError as error:
+        raise CardError(str(error)) from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        if isinstance(error, CardError):
-            raise
         raise CardError(f"The metadata is not valid YAML: {error}") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise CardError("The metadata must be a mapping of keys to values.")
     return value
-
-
-def _check_events(block: str) -> None:
-    """Refuse what is small as text and large as a value; stops at the first event that is too deep.
-
-    The parser in C goes down a level of its stack for each level of the text, and the process with it.
-    """
-    depth = 0
-    for event in yaml.parse(block, Loader=_Loader):
-        if isinstance(event, yaml.AliasEvent):
-            raise CardError("The metadata uses YAML anchors, which are not supported.")
-        if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag not in (None, _STRING):
-            raise CardError("The metadata uses YAML tags, which are not supported.")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > limits.CARD_DEPTH:
-            raise CardError(f"The metadata is nested more than {limits.CARD_DEPTH} deep.")
 
 
 def body(readme: str) -> str:

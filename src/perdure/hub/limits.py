@@ -69,7 +69,6 @@ SHARD_PATIENCE_SECONDS: Final = 600.0
 CARD_METADATA: Final = 256 * KIB
 """The YAML block at the top of a README.md."""
 
-CARD_DEPTH: Final = 50
 
 SAFETENSORS_HEADER: Final = 25 * MIB
 GIT_ATTRIBUTES: Final = 64 * KIB
