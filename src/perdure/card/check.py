@@ -114,7 +114,10 @@ _RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
         _each(is_language),
         "codes of ISO 639 such as en, or 'no' in quotes",
     ),
-    "license": (_each(lambda value: value in LICENSES), "an identifier of the Hub's list, such as apache-2.0"),
+    "license": (
+        _each(lambda value: isinstance(value, str) and value in LICENSES),
+        "an identifier of the Hub's list, such as apache-2.0",
+    ),
     "license_name": (_is_text, "text"),
     "license_link": (_is_text, "a web address, or a file"),
     "library_name": (_is_text, "the name of a library, such as transformers"),
