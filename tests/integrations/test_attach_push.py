@@ -81,6 +81,9 @@ def test_every_checkpoint_is_a_revision(trainer_of: Callable[..., Any], hub: Hub
         assert len(commits) == 2 and commits[1] == first
         pulled = fetch(hub, "me/steps", name, tmp_path / name)
         assert verify(pulled).ok and not (pulled / "training_state").exists()
+        facts = perdure.Facts.from_json((pulled / "card_facts.json").read_text())
+        assert facts.training is not None and facts.training.steps == int(name[-9:])
+        assert f"{facts.training.steps} steps" in (pulled / "README.md").read_text()
         AutoModelForCausalLM.from_pretrained(pulled)
     assert run.outbox.jobs()[0].step == 2 and "loss" in run.outbox.jobs()[0].metrics
 
