@@ -164,14 +164,18 @@ def test_what_cannot_be_pushed_is_told_before_training(
         assert "cannot be run on this machine: no-such-program is not found." in caplog.text
 
 
-def test_a_push_is_skipped_while_another_is_not_done(
-    trainer_of: Callable[..., Any], hub: HubServer, monkeypatch: pytest.MonkeyPatch
+def test_what_waits_gives_way_to_a_newer_checkpoint(
+    trainer_of: Callable[..., Any], hub: HubServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As the Trainer does, unless hub_always_push is set."""
+    """Unless hub_always_push is set; what was tried may be a commit already, and stays."""
     monkeypatch.setattr(perdure.Outbox, "start", lambda self: None)
     trainer = trainer_of(save_steps=1)
     trainer.args.push_to_hub, trainer.args.hub_model_id = True, "me/skips"
     run = perdure.attach(trainer)
     trainer.train()
-    assert run.outbox is not None and [(job.step, job.revision) for job in run.outbox.jobs()] == [(1, "main")]
-    run.outbox.cancel(run.outbox.jobs()[0].id)
+    assert run.outbox is not None
+    *others, last = run.outbox.jobs()
+    assert {job.state for job in others} == {"cancelled"}
+    assert (last.state, last.step, last.revision) == ("queued", trainer.state.global_step, "main")
+    assert caplog.text.count("hub_always_push=True") == 1
+    run.outbox.cancel(last.id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,7 @@ from perdure.model.kind import kind_of
 from perdure.model.tokenizer import write_tokenizer
 from perdure.publishing.after import words
 from perdure.publishing.evaluate import what_is_missing
-from perdure.publishing.job import outbox_command
+from perdure.publishing.job import Job, outbox_command
 from perdure.publishing.outbox import Outbox
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.remote import Remote
@@ -203,9 +204,6 @@ class CheckpointPushes:
 
     def _add(self, path: Path, *, once: bool = False) -> None:
         jobs = self.outbox.jobs() if self._skips or once else ()
-        if self._skips and any(job.pending for job in jobs):  # as the Trainer does unless hub_always_push is set
-            _log.info("%s is not pushed: the push before it is not done (hub_always_push).", path)
-            return
         manifest = read_manifest(path)
         assert manifest.step is not None, "a checkpoint"
         known = {(job.revision, job.path_in_repo, job.step) for job in jobs if once}
@@ -220,6 +218,22 @@ class CheckpointPushes:
                     metrics={name: value for name, value in manifest.metrics.items() if math.isfinite(value)},
                     step=manifest.step,
                 )  # fmt: skip
+                if self._skips:
+                    self._pass_over(jobs, (self._repo, revision, folder), manifest.step)
+
+    def _pass_over(self, jobs: Sequence[Job], place: tuple[str, str, str], step: int) -> None:
+        """Give up what waits to be pushed to the same place, as the Trainer does unless hub_always_push is set."""
+        for job in jobs:
+            # One that was tried may be a commit already, whose answer was lost.
+            is_new = job.state == "queued" and not job.tries
+            is_older = job.step is not None and job.step < step and place == (job.repo, job.revision, job.path_in_repo)
+            if is_new and is_older:
+                with suppress(InvalidInput):  # a worker has taken it on just now
+                    self.outbox.cancel(job.id)
+                    self._warn_once(
+                        "passed over", "%s is not pushed to %s: before its turn came there was a newer one. To push "
+                        "every checkpoint, say hub_always_push=True.", job.folder, self._repo,
+                    )  # fmt: skip
 
     def _attempt(self, path: Path, work: Callable[[], object]) -> None:
         """Do what must not cost the training; what goes wrong is told, once for all checkpoints."""
