@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.card.allowed import is_path, is_secret
+from perdure.card.allowed import is_path
 from perdure.card.facts import Dataset, Evaluation, Facts, License, Quantization, Weights
+from perdure.card.secrets import is_secret
 from perdure.card.training import Energy, Hardware, Source
 from perdure.errors import InvalidInput, UnsupportedFormat
 

@@ -29,7 +29,8 @@ from perdure.integrations.trackers import energy, logs
 SECRET = "hf_" + "a" * 30
 _TELLS = """
 import json, sys
-from perdure.integrations.machine import command, source
+from perdure.integrations.command import command
+from perdure.integrations.git import source
 found = source()
 print(json.dumps([found and [found.commit, found.dirty, found.repository, found.script], command()]))
 """
@@ -47,15 +48,21 @@ def test_the_code_that_ran_and_what_was_typed(tmp_path):
 
     def told(*arguments: str, by: Sequence[str | Path] = (sys.executable, script)) -> list[object]:
         command = [*by, *arguments]
-        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=60)
+        elsewhere = {**os.environ, "GIT_DIR": str(tmp_path / "another.git")}
+        done = subprocess.run(
+            command, cwd=folder, env=elsewhere, check=True, capture_output=True, text=True, timeout=60
+        )
         found: list[object] = json.loads(done.stdout)
         return found
 
     assert told() == [None, "python runs/train.py"]
     git(folder, "init", "-q")
     git(folder, "remote", "add", "origin", f"https://me:{SECRET}@example.org/me/x.git")
+    (folder / ".gitattributes").write_text("*.py filter=mine\n")
     git(folder, "add", ".")
     git(folder, "commit", "-qm", "one")
+    git(folder, "config", "filter.mine.clean", f"touch {tmp_path / 'ran'}; cat")
+    git(folder, "config", "filter.mine.required", "true")
     head = git(folder, "rev-parse", "HEAD")
     code = [head, False, "https://example.org/me/x", "runs/train.py"]
     assert told("--lr", "1e-4", "--data", "runs/train.py") == [
@@ -65,6 +72,35 @@ def test_the_code_that_ran_and_what_was_typed(tmp_path):
     code[1] = True
     hidden = told("--out", "/data/out", "--token", "0123", f"--key={SECRET}", "--to=../x", "--lr=2")
     assert hidden == [code, "python runs/train.py --out … --token … --key=… --to=… --lr=2"]
+    assert not (tmp_path / "ran").exists(), "what a repository names is not run"
+    secret = [
+        "--wandb-key",
+        "0a" * 20,
+        "--pw",
+        "hunter2",
+        "-p",
+        "hunter2",
+        "++hub_token=abc",
+        "-DTOKEN=abc",
+        "--cfg",
+        '{"hub_token": "abc"}',
+        "--header",
+        "Authorization: Bearer abc",
+        "--data",
+        "https://x.org/?X-Amz-Signature=0a",
+        "--addr",
+        "10.1.2.3",
+        "--hub",
+        "https://git.corp/x",
+        "--revision",
+        "0a" * 20,
+        "--use_auth_token",
+        "--bf16",
+    ]
+    assert told(*secret)[1] == (
+        "python runs/train.py --wandb-key … --pw … -p … ++hub_token=… -DTOKEN=… --cfg … --header … --data … --addr … "
+        f"--hub … --revision {'0a' * 20} --use_auth_token --bf16"
+    )
     assert told("--lr=2", by=(sys.executable, "-m", "runs.train"))[1] == "python -m runs.train --lr=2"
     options = [f"--option_{n}=value" for n in range(100)]
     assert told(*options)[1] == " ".join(["python runs/train.py", *options]), "a trainer's are many"
@@ -141,7 +177,17 @@ def test_links_and_energy_come_from_trackers_that_are_open(monkeypatch):
     monkeypatch.setitem(sys.modules, "comet_ml", comet)
     assert logs()["Comet"] == "https://www.comet.com/me/x/r1"
     monkeypatch.delitem(sys.modules, "comet_ml")
-    for local in ("file:///runs", "http://localhost:5000", f"https://me:{SECRET}@flow.example.org", "sqlite:///x.db"):
+    run = SimpleNamespace(run=SimpleNamespace(url=f"https://wandb.ai/me/x?apiKey={'0a' * 20}"))
+    monkeypatch.setitem(sys.modules, "wandb", run)
+    assert logs()["Weights & Biases"] == "https://wandb.ai/me/x"
+    run.run.url = "https://wandb.corp.internal/me/x"
+    for local in (
+        "file:///runs",
+        "https://10.1.2.3",
+        "http://localhost:5000",
+        f"https://me:{SECRET}@flow.example.org",
+        "sqlite:///x.db",
+    ):
         server.get_tracking_uri = lambda local=local: local
         assert logs() == {}
     data = SimpleNamespace(energy_consumed=0.5, emissions=0.03, country_name="France")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Iterable
 from typing import TypeGuard
 from urllib.parse import urlsplit
 
+from perdure.card.secrets import is_secret, names_secret
 from perdure.errors import InvalidInput
 
 _MAX_TEXT = 500  # characters; what is longer is data, and no fact about it
@@ -16,16 +18,14 @@ _PATH = re.compile(
     r"|[=,;:'\"(\[{]~?/[\w.~-]|\s~?/[\w.~-]+(?:/|[\s,;]|$)"
     r"|[\s=,;:'\"(\[{](?:\.{1,2}[/\\]|~[\w.-]*/|\\\\\w)|(?<![A-Za-z0-9])(?:[A-Za-z]:[\\/](?!/)|file:)"
 )
-_SECRET = re.compile(
-    r"(?<![A-Za-z0-9])(?:(?:hf|sk|gh[pousr]|github_pat|glpat|wandb|pypi)[_-][\w-]{16,}|A[KS]IA[0-9A-Z]{16}"
-    r"|AIza[\w-]{30,}|xox[abprs]-[\w-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,})|-----BEGIN [A-Z ]*PRIVATE KEY"
-    r"|://[^/\s@:]*:[^/\s@]*@"
+_RANDOM = re.compile(
+    r"(?<![A-Za-z0-9+/])(?:[0-9a-fA-F]{32,}|(?=[a-z0-9+]*[A-Z])(?=[A-Z0-9+]*[a-z])(?=[A-Za-z+]*\d)[A-Za-z0-9+]{32,})"
 )
-_SECRET_NAME = re.compile(
-    r".*(secret|passw|credential|private_?key|api_?key|access_?key|auth(?!or)).*"
-    r"|(?!(eos|bos|pad|sep|cls|unk|mask)_).*(?<![A-Za-z])token",
-    re.IGNORECASE,
-)
+_COMMIT_NAME = re.compile(r".*(revision|commit|sha\d*|hash|digest|fingerprint|checksum)")
+_NO_PUBLIC_NAME = (
+    "local", "localhost", "localdomain", "internal", "intranet", "lan", "corp", "home", "private", "home.arpa",
+)  # fmt: skip
+_HOST = re.compile(r"\w://(?:[^/?#\s@]*@)?([^/?#\s:\"']+)|(?<![\w.-])((?:\d{1,3}\.){3}\d{1,3})(?![\w.-])")
 
 
 def is_path(text: str) -> bool:
@@ -47,22 +47,41 @@ def is_here(text: str) -> bool:
     return "/" in text and len(text) < 256 and os.path.lexists(text)
 
 
-def is_secret(text: str) -> bool:
-    """Whether text looks as if it held a token, a key or a password.
+def is_setting(name: str, value: object) -> bool:
+    """Whether a card may repeat a setting: neither its name nor its value tells of a secret, a path or a private host.
 
-    >>> is_secret("hf_" + "a" * 30), is_secret("https://me:word@example.org"), is_secret("hf_transfer")
-    (True, True, False)
+    >>> [is_setting(*one) for one in (("lr", 1e-4), ("password", 7), ("run", "0a" * 20), ("revision", "0a" * 20))]
+    [True, False, False, True]
     """
-    return _SECRET.search(text) is not None
+    if not is_sayable(name) or (names_secret(name) and not isinstance(value, bool)):
+        return False
+    if not isinstance(value, str):
+        return True
+    return is_sayable(value) and not is_random(name, value) and not names_private_host(value)
 
 
-def names_secret(name: str) -> bool:
-    """Whether a setting of this name holds a secret, whatever it looks like.
+def is_random(name: str, value: str) -> bool:
+    """Whether a setting's value is characters that nobody chose, as keys are; a `revision` or `hash` is none."""
+    return _RANDOM.search(value) is not None and not _COMMIT_NAME.fullmatch(name.lower())
 
-    >>> [name for name in ("hub_token", "api_key", "num_tokens", "pad_token_id") if names_secret(name)]
-    ['hub_token', 'api_key']
+
+def is_public_host(host: str) -> bool:
+    """Whether a machine has a name that others can reach it by.
+
+    >>> [is_public_host(host) for host in ("wandb.ai", "10.1.2.3", "git.corp", "localhost", "x.corp.internal")]
+    [True, False, False, False, False]
     """
-    return _SECRET_NAME.fullmatch(name) is not None
+    name = host.lower().strip("[].")
+    try:
+        ipaddress.ip_address(name)
+        return False
+    except ValueError:
+        return "." in name and not name.endswith(tuple(f".{ending}" for ending in _NO_PUBLIC_NAME))
+
+
+def names_private_host(text: str) -> bool:
+    """Whether text holds the address of a machine that only its own network knows."""
+    return any(not is_public_host(link or address) for link, address in _HOST.findall(text))
 
 
 def is_sayable(text: object, *, most: int = _MAX_TEXT) -> TypeGuard[str]:
@@ -78,16 +97,16 @@ def is_sayable(text: object, *, most: int = _MAX_TEXT) -> TypeGuard[str]:
 
 
 def is_public_link(text: object) -> TypeGuard[str]:
-    """Whether text is a web address without a name or password in it.
+    """Whether text is a web address that others can reach, without a name, password or key in it.
 
-    >>> [is_public_link(text) for text in ("https://x.org/a", "https://me:word@x.org", "ftp://x.org", "runs")]
+    >>> [is_public_link(text) for text in ("https://x.org/a", "https://me:word@x.org", "https://10.1.2.3", "runs")]
     [True, False, False, False]
     """
     if not isinstance(text, str) or len(text) > 2000 or re.fullmatch(r"https?://[^\s\x00-\x1f\x7f]+", text) is None:
         return False
     try:
         address = urlsplit(text)
-        return bool(address.hostname) and "@" not in address.netloc and not is_secret(text)
+        return is_public_host(address.hostname or "") and "@" not in address.netloc and not is_secret(text)
     except ValueError:  # brackets that are no IPv6 address
         return False
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perdure.card.allowed import is_secret
 from perdure.card.document import Document, lines_of
 from perdure.card.results import is_index
+from perdure.card.secrets import is_secret
 from perdure.card.vocabulary import LICENSES, is_language
 from perdure.format.hub_id import is_hub_id
 

@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TypeAlias
 
-from perdure.card.allowed import check, check_text, is_path, is_public_link, is_sayable, is_secret, names_secret
+from perdure.card.allowed import check, check_text, is_path, is_public_link, is_sayable, is_setting
+from perdure.card.secrets import is_secret
 
 Scalar: TypeAlias = bool | int | float | str
 Point: TypeAlias = tuple[float, float]
@@ -152,8 +153,7 @@ class Training:
             check(is_public_link(link), f"the log at {service} is not a web address")
         for name, value in (*self.hyperparameters.items(), *self.adapter.items()):
             check_text("a setting's name", name)
-            check(isinstance(value, bool) or not names_secret(name), f"{name!r} is a secret")
-            check_text(f"the setting {name!r}", value if isinstance(value, str) else None)
+            check(is_setting(name, value), f"the setting {name!r} is empty, a secret, a path or a private host")
         for name, points in self.history.items():
             check(len(points) <= MAX_POINTS, f"the curve of {name[:80]!r} has more than {MAX_POINTS} points")
         check_text("a metric's name", *self.results, *self.history)

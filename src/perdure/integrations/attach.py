@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.checkpoint.policy import Every, Keep, check_policies
 from perdure.checkpoint.records import RestoreRecord, SaveRecord
 from perdure.errors import InvalidInput, MissingDependency
-from perdure.integrations import machine
+from perdure.integrations import git
 from perdure.integrations.overrides import SAVE_MODEL, SAVE_STATE, overrides, saves_its_own_way
 from perdure.integrations.ranks import state_spread_by
 
@@ -154,7 +154,7 @@ def attach(
     from perdure.integrations.documents import checked, create_model_card
 
     template = checked(card_template)
-    machine.source()  # the code as it is now, which is what runs
+    git.source()  # the code as it is now, which is what runs
     pushes = CheckpointPushes.wanted(
         trainer, push_to=push_to, revisions=revisions, training_state=training_state, after=after_push
     )

@@ -11,9 +11,11 @@ from perdure.card.history import curves
 from perdure.card.training import Energy, Hardware, Method, Training
 from perdure.errors import InvalidInput
 from perdure.integrations import lineage
+from perdure.integrations.command import command
 from perdure.integrations.data import datasets_of
 from perdure.integrations.gather import card_name, scores, versions
-from perdure.integrations.machine import command, hardware, source
+from perdure.integrations.git import source
+from perdure.integrations.machine import hardware
 from perdure.integrations.settings import adapter_settings, shown
 from perdure.integrations.trackers import energy as measured
 from perdure.integrations.trackers import logs

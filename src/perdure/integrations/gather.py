@@ -16,8 +16,10 @@ from perdure.card.history import curves, numbers
 from perdure.card.training import Method, Training
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.integrations import lineage
+from perdure.integrations.command import command
 from perdure.integrations.data import datasets_of
-from perdure.integrations.machine import command, hardware, source
+from perdure.integrations.git import source
+from perdure.integrations.machine import hardware
 from perdure.integrations.metrics import train_metrics
 from perdure.integrations.settings import adapter_settings, hyperparameters
 from perdure.integrations.trackers import energy, logs

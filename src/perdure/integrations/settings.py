@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-from perdure.card.allowed import is_here, is_sayable, names_secret
+from perdure.card.allowed import is_here, is_sayable, is_setting
 from perdure.card.training import Scalar
 
 _ALWAYS = (
@@ -80,11 +80,9 @@ def shown(items: Iterable[tuple[Any, Any]]) -> dict[str, Scalar]:
 
 
 def _may_be_shown(name: object, value: Scalar) -> bool:
-    if not isinstance(name, str) or not is_sayable(name):
+    if not isinstance(name, str) or not is_setting(name, value):
         return False
-    if not isinstance(value, bool) and names_secret(name):
-        return False
-    return not isinstance(value, str) or (len(value) <= _MAX_LENGTH and is_sayable(value) and not is_here(value))
+    return not isinstance(value, str) or (len(value) <= _MAX_LENGTH and not is_here(value))
 
 
 def _plain(value: Any) -> Scalar | None:

@@ -22,8 +22,8 @@ def logs(callbacks: Iterable[Any] = ()) -> dict[str, str]:
         callbacks: A Trainer's, one of which may write for TensorBoard.
     """
     found = {
-        "Weights & Biases": _attribute("wandb", "run", "url"),
-        "Comet": _attribute("comet_ml", "get_running_experiment", "url"),
+        "Weights & Biases": _without_query(_attribute("wandb", "run", "url")),
+        "Comet": _without_query(_attribute("comet_ml", "get_running_experiment", "url")),
         "Trackio": _trackio(),
         "MLflow": _mlflow(),
         "TensorBoard": next(filter(None, map(_tensorboard, callbacks)), None),
@@ -66,6 +66,11 @@ _FINAL = ("energy_consumed", "emissions", "country_name")
 
 def _is_amount(value: object) -> bool:
     return isinstance(value, float) and 0 < value < float("inf")
+
+
+def _without_query(link: Any) -> str | None:
+    """The link as anybody may have it: an anonymous run's has the key in its query that lets people change it."""
+    return link.partition("?")[0] if isinstance(link, str) else None
 
 
 def _trackio() -> str | None:
