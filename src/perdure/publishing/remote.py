@@ -67,7 +67,9 @@ def metadata_of(repo: str, revision: str | None, *, seconds: float) -> dict[str,
     the network may come out of it.
     """
     hub = require("huggingface_hub", PURPOSE)
-    if hub.constants.is_offline_mode():
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
         return {}
     card = (
         hub.HfApi(endpoint_in_force(None), library_name="perdure")
