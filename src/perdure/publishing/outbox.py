@@ -6,7 +6,6 @@ import logging
 import math
 import operator
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -17,11 +16,13 @@ from perdure.errors import InvalidInput, SaveFailed
 from perdure.folder.paths import resolve
 from perdure.io.durable import make_folders
 from perdure.io.locks import pinned
-from perdure.publishing.after import Followed, checked, words
+from perdure.publishing.after import LIMIT_SECONDS, words
 from perdure.publishing.job import Ask, Job
+from perdure.publishing.outbox_functions import Functions
 from perdure.publishing.outbox_pin import Written, let_go, pin
 from perdure.publishing.outbox_process import WorkerProcess
 from perdure.publishing.outbox_store import Store, new_id
+from perdure.publishing.outbox_tell import Teller
 from perdure.publishing.outbox_worker import Worker
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.request import PushRequest
@@ -59,11 +60,12 @@ class Outbox:
         self.run = resolve(Path(run))
         self._store = Store(self.run)
         self._token = token
-        self._after: dict[str, Callable[[Receipt], object]] = {}
+        self._functions = Functions(self._store, self._called)
+        self._waited_for = False
         self._started = False
         self._reporting = threading.RLock()
         self._told = self._store.states()
-        self._warned: set[str] = set()
+        self._teller = Teller(self.run)
         self._worker = WorkerProcess(self.run, self._store.folder, token, self._report)
 
     def add(
@@ -99,10 +101,10 @@ class Outbox:
             after: What follows the push once it has succeeded: a command line, which is run without a shell, for an
                 hour at the most, and is told in its environment what was pushed where (`PERDURE_REPO`, `_REVISION`,
                 `_COMMIT`, `_ENDPOINT`, `_STEP`, `_METRICS`), and where to leave what it measured (`_RESULTS`); or a
-                callable, which is called with the `Receipt` in this process and may return what it measured; if this
-                process ends before, the job says so. What was measured, metric → number (or a dataset's id → metric →
-                number, for the `model-index`), is written onto the card in one more commit. Where it fails, that is
-                told, and costs nothing.
+                callable, which is called with the `Receipt` in this process, on a thread of its own, and may return
+                what it measured; if this process ends before, the job says so. What was measured, metric → number (or
+                a dataset's id → metric → number, for the `model-index`), is written onto the card in one more commit.
+                Where it fails, that is told, and costs nothing.
             metrics, step: Of which moment of training it is; for whoever looks at the job, and for `after`.
             overwrite: Push also where somebody else committed to the branch after this outbox did.
 
@@ -132,12 +134,12 @@ class Outbox:
                 held = pin(Path(ask.folder), self._store.pin(job), training_state=training_state)
                 ask = replace(ask, nbytes=held.nbytes, digests=held.digests)
                 if callable(after):
-                    self._after[job] = after
+                    self._functions.add(job, after)
                 written = Written(job=job, ask=ask, created=time.time(), guarded=not overwrite)
                 written.write(jobs)
                 added = self._store.add(written)
             except BaseException:
-                self._after.pop(job, None)
+                self._functions.discard(job)
                 let_go(jobs, job)
                 raise
         self._wake()
@@ -189,9 +191,11 @@ class Outbox:
         until = math.inf if timeout is None else time.monotonic() + timeout
         if self._store.pending():
             self._worker.wake(now=True)
+        self._waited_for = True
         while self._unfinished() and (rest := until - time.monotonic()) > 0:
             self._worker.keep_alive()
             self._worker.wait(min(rest, _LOOK_SECONDS))
+        self._waited_for = False
         if not self._started:
             self.stop()
         self._wake()  # nobody waits any more
@@ -219,6 +223,7 @@ class Outbox:
                 self._worker.wait(_LOOK_SECONDS)
             self._wake()
         self._report()
+        self._functions.wait(LIMIT_SECONDS)
         here.work()  # what a function measured that followed it
         return self._store.job(job)
 
@@ -270,56 +275,30 @@ class Outbox:
         if self._store.pending():
             return True
         self._report()
+        busy = self._functions.busy  # before what its end may queue is looked for
         if self._store.pending():
             self._worker.wake(now=True)
             return True
-        return False
+        return busy
+
+    def _called(self) -> None:
+        """A function that followed a push has ended; what it measured may be queued."""
+        if self._waited_for and self._store.pending():
+            self._worker.wake(now=True)
+        else:
+            self._wake()
+        self._report()
+        self._worker.ring()
 
     def _report(self) -> None:
-        """Tell of what has changed, and do what this process wants to follow a push."""
+        """Tell of what has changed, and have done what this process wants to follow a push."""
         with self._reporting:
             for job, state in self._store.states().items():
-                if state == "done" and (call := self._after.pop(job, None)):
-                    self._follow(call, self._store.job(job))
-            for job, state in self._store.states().items():
-                if self._told.get(job) != state:
+                if state == "done":
+                    self._functions.begin(job)
+                if self._told.get(job) != state and not self._functions.is_at(job):
                     self._told[job] = state
-                    self._tell(self._store.job(job), waits=state == "waits")
-
-    def _follow(self, call: Callable[[Receipt], object], job: Job) -> None:
-        assert job.receipt is not None, "it is done"
-        try:
-            told = call(job.receipt)
-            followed = Followed(results=checked(told) if isinstance(told, Mapping) else {})
-        except Exception as error:  # the push itself is done
-            _log.exception("What follows the push of %s failed.", job.receipt.commit_url)
-            followed = Followed(problem=f"The function that followed it failed: {type(error).__name__}: {error}")
-        followed.remember(self._store.after(job.id))
-        if not followed.results:
-            self._store.done(job.id, followed.problem)
-            return
-        self._store.follow_up(job.id)  # only the worker commits: what comes next must know where the branch is
-        self._wake()
-
-    def _tell(self, job: Job, *, waits: bool) -> None:
-        what = f"{job.folder} to {job.repo} ({job.revision})"
-        if job.state == "done" and job.receipt is not None:
-            self._warned.discard(f"away: {job.endpoint}")
-            _log.info("Published %s: %s", what, job.receipt.commit_url)
-            if job.error:
-                _log.warning("What follows the push of %s went wrong: %s", what, job.error)
-        elif job.state == "failed":
-            reason = re.sub(r"\b[0-9a-f]{6,}\b|\d+", "#", job.error or "")  # of every checkpoint it would be the same
-            todo = "\n  ".join(job.advice)
-            self._warn_once(reason, "Publishing %s failed: %s\n  %s", what, job.error, todo)
-        elif waits:
-            away = f"away: {job.endpoint}"
-            self._warn_once(away, "Publishing %s waits in the outbox of %s: %s", what, self.run, job.error)
-
-    def _warn_once(self, about: str, message: str, *values: object) -> None:
-        level = logging.INFO if about in self._warned else logging.WARNING
-        self._warned.add(about)
-        _log.log(level, message, *values)
+                    self._teller.tell(self._store.job(job), waits=state == "waits")
 
 
 def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from perdure.errors import SaveFailed
 from perdure.publishing.outbox_worker import NOW
 
 LOG = "worker.log"
+_READER_SECONDS = 5.0  # it has nothing to do but to tell of what was changed last
 _MOST_DEATHS = 5  # in a row, without a sign of work
 # The modules are found where this process found them, and nothing in the current folder can take their place.
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from perdure.publishing.outbox_worker import main; main(sys.argv[1])"
@@ -73,6 +74,10 @@ class WorkerProcess:
         self._news.wait(seconds)
         self._news.clear()
 
+    def ring(self) -> None:
+        """End a `wait`."""
+        self._news.set()
+
     def stop(self, timeout: float) -> None:
         """Let it end what it is at, but for no longer than `timeout` seconds."""
         with self._lock:
@@ -92,7 +97,7 @@ class WorkerProcess:
                 os.killpg(process.pid, signal.SIGKILL)  # with what follows a push; all is queued again
             process.wait()
         if reader is not None and reader is not threading.current_thread():
-            reader.join()
+            reader.join(_READER_SECONDS)
 
     def _running(self) -> bool:
         return self._process is not None and self._owner == os.getpid() and self._process.poll() is None
@@ -132,7 +137,9 @@ class WorkerProcess:
             raise SaveFailed(
                 f"The worker of the outbox {self._folder} could not be started: {error}. Nothing was lost."
             ) from error
-        self._say(json.dumps({"token": self._token, "terminal": terminal}).encode() + b"\n" + order)
+        self._say(
+            json.dumps({"token": self._token, "terminal": terminal, "parent": self._owner}).encode() + b"\n" + order
+        )
         self._reader = threading.Thread(target=self._read, args=(self._process,), name="perdure-outbox", daemon=True)
         self._reader.start()
         atexit.register(self._at_exit)

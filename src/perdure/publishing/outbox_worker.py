@@ -26,6 +26,7 @@ from perdure.publishing.remote import Remote
 
 NOW = b"now"  # what the worker is told so that it also asks a Hub that was away
 _LONGEST_SECONDS = 300.0
+_PARENT_SECONDS = 2.0  # between two looks whether training is still there
 _LOCKED_SECONDS = 1.0  # between two looks whether the other worker is done
 
 
@@ -259,6 +260,11 @@ def main(run: str) -> None:
     worker = Worker(Store(Path(run)), token=told.get("token"), changed=_tell)
     terminal, log = told.get("terminal"), os.dup(2)
 
+    def outlive_nobody() -> None:  # a child that training forked has the other end of our input, too
+        while os.getppid() == told.get("parent"):
+            time.sleep(_PARENT_SECONDS)
+        worker.stop()
+
     def obey() -> None:
         while order := orders.readline():
             now = order.strip() == NOW
@@ -268,7 +274,8 @@ def main(run: str) -> None:
             worker.wake(now=now)
         worker.stop()
 
-    threading.Thread(target=obey, name="perdure-outbox-orders", daemon=True).start()
+    for watch in (obey, outlive_nobody):
+        threading.Thread(target=watch, name=f"perdure-outbox-{watch.__name__}", daemon=True).start()
     worker.run()
 
 
