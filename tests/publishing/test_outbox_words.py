@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from perdure import Outbox
 from perdure.cli.app import cli
 from perdure.errors import Unavailable
+from perdure.integrations.push import Pushed, settle
 
 AWAY = "http://127.0.0.1:9"
 
@@ -67,3 +68,10 @@ def test_a_new_try_does_not_tell_the_error_of_the_one_before(
         again._store.again(job, Unavailable("Out of reach."), 0.0)
         again._report()
     assert "Out of reach." in caplog.text
+
+
+def test_what_went_wrong_after_a_push_is_told_at_the_end(tmp_path: Path, saved: Path) -> None:
+    box = Outbox(tmp_path / "run")
+    box._store.done(box.add(saved, "me/after", endpoint=AWAY).id, "`evaluate` ended with 1.")
+    told = settle(box, box.run, wait=None, is_drained=True, pushed=Pushed())
+    assert told == f"Pushes after which something went wrong: 1. What, says: perdure outbox {box.run}"

@@ -67,6 +67,10 @@ def command(
         names = sorted({name for one in found for name in one.metrics})
         click.echo(f"No revision has {metric}. There is: {', '.join(names) or 'no metric at all'}.", err=True)
         sys.exit(1)
+    if found and not any(one.metrics for one in found):
+        click.echo(
+            f"None has metrics. To measure one: perdure evaluate lm-eval TASKS {repo}@REVISION --record", err=True
+        )
     best = next((one for one in found if one.best), None)
     if best is not None and best.name != "main":
         where = ["--endpoint", endpoint] if endpoint else []

@@ -170,6 +170,8 @@ def settle(box: Outbox | None, folder: Path, *, wait: float | None, is_drained: 
         lines.append(f"Still to be pushed, in the outbox: {left}. Push with: {outbox_command(run, 'drain')}")
     if failed := sum(job.state == "failed" and job.id != pushed.failed for job in jobs):
         lines.append(f"Pushes that failed: {failed}. Why, and what to type, says: {outbox_command(run)}")
+    if wrong := sum(job.state == "done" and job.error is not None for job in jobs):
+        lines.append(f"Pushes after which something went wrong: {wrong}. What, says: {outbox_command(run)}")
     return " ".join(lines) or None
 
 
