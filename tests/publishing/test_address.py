@@ -32,7 +32,7 @@ def test_a_card_says_where_it_was_pushed_and_promoted(hub: Hub, tmp_path: Path) 
     promoted = hub.text("promote", "me/placed@main-step-60", "--tag", "v1")
     assert f"To go back: perdure promote me/placed@{before}" in promoted
     assert hub.cli("promote", "me/placed@main-step-60").document["changed"] is False
-    assert "None has metrics. Measure one: perdure evaluate" in hub.text("revisions", "me/placed")
+    assert "None has metrics. To measure one: perdure evaluate" in hub.text("revisions", "me/placed")
     assert 'model="me/placed")' in _whole_card(hub, "main") and "revision=" not in _whole_card(hub, "v1")
 
 
