@@ -56,9 +56,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "tokenizers": ("demo",),
     "accelerate": ("integrations",),
     "peft": ("model/adapter.py",),
-    "huggingface_hub": tuple(
-        f"publishing/{one}.py" for one in ("remote", "remote_refs", "remote_read", "border", "bounds")
-    ),
+    "huggingface_hub": tuple(f"publishing/{one}.py" for one in ("client", "remote", "remote_read", "border", "bounds")),
     "matplotlib": ("publishing/plot.py", "card/curves.py"),
     "starlette": ("hub",),
     "uvicorn": ("hub",),

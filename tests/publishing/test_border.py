@@ -12,10 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
+from perdure.publishing.remote_refs import RemoteRefs
 
 from perdure.errors import HubError, Rejected, Unauthorized, Unavailable
 from perdure.publishing.bounds import Bounds, bounded
-from perdure.publishing.remote_refs import RemoteRefs
 
 TOKEN = "hf_tokenOfMe1234567890"
 Answer = Callable[["Server"], None]

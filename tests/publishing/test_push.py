@@ -98,10 +98,10 @@ def test_a_trainers_output_folder(hub: Hub, saved: Path) -> None:
 
 def test_a_card_edited_by_hand_is_published_and_the_manifest_follows(hub: Hub, saved: Path) -> None:
     save_folder(saved, {**model_files(saved), "README.md": b"---\nlicense: mit\n---\n# Ours\n"})
-    hub.push(saved, "me/card")
+    hub.push(saved, "me/edited-card")
     (saved / "README.md").write_bytes("---\nlicense: mit\n---\n# Mine, naïve\n".encode())
-    assert hub.push(saved, "me/card").document["files"] == ["README.md", "perdure.json"]
-    assert hub.read("me/card", "README.md") == (saved / "README.md").read_bytes()
+    assert hub.push(saved, "me/edited-card").document["files"] == ["README.md", "perdure.json"]
+    assert hub.read("me/edited-card", "README.md") == (saved / "README.md").read_bytes()
     verified = subprocess.run([sys.executable, "-m", "perdure", "verify", str(saved)], capture_output=True, check=False)
     assert verified.returncode == 0, verified.stdout
 

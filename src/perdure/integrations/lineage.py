@@ -82,7 +82,7 @@ def _on_hub(base: BaseModel, wait: float) -> dict[str, object]:
 
 
 def _ask(repo: str, revision: str | None, answer: Future[dict[str, object]]) -> None:
-    from perdure.publishing.remote import metadata_of
+    from perdure.publishing.client import metadata_of
 
     try:
         answer.set_result(metadata_of(repo, revision, seconds=PATIENCE))

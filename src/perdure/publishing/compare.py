@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from perdure.errors import Corrupt, UnsupportedFormat
-from perdure.format.manifest import MAX_SIZE, decode
-from perdure.format.names import MANIFEST
 from perdure.publishing.plan import Plan, make_plan
-from perdure.publishing.remote import Remote, RemoteFile
-from perdure.publishing.selection import Content, Selection, git_blob_id, sha256, size_of
-from perdure.publishing.subfolder import joined, own_files
+from perdure.publishing.remote import Remote
+from perdure.publishing.remote_file import RemoteFile
+from perdure.publishing.selection import Selection, size_of
+from perdure.publishing.subfolder import own_files
 
 
 def compare(remote: Remote, repo: str, commit: str | None, selection: Selection, *, folder: str = "") -> Plan:
@@ -22,24 +21,17 @@ def compare(remote: Remote, repo: str, commit: str | None, selection: Selection,
     """
     tree = own_files(remote.tree(repo, commit), folder) if commit is not None else {}
     sizes = {path: size_of(content) for path, content in selection.files.items()}
-    same = {path for path, size in sizes.items() if path in tree and _is_same(selection.files[path], size, tree[path])}
+    same = {path for path in sizes if path in tree and tree[path].matches(selection.files[path])}
     before = _saved_before(remote, repo, commit, tree, folder) if commit is not None else frozenset()
     there = {path: file.size for path, file in tree.items()}
     return make_plan(sizes, there, same=same, saved_before=before).below(folder)
 
 
-def _is_same(content: Content, size: int, there: RemoteFile) -> bool:
-    if size != there.size:
-        return False
-    return sha256(content) == there.sha256 if there.sha256 else git_blob_id(content) == there.blob_id
-
-
 def _saved_before(
     remote: Remote, repo: str, commit: str, tree: Mapping[str, RemoteFile], folder: str
 ) -> frozenset[str]:
-    if MANIFEST not in tree or tree[MANIFEST].size > MAX_SIZE:
-        return frozenset()
     try:
-        return frozenset(decode(remote.read(repo, joined(folder, MANIFEST), commit)).files)
+        manifest = remote.manifest(repo, commit, tree, folder)
+        return frozenset(manifest.files if manifest else ())
     except (Corrupt, UnsupportedFormat):  # then nothing is known of the earlier save but what its weights' names tell
         return frozenset()

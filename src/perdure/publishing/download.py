@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from perdure.errors import Corrupt, Unavailable
-from perdure.publishing.digests import Digest
-from perdure.publishing.remote import RemoteFile
+from perdure.publishing.remote_file import Digest, RemoteFile
 from perdure.publishing.snapshot import Snapshot
 
 _AT_ONCE = 4

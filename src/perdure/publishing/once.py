@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from perdure.errors import Conflict, PerdureError, Unavailable
 from perdure.format.names import CARD, MANIFEST
-from perdure.publishing.remote import Remote, RemoteCommit, RemoteFile
+from perdure.publishing.remote import Remote, RemoteCommit
+from perdure.publishing.remote_file import RemoteFile
 
 NOBODY = ""  # as the head that is expected: nobody has committed to the branch
 RESULTS = "-results"  # at the end of the id of a commit that only writes onto the card what was measured

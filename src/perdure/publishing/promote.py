@@ -15,11 +15,10 @@ from perdure.publishing import once
 from perdure.publishing.address import FILES, with_address
 from perdure.publishing.promotion import Promotion
 from perdure.publishing.refusals import refuse_names_beside
-from perdure.publishing.remote import RemoteFile, RemoteRepo
-from perdure.publishing.remote_refs import RemoteRefs
+from perdure.publishing.remote import Remote, RemoteRepo
+from perdure.publishing.remote_file import RemoteFile
 from perdure.publishing.request import PromoteRequest
 from perdure.publishing.secrets import require_clean_words
-from perdure.publishing.selection import git_blob_id, sha256
 from perdure.publishing.subfolder import own_files
 from perdure.publishing.target import MAIN, Target, endpoint_in_force, endpoint_words
 
@@ -78,7 +77,7 @@ def promote(
         expected_head=expected_head,
     )  # fmt: skip
     require_clean_words("message", message)
-    return _Promote(RemoteRefs(target.endpoint, token), asked).run(dry_run=dry_run)
+    return _Promote(Remote(target.endpoint, token), asked).run(dry_run=dry_run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +99,7 @@ class _Changes:
 
 
 class _Promote:
-    def __init__(self, remote: RemoteRefs, asked: PromoteRequest) -> None:
+    def __init__(self, remote: Remote, asked: PromoteRequest) -> None:
         self._remote = remote
         self._asked = asked
         self._target = asked.target
@@ -153,12 +152,10 @@ class _Promote:
                 kept = {path: entry for path, entry in manifest.files.items() if not is_for_resuming(path)}
                 known[MANIFEST] = replace(manifest, files=kept).encode()
         known |= with_address(known, repo, self._target.revision)
-        add = {path: data for path, data in known.items() if not _holds(wanted[path], data)}
+        add = {path: data for path, data in known.items() if not wanted[path].matches(data)}
         return _Changes(
-            copy={
-                path: file.size for path, file in wanted.items() if path not in add and not _same(file, there.get(path))
-            },
-            add={path: data for path, data in add.items() if not _holds(there.get(path), data)},
+            copy={path: file.size for path, file in wanted.items() if path not in add and file != there.get(path)},
+            add={path: data for path, data in add.items() if path not in there or not there[path].matches(data)},
             delete={path: file.size for path, file in there.items() if path not in wanted},
         )
 
@@ -232,13 +229,3 @@ class _Promote:
 
 def _is_read(path: str, file: RemoteFile | None) -> bool:
     return file is not None and file.size <= FILES[path]
-
-
-def _same(one: RemoteFile, other: RemoteFile | None) -> bool:
-    return other is not None and (one.sha256, one.blob_id) == (other.sha256, other.blob_id)
-
-
-def _holds(there: RemoteFile | None, data: bytes) -> bool:
-    if there is None or there.size != len(data):
-        return False
-    return sha256(data) == there.sha256 if there.sha256 else git_blob_id(data) == there.blob_id

@@ -21,8 +21,8 @@ from perdure.folder.previous import sort_out
 from perdure.format.manifest import FileEntry, Manifest, read_manifest
 from perdure.format.names import ADAPTER_CONFIG, CARD, MANIFEST, STAGING_PREFIX, holds_weights, is_weights
 from perdure.io.digest import as_text, digest_file
-from perdure.publishing.digests import is_same
 from perdure.publishing.download import Download
+from perdure.publishing.remote_file import is_same
 from perdure.publishing.remote_read import progress
 from perdure.publishing.snapshot import AS_IT_IS, Snapshot, check_complete, look
 from perdure.publishing.source import Source

@@ -9,12 +9,13 @@ from uuid import uuid4
 
 from perdure.card.card import Card
 from perdure.errors import Conflict, HubError, InvalidInput, NotFound, Unavailable
-from perdure.format.manifest import MAX_SIZE, FileEntry, decode
+from perdure.format.manifest import FileEntry
 from perdure.format.names import CARD, MANIFEST
 from perdure.io.digest import as_text, digest_bytes
 from perdure.publishing import once
 from perdure.publishing.after import Results, checked
-from perdure.publishing.remote import Remote, RemoteFile
+from perdure.publishing.remote import Remote
+from perdure.publishing.remote_file import RemoteFile
 from perdure.publishing.secrets import require_clean_words
 from perdure.publishing.subfolder import joined, own_files
 from perdure.publishing.target import MAIN, Target, endpoint_in_force
@@ -135,8 +136,7 @@ def _with_results(
     if after == before:
         return {}
     files = {CARD: after}
-    if MANIFEST in tree and tree[MANIFEST].size <= MAX_SIZE:
-        manifest = decode(remote.read(repo, joined(folder, MANIFEST), head))
+    if manifest := remote.manifest(repo, head, tree, folder):
         named = manifest.files.get(CARD)
         # Otherwise the card holds a person's words, which is known by this: the manifest names another, or none.
         if (named.digest == as_text(digest_bytes(before))) if named else CARD not in tree:

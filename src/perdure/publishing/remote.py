@@ -1,4 +1,4 @@
-"""What a push asks of a Hub, by its client `huggingface_hub`, which only this border imports."""
+"""What publishing asks of a Hub, by its client `huggingface_hub`: of repositories, revisions, commits and tags."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -16,9 +16,13 @@ from urllib.parse import quote
 
 from perdure._optional import require
 from perdure.errors import Conflict, Rejected, Unauthorized
-from perdure.publishing.border import PURPOSE, Border, how_to_authenticate, token_for
+from perdure.format.manifest import MAX_SIZE, Manifest, decode
+from perdure.format.names import MANIFEST
+from perdure.publishing.border import PURPOSE, how_to_authenticate
 from perdure.publishing.bounds import Bounds
-from perdure.publishing.target import endpoint_in_force
+from perdure.publishing.client import Client
+from perdure.publishing.remote_file import RemoteFile
+from perdure.publishing.subfolder import joined
 
 _XET_ATTEMPTS = "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"
 _MOST_COMMITS = 1000
@@ -44,15 +48,6 @@ class RemoteRepo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteFile:
-    """A file of the remote tree: size in bytes, and its SHA-256 (large files) or git blob id (all others)."""
-
-    size: int
-    sha256: str | None
-    blob_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteCommit:
     """A commit of a branch, and its message below the first line."""
 
@@ -60,27 +55,8 @@ class RemoteCommit:
     message: str
 
 
-def metadata_of(repo: str, revision: str | None, *, seconds: float) -> dict[str, object]:
-    """What a model's card on the Hub says in its front matter; empty where there is none.
-
-    With the token that there is, if any, and the Hub's address from the environment. Any error of the client or of
-    the network may come out of it.
-    """
-    hub = require("huggingface_hub", PURPOSE)
-    from huggingface_hub import constants
-
-    if constants.is_offline_mode():
-        return {}
-    card = (
-        hub.HfApi(endpoint_in_force(None), library_name="perdure")
-        .model_info(repo, revision=revision, timeout=seconds)
-        .card_data
-    )
-    return dict(card.to_dict()) if card is not None else {}
-
-
-class Remote:
-    """One Hub, spoken to as one user.
+class Remote(Client):
+    """One Hub, spoken to as one user. Reading is safe from several threads.
 
     Every method raises `Unauthorized`, `Rejected`, `Conflict` or `Unavailable`.
 
@@ -90,20 +66,11 @@ class Remote:
     """
 
     def __init__(self, endpoint: str, token: str | None = None) -> None:
-        hub = require("huggingface_hub", PURPOSE)
-        self.endpoint = endpoint
-        self._token = token_for(endpoint, token)
+        super().__init__(endpoint, token)
         if not self._token:
             raise Unauthorized(
                 f"There is no token for {endpoint}. Nothing was sent.", hint=how_to_authenticate(endpoint)
             )
-        self._border = Border(endpoint, self._token)
-        self._api = hub.HfApi(endpoint=endpoint, token=self._token, library_name="perdure")
-
-    def user(self) -> str:
-        """The name of the token's user."""
-        with self._border.crossing("say whose token it is"):
-            return str(self._api.whoami()["name"])
 
     def full_name(self, repo: str) -> str:
         """A repository's name with its namespace: the token's own user's where it has none."""
@@ -128,20 +95,6 @@ class Remote:
             tags={ref.name: ref.target_commit for ref in refs.tags},
         )
 
-    def tree(self, repo: str, commit: str) -> dict[str, RemoteFile]:
-        """Every file at a commit, by path."""
-        from huggingface_hub.hf_api import RepoFile
-
-        with self._border.crossing(f"list the files of {repo}"):
-            entries = list(self._api.list_repo_tree(repo, recursive=True, revision=commit))
-        return {
-            entry.path: RemoteFile(
-                size=entry.size, sha256=entry.lfs.sha256 if entry.lfs else None, blob_id=entry.blob_id
-            )
-            for entry in entries
-            if isinstance(entry, RepoFile)
-        }
-
     def read(self, repo: str, path: str, commit: str) -> bytes:
         """The content of a file; look at its size first, for it comes in one piece."""
         from huggingface_hub import get_session, hf_hub_url
@@ -149,32 +102,60 @@ class Remote:
         utils = require("huggingface_hub.utils", PURPOSE)
         with self._border.crossing(f"read {path} of {repo}", bounds=_WHOLE_FILE):
             url = hf_hub_url(repo, path, revision=commit, endpoint=self.endpoint)
-            response = get_session().get(url, headers=utils.build_hf_headers(token=self._token))
+            response = get_session().get(url, headers=self._headers())
             utils.hf_raise_for_status(response)
             return bytes(response.content)
+
+    def manifest(self, repo: str, commit: str, tree: Mapping[str, RemoteFile], folder: str = "") -> Manifest | None:
+        """The manifest of a folder at a commit, which holds `tree`; None for none, or one that is none by its size.
+
+        Raises:
+            Corrupt, UnsupportedFormat: It cannot be read.
+        """
+        if MANIFEST not in tree or tree[MANIFEST].size > MAX_SIZE:
+            return None
+        return decode(self.read(repo, joined(folder, MANIFEST), commit))
 
     def commits(self, repo: str, branch: str) -> Iterator[RemoteCommit]:
         """The newest commits of a branch, newest first, and not more than anybody makes during one push."""
         utils = require("huggingface_hub.utils", PURPOSE)
-        url = f"{self.endpoint}/api/models/{repo}/commits/{quote(branch, safe='')}"
+        url = self._commits_url(repo, branch)
         with self._border.crossing(f"list the commits of {repo}"):
-            pages = utils.paginate(url, params={}, headers=utils.build_hf_headers(token=self._token))
+            pages = utils.paginate(url, params={}, headers=self._headers())
             for entry in islice(pages, _MOST_COMMITS):
                 yield RemoteCommit(commit=str(entry["id"]), message=str(entry["message"]))
-
-    def committed_at(self, repo: str, commit: str) -> float:
-        """When a commit was made, in seconds since 1970."""
-        utils = require("huggingface_hub.utils", PURPOSE)
-        url = f"{self.endpoint}/api/models/{repo}/commits/{quote(commit, safe='')}"
-        with self._border.crossing(f"list the commits of {repo}"):
-            pages = utils.paginate(url, params={"limit": 1}, headers=utils.build_hf_headers(token=self._token))
-            return datetime.fromisoformat(str(next(iter(pages))["date"]).replace("Z", "+00:00")).timestamp()
 
     def first_commit(self, repo: str) -> str | None:
         """The commit with which the history of `main` begins; None where there is none."""
         with self._border.crossing(f"list the commits of {repo}"):
             commits = self._api.list_repo_commits(repo)
         return str(commits[-1].commit_id) if commits else None
+
+    def resolve(self, repo: str, revision: str) -> str | None:
+        """The commit that a branch, a tag or a commit's id stands for; None if there is none."""
+        from huggingface_hub.errors import RevisionNotFoundError
+
+        with self._border.crossing(f"look for {revision} in {repo}"):
+            try:
+                return str(self._api.model_info(repo, revision=revision).sha)
+            except RevisionNotFoundError:
+                return None
+
+    def committed_at(self, repo: str, commit: str) -> float:
+        """When a commit was made, in seconds since 1970."""
+        utils = require("huggingface_hub.utils", PURPOSE)
+        url = self._commits_url(repo, commit)
+        with self._border.crossing(f"list the commits of {repo}"):
+            pages = utils.paginate(url, params={"limit": 1}, headers=self._headers())
+            return datetime.fromisoformat(str(next(iter(pages))["date"]).replace("Z", "+00:00")).timestamp()
+
+    def sizes(self, repo: str, paths: Collection[str], commit: str) -> dict[str, int]:
+        """Bytes of those of `paths` that are files at a commit."""
+        from huggingface_hub.hf_api import RepoFile
+
+        with self._border.crossing(f"list the files of {repo}"):
+            found = self._api.get_paths_info(repo, list(paths), revision=commit)
+        return {file.path: file.size for file in found if isinstance(file, RepoFile)}
 
     def create_repo(self, repo: str, *, private: bool) -> None:
         """Create a repository; `Conflict` if there is one of that name."""
@@ -220,6 +201,13 @@ class Remote:
         with self._border.crossing(f"create the tag {tag} in {repo}"):
             self._api.create_tag(repo, tag=tag, tag_message=message, revision=commit, exist_ok=False)
 
+    def delete_tag(self, repo: str, tag: str) -> None:
+        """Delete a tag; that there is none is fine."""
+        from huggingface_hub.errors import RevisionNotFoundError
+
+        with self._border.crossing(f"delete the tag {tag} of {repo}"), suppress(RevisionNotFoundError):
+            self._api.delete_tag(repo, tag=tag)
+
     def commit(
         self,
         repo: str,
@@ -262,6 +250,9 @@ class Remote:
                 refs = self._api.list_repo_refs(repo)
                 return str(next(ref.target_commit for ref in refs.branches if ref.name == branch))
         return str(info.oid)
+
+    def _commits_url(self, repo: str, revision: str) -> str:
+        return f"{self.endpoint}/api/models/{repo}/commits/{quote(revision, safe='')}"
 
 
 @contextmanager

@@ -7,24 +7,22 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 from perdure._optional import require
 from perdure.errors import HubError, NotFound, Rejected, Unauthorized, Unavailable
-from perdure.publishing.border import PURPOSE, Border, how_to_authenticate, is_page, token_for
+from perdure.publishing.border import PURPOSE, how_to_authenticate, is_page
 from perdure.publishing.bounds import Bounds
-from perdure.publishing.remote import RemoteFile
+from perdure.publishing.client import Client
 from perdure.publishing.source import Source
 from perdure.publishing.staged import is_staging_branch
 
-_MOST_FILES = 100_000
 _BLOCK = 2**20
 _DOWNLOAD = Bounds(answer=30, total=math.inf, nbytes=math.inf)
 _RANGE = re.compile(r"bytes (\d+)-")
 
 
-class Reader:
+class Reader(Client):
     """One Hub, read from as one user, or as nobody.
 
     Every method raises `NotFound`, `Unauthorized`, `Rejected` or `Unavailable`.
@@ -33,13 +31,6 @@ class Reader:
         endpoint: The Hub's address.
         token: A token for it; by default `HF_TOKEN`, or what `hf auth login` stored, or none.
     """
-
-    def __init__(self, endpoint: str, token: str | None = None) -> None:
-        hub = require("huggingface_hub", PURPOSE)
-        self._endpoint = endpoint
-        self._token = token_for(endpoint, token)
-        self._border = Border(endpoint, self._token)
-        self._api = hub.HfApi(endpoint=endpoint, token=self._token or False, library_name="perdure")
 
     def resolve(self, source: Source) -> tuple[str, str]:
         """The repository's full name, in the Hub's own spelling, and the commit at which the revision is now.
@@ -51,9 +42,7 @@ class Reader:
         except NotFound:
             if "/" in source.repo or not self._token:
                 raise
-            with self._border.crossing("say whose token it is"):
-                user = self._api.whoami()["name"]
-            return self._resolve(f"{user}/{source.repo}", source.revision)
+            return self._resolve(f"{self.user()}/{source.repo}", source.revision)
 
     def _resolve(self, repo: str, revision: str) -> tuple[str, str]:
         errors = require("huggingface_hub.errors", PURPOSE)
@@ -73,8 +62,8 @@ class Reader:
                     raise
                 who = "this token may see" if self._token else "everybody may see"
                 raise NotFound(
-                    f"There is no {repo} at {self._endpoint} that {who}. Nothing was downloaded.",
-                    hint=f"Mind its spelling. If it is private: {how_to_authenticate(self._endpoint)}",
+                    f"There is no {repo} at {self.endpoint} that {who}. Nothing was downloaded.",
+                    hint=f"Mind its spelling. If it is private: {how_to_authenticate(self.endpoint)}",
                 ) from None
         if not info.sha:
             raise NotFound(f"{info.id} is empty: nothing was ever committed. Nothing was downloaded.")
@@ -87,28 +76,12 @@ class Reader:
         return [ref.name for ref in (*refs.branches, *refs.tags) if not is_staging_branch(ref.name)]
 
     def _gated(self, repo: str, error: Any) -> HubError:
-        login = "" if self._token else f" {how_to_authenticate(self._endpoint)}"
+        login = "" if self._token else f" {how_to_authenticate(self.endpoint)}"
         said = self._border.said(getattr(error, "server_message", None) or "its owner grants access one by one")
         return Unauthorized(
             f"{repo} is gated: {said}. Nothing was downloaded.",
-            hint=f"Ask for access on its page: {self._endpoint}/{repo}{login}",
+            hint=f"Ask for access on its page: {self.endpoint}/{repo}{login}",
         )
-
-    def tree(self, repo: str, commit: str) -> dict[str, RemoteFile]:
-        """Every file at a commit, by path as the Hub gives it."""
-        from huggingface_hub.hf_api import RepoFile
-
-        with self._border.crossing(f"list the files of {repo}"):
-            entries = list(islice(self._api.list_repo_tree(repo, recursive=True, revision=commit), _MOST_FILES + 1))
-        if len(entries) > _MOST_FILES:
-            raise Rejected(f"{repo} has more than {_MOST_FILES} files: no model has. Nothing was downloaded.")
-        return {
-            entry.path: RemoteFile(
-                size=entry.size, sha256=entry.lfs.sha256 if entry.lfs else None, blob_id=entry.blob_id
-            )
-            for entry in entries
-            if isinstance(entry, RepoFile)
-        }
 
     def stream(self, repo: str, path: str, commit: str, *, start: int, stop: int) -> Iterator[bytes]:
         """Bytes `start` to `stop` of a file, in blocks; never more than these.
@@ -119,9 +92,9 @@ class Reader:
         from huggingface_hub import get_session, hf_hub_url
 
         utils = require("huggingface_hub.utils", PURPOSE)
-        url = hf_hub_url(repo, path, revision=commit, endpoint=self._endpoint)
+        url = hf_hub_url(repo, path, revision=commit, endpoint=self.endpoint)
         headers = {
-            **utils.build_hf_headers(token=self._token or False),
+            **self._headers(),
             "Range": f"bytes={start}-{stop - 1}",
             "Accept-Encoding": "identity",
         }
@@ -135,7 +108,7 @@ class Reader:
                 utils.hf_raise_for_status(response)
             said = _RANGE.match(response.headers.get("content-range", ""))
             if response.status_code == 206 and (said is None or int(said[1]) != start):
-                raise Rejected(f"{self._endpoint} sent another part of {path} of {repo} than it was asked for.")
+                raise Rejected(f"{self.endpoint} sent another part of {path} of {repo} than it was asked for.")
             skip = 0 if said else start  # a server that knows no ranges begins at the beginning
             for block in response.iter_bytes(_BLOCK):
                 piece = block[skip:][: stop - position]
@@ -146,7 +119,7 @@ class Reader:
                 if position == stop:
                     return
         if position < stop:
-            raise Unavailable(f"{self._endpoint} broke off while it sent {path} of {repo}.")
+            raise Unavailable(f"{self.endpoint} broke off while it sent {path} of {repo}.")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from perdure.errors import NotFound, Rejected, Unavailable
 from perdure.format.metrics import is_lower_better
 from perdure.publishing.measured import FILES, Measured, measured, step_in
 from perdure.publishing.plot import plot_scores
-from perdure.publishing.remote_refs import RemoteRefs
+from perdure.publishing.remote import Remote
 from perdure.publishing.revision import Revision
 from perdure.publishing.staged import is_staging_branch
 from perdure.publishing.target import check_repo, endpoint_in_force
@@ -68,7 +68,7 @@ def revisions(
     ```
     """
     check_repo(repo)
-    remote = RemoteRefs(endpoint_in_force(endpoint), token)
+    remote = Remote(endpoint_in_force(endpoint), token)
     name = remote.full_name(repo)
     found = remote.look(name)
     if found is None:
@@ -90,7 +90,7 @@ def revisions(
 
 
 def _read_all(
-    remote: RemoteRefs, repo: str, commits: Collection[str], progress: Callable[[int, int], object] | None
+    remote: Remote, repo: str, commits: Collection[str], progress: Callable[[int, int], object] | None
 ) -> dict[str, Revision]:
     """Commit → what is known of it; several are asked for at once."""
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="perdure-revisions") as pool:
@@ -106,7 +106,7 @@ def _read_all(
     return read
 
 
-def _read(remote: RemoteRefs, repo: str, commit: str) -> Revision:
+def _read(remote: Remote, repo: str, commit: str) -> Revision:
     at, found = None, Measured()
     try:
         at = _patiently(lambda: remote.committed_at(repo, commit))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import shlex
 from collections.abc import Collection, Mapping
@@ -77,16 +76,6 @@ def opened(content: Content) -> AbstractContextManager[BinaryIO]:
     return content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
 
 
-def git_blob_id(content: Content) -> str:
-    """The id that git gives a file's content: what a Hub names files by that it keeps in git itself."""
-    return _digest_into(hashlib.sha1(b"blob %d\0" % size_of(content), usedforsecurity=False), content)
-
-
-def sha256(content: Content) -> str:
-    """The SHA-256 of a file's content: what a Hub names its large files by."""
-    return _digest_into(hashlib.sha256(), content)
-
-
 def _named(folder: Path) -> set[str]:
     named = {MANIFEST, *read_manifest(folder).files}
     return named | {CARD} if (folder / CARD).is_file() else named
@@ -119,10 +108,3 @@ def _leads_out(file: Path, folder: Path) -> bool:
         return not file.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError) as error:  # RuntimeError before Python 3.13
         raise InvalidInput(f"{file} is a symlink that leads round in a circle. Nothing was sent.") from error
-
-
-def _digest_into(digest: hashlib._Hash, content: Content) -> str:
-    with opened(content) as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

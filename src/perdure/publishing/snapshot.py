@@ -12,8 +12,7 @@ from pathlib import Path, PurePosixPath
 from perdure.errors import Corrupt, NotFound, Rejected
 from perdure.format.manifest import MAX_SIZE, Manifest, decode
 from perdure.format.names import CARD, MANIFEST, STAGING_PREFIX, check_name
-from perdure.publishing.digests import Digest
-from perdure.publishing.remote import RemoteFile
+from perdure.publishing.remote_file import RemoteFile
 from perdure.publishing.remote_read import Reader
 from perdure.publishing.source import Source
 from perdure.publishing.subfolder import joined, own_files, published
@@ -159,8 +158,6 @@ def _read_manifest(snapshot: Snapshot, file: RemoteFile) -> Manifest:
     if file.size > MAX_SIZE:
         raise Corrupt(f"The manifest {where} is larger than any save could need. Nothing was downloaded.", path=where)
     text = b"".join(snapshot.stream(MANIFEST, start=0, stop=file.size)) if file.size else b""
-    digest = Digest(file)
-    digest.update(text)
-    if not digest.matches:
+    if not file.matches(text):
         raise Corrupt(f"The manifest {where} is not what the Hub says that it is. Nothing was downloaded.", path=where)
     return decode(text, where)

@@ -12,7 +12,8 @@ from perdure.errors import Conflict, Corrupt, UnsupportedFormat
 from perdure.format.manifest import MAX_SIZE, decode
 from perdure.format.names import CARD, MANIFEST
 from perdure.io.digest import as_text, digest_bytes
-from perdure.publishing.remote import Remote, RemoteFile
+from perdure.publishing.remote import Remote
+from perdure.publishing.remote_file import RemoteFile
 from perdure.publishing.selection import Content, Selection
 from perdure.publishing.subfolder import joined, own_files
 
