@@ -12,10 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from perdure.publishing.remote_refs import RemoteRefs
 
 from perdure.errors import HubError, Rejected, Unauthorized, Unavailable
 from perdure.publishing.bounds import Bounds, bounded
+from perdure.publishing.remote import Remote
 
 TOKEN = "hf_tokenOfMe1234567890"
 Answer = Callable[["Server"], None]
@@ -48,7 +48,7 @@ class Server(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], RemoteRefs]]:
+def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Remote]]:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -57,15 +57,15 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], RemoteRe
         server.daemon_threads = True
         Thread(target=server.serve_forever, daemon=True).start()
 
-        def ask(answer: Answer) -> RemoteRefs:
+        def ask(answer: Answer) -> Remote:
             Server.answer = answer
-            return RemoteRefs(f"http://127.0.0.1:{server.server_port}", TOKEN)
+            return Remote(f"http://127.0.0.1:{server.server_port}", TOKEN)
 
         yield ask
         server.shutdown()
 
 
-def test_the_token_goes_to_its_own_hub_only(ask: Callable[[Answer], RemoteRefs]) -> None:
+def test_the_token_goes_to_its_own_hub_only(ask: Callable[[Answer], Remote]) -> None:
     def on(server: Server) -> None:
         elsewhere = f"http://localhost:{server.server.server_address[1]}/steal"
         server.say(b"[]", Link=f'<{elsewhere}>; rel="next"' if server.path != "/steal" else "")
@@ -76,7 +76,7 @@ def test_the_token_goes_to_its_own_hub_only(ask: Callable[[Answer], RemoteRefs])
 
 
 def test_the_token_is_told_in_no_spelling_and_nothing_acts_upon_the_terminal(
-    ask: Callable[[Answer], RemoteRefs],
+    ask: Callable[[Answer], Remote],
 ) -> None:
     def echo(server: Server, user: str) -> None:
         if "whoami" in server.path:
@@ -103,7 +103,7 @@ def test_the_token_is_told_in_no_spelling_and_nothing_acts_upon_the_terminal(
         (lambda server: server.say(b"[]"), Rejected),
     ],
 )
-def test_answers_that_no_hub_gives(ask: Callable[[Answer], RemoteRefs], answer: Answer, error: type[HubError]) -> None:
+def test_answers_that_no_hub_gives(ask: Callable[[Answer], Remote], answer: Answer, error: type[HubError]) -> None:
     with pytest.raises(error):
         ask(answer).look("me/x")
     with pytest.raises(error):
@@ -111,7 +111,7 @@ def test_answers_that_no_hub_gives(ask: Callable[[Answer], RemoteRefs], answer: 
 
 
 def test_an_answer_without_end_and_one_byte_after_the_other(
-    ask: Callable[[Answer], RemoteRefs], monkeypatch: pytest.MonkeyPatch
+    ask: Callable[[Answer], Remote], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def go_on(server: Server, *, block: bytes, seconds: float) -> None:
         server.say(b'{"name": "')
