@@ -40,3 +40,8 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     for name in ("none", "file"):
         with pytest.raises(NotFound), prepare.prepared(tmp_path / name, verify=True):
             pass
+
+
+def test_what_is_allowed_and_not_found_is_told(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with prepare.prepared(saved, verify=False, allow=["config.json:3:absolute-pth"]):
+        assert "is no finding: config.json:3:absolute-pth" in caplog.text

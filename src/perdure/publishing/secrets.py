@@ -6,6 +6,7 @@ is named by file, line and kind, never repeated.
 
 from __future__ import annotations
 
+import logging
 import math
 import pickletools
 import re
@@ -18,6 +19,7 @@ from perdure.errors import CheckFailed
 from perdure.format.names import holds_weights, is_for_resuming, is_tokenizer, is_training_state, is_weights
 from perdure.publishing.selection import Content, opened, size_of
 
+_log = logging.getLogger("perdure")
 _BLOCK = 2**20  # bytes
 _OVERLAP = 2048  # bytes; longer than any token
 _MOST_TEXT = 256 * 2**20  # bytes read of a file
@@ -107,12 +109,15 @@ def require_clean(files: Mapping[str, Content], *, allow: Collection[str] = ()) 
 
     Args:
         files: Path in the repository → content.
-        allow: Ids of findings to pass over.
+        allow: Ids of findings to pass over; of those that are none, a warning tells.
 
     Raises:
         CheckFailed: Something was found; it names file, line and kind of each.
     """
-    found = [finding for finding in scan(files) if finding.id not in allow]
+    every = scan(files)
+    if useless := sorted(set(allow) - {finding.id for finding in every}):
+        _log.warning("What was to be allowed is no finding: %s", ", ".join(useless))
+    found = [finding for finding in every if finding.id not in allow]
     if found:
         listed = "\n  ".join(map(str, found))
         raise CheckFailed(
