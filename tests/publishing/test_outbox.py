@@ -151,6 +151,12 @@ def test_a_disk_that_refuses_costs_nothing(box: Outbox, saved: Path, monkeypatch
     assert box.jobs() == () and list(store_of(box).pin("").iterdir()) == []
 
 
+def test_a_run_that_is_a_file_is_told(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(SaveFailed, match="Nothing was queued"):
+        Outbox(tmp_path / "run").add(saved, "me/a", endpoint=HUB)
+
+
 def test_jobs_of_a_branch_keep_their_order_and_carry_the_head_that_the_outbox_left(box: Outbox, saved: Path) -> None:
     first, second = (box.add(saved, "me/a", endpoint=HUB).id for _ in range(2))
     other = box.add(saved, "me/b", endpoint=HUB).id

@@ -128,7 +128,7 @@ class Outbox:
             after=after if isinstance(after, str) else None, calls=callable(after), step=_whole(step),
         )  # fmt: skip
         job, jobs = new_id(), self._store.pin("")
-        make_folders(jobs)
+        _make(jobs)
         with pinned(jobs):  # files without a job are leftovers to everybody else
             try:
                 held = pin(Path(ask.folder), self._store.pin(job), training_state=training_state)
@@ -164,7 +164,7 @@ class Outbox:
         Args:
             repo, revision, endpoint: As for `publish`.
         """
-        make_folders(self._store.pin(""))
+        _make(self._store.pin(""))
         self._store.watch(Target(repo=repo, revision=revision, endpoint=endpoint_in_force(endpoint)))
         self._wake()
 
@@ -314,3 +314,13 @@ def _whole(step: int | None) -> int | None:
         return None if step is None else operator.index(step)
     except TypeError as error:
         raise InvalidInput(f"step={step!r} is no whole number. Nothing was queued.") from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        make_folders(folder)
+    except OSError as error:
+        raise SaveFailed(
+            f"{folder} could not be made: {error.strerror}. Nothing was queued.",
+            hint="Name a folder for the run, on a disk that can be written to.",
+        ) from error

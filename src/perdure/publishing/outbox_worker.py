@@ -7,16 +7,16 @@ import os
 import random
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from perdure.errors import PerdureError, Unavailable
 from perdure.io.locks import Lock, hold, release
 from perdure.publishing import after, once
 from perdure.publishing.job import Claim
+from perdure.publishing.outbox_away import Hubs
 from perdure.publishing.outbox_pin import let_go, require_pinned, sweep
 from perdure.publishing.outbox_store import Store
 from perdure.publishing.publish import publish_to
@@ -36,21 +36,6 @@ def backoff(failures: int) -> float:
     The random part keeps the runs of a cluster from coming back all at once.
     """
     return min(2.0 ** min(failures - 1, 30), _LONGEST_SECONDS) * random.uniform(0.5, 1.0)
-
-
-@dataclass(slots=True)
-class _Away:
-    """A Hub that did not answer as it should.
-
-    Attributes:
-        failures: How often in a row.
-        until: When it is asked again; on the clock of `time.monotonic`.
-        asked_until: Until when it asked to be left alone.
-    """
-
-    failures: int = 0
-    until: float = 0.0
-    asked_until: float = 0.0
 
 
 class Worker:
@@ -74,8 +59,7 @@ class Worker:
         self._store = store
         self._token = token
         self._changed = changed
-        self._wait = wait
-        self._away: dict[str, _Away] = {}
+        self._hubs = Hubs(store.folder, wait)
         self._bell = threading.Condition()
         self._rung = False
         self._impatient = False
@@ -122,8 +106,7 @@ class Worker:
         self._sweep()
         self._look()
         while not self._stopping:
-            paused = {endpoint for endpoint, away in self._away.items() if away.until > time.monotonic()}
-            claim = self._store.claim(paused=paused)
+            claim = self._store.claim(paused=self._hubs.paused())
             if claim is None:
                 return
             self._try(claim)
@@ -133,8 +116,7 @@ class Worker:
         """Seconds until a Hub that was away is asked again; None where nothing is left to do."""
         if not self._store.pending():
             return None
-        left = [away.until - time.monotonic() for away in self._away.values()]
-        return min((seconds for seconds in left if seconds > 0), default=0.0)
+        return self._hubs.rest()
 
     def clear_up(self) -> None:
         """Take back what a worker was at when it was ended, unless another one is at it."""
@@ -146,13 +128,12 @@ class Worker:
     def _sleep(self, seconds: float | None) -> None:
         with self._bell:
             self._bell.wait_for(lambda: self._rung or self._stopping, seconds)
-            for away in self._away.values() if self._impatient else ():
-                away.until = away.asked_until
+            if self._impatient:
+                self._hubs.hurry()
             self._rung = self._impatient = False
 
     def _try(self, claim: Claim) -> None:
         job = claim.job
-        away = self._away.setdefault(job.endpoint, _Away())
         try:
             if not claim.is_named:
                 self._store.named(job.id, Remote(job.endpoint, self._token).full_name(job.repo))
@@ -160,10 +141,7 @@ class Worker:
             receipt = job.receipt or self._push(claim)
             problem = self._follow(claim, receipt)
         except Unavailable as error:
-            away.failures += 1
-            away.asked_until = time.monotonic() + error.retry_after
-            away.until = max(time.monotonic() + self._wait(away.failures), away.asked_until)
-            self._store.again(job.id, error, time.time() + away.until - time.monotonic())
+            self._store.again(job.id, error, self._hubs.failed(job.endpoint, retry_after=error.retry_after))
             return
         except PerdureError as error:
             self._store.failed(job.id, error.message, error.hint)
@@ -172,7 +150,7 @@ class Worker:
         else:
             let_go(self._store.pin(""), job.id)  # before: nobody looks at what is done again
             self._store.done(job.id, problem)
-        away.failures = 0
+        self._hubs.answered(job.endpoint)
 
     def _look(self) -> None:
         """Look up where branches are; a Hub that is away is asked again the next time."""
