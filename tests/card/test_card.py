@@ -97,7 +97,9 @@ def test_metadata_is_set_key_by_key():
     assert card.text == "---\n# ours\nlicense: mit # yes\nlanguage:\n- 'no'\n---\nwords"
     generated = Card.from_facts(Facts(name="x", license=License(id="mit"))).with_metadata({"license": "apache-2.0"})
     again = Card.from_facts(Facts(name="x", license=License(id="mit")), existing=generated)
-    assert again.metadata["license"] == "apache-2.0" and [one.part for one in again.conflicts] == ["license"]
+    assert again.metadata["license"] == "apache-2.0" and not again.conflicts
+    (conflict,) = Card.from_facts(Facts(name="x", license=License(id="gpl-3.0")), existing=generated).conflicts
+    assert "license: apache-2.0; it would say: license: gpl-3.0" in str(conflict)
 
 
 def test_a_part_that_said_nothing_for_a_while_comes_back():
@@ -149,3 +151,18 @@ def test_a_card_without_a_name_has_no_title_and_files_nothing(tmp_path):
         with pytest.raises(InvalidInput) as caught:
             card.with_results({name: 1})
         assert "hf_a" not in str(caught.value)
+
+
+def test_a_card_that_is_a_link_is_written_through_and_does_not_lead_out(tmp_path):
+    out = tmp_path / "out"
+    (out / "docs").mkdir(parents=True)
+    (out / "README.md").symlink_to("docs/card.md")
+    Card.parse("# ours\n").save(out)
+    assert (out / "README.md").is_symlink() and (out / "docs" / "card.md").read_text() == "# ours\n"
+    (tmp_path / "secrets").write_text("mine")
+    (out / "README.md").unlink()
+    (out / "README.md").symlink_to(tmp_path / "secrets")
+    for call in (Card.load, Card.parse("# x\n").save):
+        with pytest.raises(perdure.InvalidInput, match="leads out"):
+            call(out)
+    assert (tmp_path / "secrets").read_text() == "mine"

@@ -75,7 +75,8 @@ def test_what_a_person_changed_stays_and_is_told(before, after, data):
     assert again.text.count("Edited by hand.") == 1
     said = after.license and after.license.id
     told = {conflict.part for conflict in again.conflicts}
-    if before.license is None or before.license.id != license_:
-        assert again.metadata["license"] == license_ and ("license" in told) == (said not in (None, license_))
+    was = before.license and before.license.id
+    if was != license_:
+        assert again.metadata["license"] == license_ and ("license" in told) == (said not in (None, was, license_))
     renewed = Card.from_facts(after, existing=again, renew=told)
     assert not renewed.conflicts and (name not in told or "Edited by hand." not in renewed.text)

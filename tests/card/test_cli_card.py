@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 import perdure
-from perdure import Card, Facts, License
+from perdure import BaseModel, Card, Facts, License
 from perdure.cli.card import command
 from perdure.errors import InvalidInput, NotFound, UnsupportedFormat
 
@@ -38,13 +38,18 @@ def test_a_folder_gets_a_card_and_keeps_what_is_written_into_it(folder):
     page.write_text(page.read_text().replace("A PyTorch module", "The module").replace("# out", "# out\n\nWords."))
     code, out, err = call(folder, "--json")
     found = json.loads(out)
-    assert code == 0 and found["written"] and {one["kind"] for one in found["findings"]} == {"conflict", "missing"}
+    assert code == 0 and found["written"] and {one["kind"] for one in found["findings"]} == {"missing"}
     assert "The module" in page.read_text()
+    known = Facts(name="out", bases=(BaseModel(id="org/base"),))
+    Card.from_facts(known, existing=Card.load(folder)).save(folder)
+    (conflict,) = [one for one in Card.load(folder).check(folder) if one.kind == "conflict"]
+    assert "The module" in conflict.message and "org/base" in conflict.message and "--renew summary" in conflict.message
+    assert str(conflict) in call(folder, "--check")[1]
     with pytest.raises(InvalidInput, match="'sumary'") as caught:
         call(folder, "--renew", "sumary")
     assert "summary" in caught.value.hint
     call(folder, "--renew", "summary")
-    assert "A PyTorch module" in page.read_text() and "Words." in page.read_text()
+    assert "org/base" in page.read_text() and "Words." in page.read_text()
 
 
 def test_check_says_what_is_to_be_mended_and_writes_nothing(folder):

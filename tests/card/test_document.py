@@ -79,7 +79,7 @@ def test_what_a_person_changed_or_took_out_stays_so():
     for _ in range(3):
         page = refresh(page, LATER)
     assert "0.5 (greedy)" in page and "perdure:title" not in page and front(page)["library_name"] == "mine"
-    assert kept(page) == ["library_name", "evaluation"]
+    assert kept(page) == ["evaluation"], "of the library we say what we said"
     page = page.replace("library_name: mine\n", "")
     assert "library_name" not in front(refresh(page, LATER))
 
@@ -125,6 +125,20 @@ def test_metadata_that_cannot_be_edited_safely_stays_as_it_is(broken):
     page = refresh(f"---\n{broken}---\nwords\n", PLAIN)
     assert page.startswith(f"---\n{broken}---\n") and "words\n" in page and "perdure:evaluation" in page
     assert kept(page, PLAIN) == ["metadata"]
+
+
+@pytest.mark.parametrize("broken", ["a: 1\na: 2\n", "a: &x 1\nb: *x\n", "title: a: b\n"])
+def test_what_was_written_before_a_bad_moment_is_ours_after_it(broken):
+    page = refresh(None, PLAIN)
+    moment = refresh(page.replace("---\n", f"---\n{broken}", 1), LATER)
+    assert kept(moment) == ["metadata"]
+    assert refresh(moment.replace(broken, ""), LATER) == refresh(page, LATER)
+
+
+def test_a_key_that_has_no_place_is_told_and_comes_when_it_has():
+    page = refresh("---\nx: 1\n...\n---\nwords\n", PLAIN)
+    assert kept(page, PLAIN) == ["library_name", "datasets", "tags"]
+    assert front(refresh(page.replace("...\n", ""), PLAIN))["tags"] == ["trl", "sft"]
 
 
 def test_line_ends_stay_as_they_are():

@@ -22,6 +22,9 @@ def test_a_template_overrides_regions_and_adds_some(facts, tmp_path):
     assert "Framework versions" not in card.text
     edited = card.text.replace("Many.", "Many, I fear.")
     again = Card.from_facts(facts, existing=edited, template=template)
+    assert again.text == edited and not again.conflicts, "the template says what it said"
+    template.write_text(template.read_text().replace("Many.", "None."))
+    again = Card.from_facts(facts, existing=edited, template=template)
     assert again.text == edited and [one.part for one in again.conflicts] == ["limits"]
     plain = Card.from_facts(facts, existing=card)
     assert "Limits" not in plain.text and "Framework versions" in plain.text

@@ -23,6 +23,7 @@ from perdure.card.template import Template
 from perdure.errors import InvalidInput, NotFound
 from perdure.folder import amend
 from perdure.folder.commit import save_failed
+from perdure.folder.paths import inside
 from perdure.format.names import CARD, FACTS, MANIFEST
 from perdure.io import durable
 
@@ -39,8 +40,8 @@ class Card:
 
     Args:
         text: All of the file.
-        conflicts: Generated parts that a person changed and that the last step would have written otherwise. They
-            stay as they are.
+        conflicts: Generated parts that a person changed and that would say something new by now. They stay as they
+            are.
         pictures: File → content of the pictures on the page that were drawn with it.
         facts: What it was made of, which lies beside it; None for a card that was only read.
     """
@@ -61,10 +62,10 @@ class Card:
 
         Raises:
             NotFound: There is no such file.
-            InvalidInput: It is larger than 4 MiB.
+            InvalidInput: It is larger than 4 MiB, or a link that leads out of the folder.
         """
         path = Path(path)
-        path = path / CARD if path.is_dir() else path
+        path = inside(path, CARD) if path.is_dir() else path
         try:
             if path.stat().st_size > _MAX_CARD:
                 raise InvalidInput(f"{path} is too large for a card: more than 4 MiB. It was not read.")
@@ -205,11 +206,18 @@ class Card:
         """What is wrong or missing: metadata that the Hub refuses, placeholders, local paths, secrets, conflicts.
 
         Args:
-            folder: Where the card lies: links to files are followed there.
+            folder: Where the card lies: links to files are followed there, and the facts beside it compared with what
+                a person changed.
         """
-        document = Document.parse(self.text)
-        conflicts = (Finding(kind="conflict", part=one.part, message=str(one)) for one in self.conflicts)
-        return (*check(document, None if folder is None else Path(folder)), *conflicts)
+        place = None if folder is None else Path(folder)
+        conflicts = self.conflicts
+        if not conflicts and place is not None and (place / FACTS).is_file():
+            conflicts = Card.from_facts(facts_of(place), existing=self, curves=False).conflicts
+        told = (
+            Finding(kind="conflict", part=one.part, message=f"{one} (to take that: --renew {one.part})")
+            for one in conflicts
+        )
+        return (*check(Document.parse(self.text), place), *told)
 
     def save(self, folder: str | Path) -> Path:
         """Write its `files` into a folder, each at once; a folder that perdure saved stays whole to `verify`.
@@ -222,10 +230,11 @@ class Card:
         if not folder.is_dir():
             raise NotFound(f"There is no folder {folder}; the card was not written.")
         if (folder / MANIFEST).exists():
+            inside(folder, CARD)
             amend(folder, self.files())
         else:
             for name, content in self.files().items():
-                _replace(folder / name, content)
+                _replace(inside(folder, name), content)
         return folder / CARD
 
 

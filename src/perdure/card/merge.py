@@ -19,6 +19,7 @@ from perdure.card.results import Key, Result, merge_index
 from perdure.errors import InvalidInput
 
 INDEX = "model-index"
+_MOST_SHOWN = 200  # characters of a line in a message
 _GROWING = ("tags", "datasets")  # what is missing in them is added
 
 
@@ -58,7 +59,20 @@ class Conflict:
     generated: str
 
     def __str__(self) -> str:
-        return f"the {self.kind} {self.part!r} was edited by hand and stays as it is"
+        if self.kind == "block":
+            return "the metadata is no plain YAML, and stays as it is"
+        new = _first_other(self.generated, self.present)
+        if not self.present:
+            return f"the {self.kind} {self.part!r} has no place in what was written by hand: {new}"
+        old = _first_other(self.present, self.generated)
+        return f"the {self.kind} {self.part!r} was edited by hand and stays as it is: {old}; it would say: {new}"
+
+
+def _first_other(text: str, other: str) -> str:
+    """The first line of `text` that is not in `other`, or else its first one."""
+    known, lines = set(other.splitlines()), text.strip().splitlines() or [""]
+    line = next((line for line in lines if line not in known), lines[0]).strip()
+    return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}…"
 
 
 def refresh(document: Document, rendered: Rendered, *, renew: Collection[str] = ()) -> tuple[Document, list[Conflict]]:
@@ -75,7 +89,7 @@ def refresh(document: Document, rendered: Rendered, *, renew: Collection[str] = 
     """
     _require_parts(document, rendered, renew)
     if "metadata" in renew and document.metadata is None:
-        document = replace(document, front="")
+        document = replace(document, front="", record=replace(document.record, keys={}))
     record, present = document.record, document.metadata or {}
     mine = frozenset(
         key for key, mark in record.keys.items() if key in present and metadata.digest(present[key]) == mark
@@ -89,7 +103,7 @@ def refresh(document: Document, rendered: Rendered, *, renew: Collection[str] = 
     document, conflicts = index(replace(document, front=front), rendered.name, rendered.results, explicit=asked)
     parts = _merge_regions(document.parts, rendered.regions, record.regions, renew)
     renewed = replace(document, parts=tuple(parts), record=_next_record(document, present, parts, rendered))
-    return renewed, [*_conflicts(front, parts, rendered), *conflicts]
+    return renewed, [*_conflicts(front, parts, rendered, record, removed), *conflicts]
 
 
 def _require_parts(document: Document, rendered: Rendered, renew: Collection[str]) -> None:
@@ -148,23 +162,37 @@ def put_region(document: Document, name: str, content: str, order: Sequence[str]
     return replace(document, parts=tuple(parts), record=record), []
 
 
-def _conflicts(front: str, parts: Sequence[Part], rendered: Rendered) -> list[Conflict]:
+def _conflicts(
+    front: str, parts: Sequence[Part], rendered: Rendered, last: Record, removed: Collection[str]
+) -> list[Conflict]:
+    """What a person keeps from changing; what is as it was when they chose otherwise is settled."""
     present, dump = metadata.parse(front), metadata.dump
     if present is None:
         return [Conflict(part="metadata", kind="block", present=front, generated=dump(rendered.metadata))]
     keys = [
         Conflict(
-            part=key, kind="key", present=metadata.dump({key: present[key]}), generated=metadata.dump({key: value})
+            part=key,
+            kind="key",
+            present=dump({key: present[key]}) if key in present else "",
+            generated=dump({key: value}),
         )
         for key, value in rendered.metadata.items()
-        if key in present and key not in _GROWING and present[key] != value
+        if not (key in removed or _says(present, key, value) or metadata.digest(value) == last.keys.get(key))
     ]
     regions = [
         Conflict(part=part.name, kind="region", present=part.content, generated=new)
         for part in parts
         if isinstance(part, Region) and (new := rendered.regions.get(part.name)) and new != part.content
+        if metadata.digest(new) != last.regions.get(part.name)
     ]
     return keys + regions
+
+
+def _says(present: Mapping[str, Any], key: str, value: object) -> bool:
+    held = present.get(key)
+    if key in _GROWING and isinstance(held, list) and isinstance(value, list):
+        return all(item in held for item in value)
+    return key in present and held == value
 
 
 def _merge_regions(
@@ -206,26 +234,21 @@ def _insert(parts: list[Part], region: Region, names: Sequence[str]) -> None:
 
 def _next_record(document: Document, before: Collection[str], parts: Sequence[Part], rendered: Rendered) -> Record:
     """Remember what is ours now; and of what a person changed or took out, what we last wrote, so that it stays so."""
-    present, last = document.metadata or {}, document.record
+    present, last = document.metadata, document.record
     written = {part.name: part.content for part in parts if isinstance(part, Region)}
-    keys = {
-        key: metadata.digest(value) if present.get(key) == value else last.keys.get(key, "")
-        for key, value in rendered.metadata.items()
-    }
-    regions = {
-        name: metadata.digest(content) if written.get(name) == content else last.regions.get(name, "")
-        for name, content in rendered.regions.items()
-        if content
-    }
     had = {part.name for part in document.parts if isinstance(part, Region)}
     return Record(
-        keys={**_taken_out(last.keys, before), **keys},
-        regions={**_taken_out(last.regions, had), **regions},
+        # Of metadata that is no YAML for a while, nothing is known to be taken out.
+        keys=last.keys if present is None else _marks(present, rendered.metadata, last.keys, before),
+        regions=_marks(written, {name: new for name, new in rendered.regions.items() if new}, last.regions, had),
         results=rendered.results,
         own=rendered.own,
     )
 
 
-def _taken_out(marks: Mapping[str, str], had: Collection[str]) -> dict[str, str]:
-    """The marks of what a person took out. What we leave out because nothing is known of it comes back with it."""
-    return {name: mark for name, mark in marks.items() if name not in had}
+def _marks(
+    present: Mapping[str, Any], ours: Mapping[str, object], last: Mapping[str, str], before: Collection[str]
+) -> dict[str, str]:
+    """Name → digest of what we wrote last under it; what we never wrote has none."""
+    marks = {name: mark for name, mark in last.items() if name not in before or name in present}
+    return marks | {name: metadata.digest(value) for name, value in ours.items() if present.get(name) == value}

@@ -22,6 +22,20 @@ def resolve(target: Path) -> Path:
     return resolved
 
 
+def inside(folder: Path, name: str) -> Path:
+    """The file `name` of `folder`, which must be in it; in the Hub's cache, in the same model's blobs.
+
+    Raises:
+        InvalidInput: It is a link that leads elsewhere.
+    """
+    place = folder.resolve()
+    home = place.parent.parent if place.parent.name == "snapshots" else place
+    path = (folder / name).resolve()
+    if not path.is_relative_to(home):
+        raise InvalidInput(f"{folder / name} is a link that leads out of its folder, to {path}.")
+    return path
+
+
 def files_of(folder: Path) -> Iterator[str]:
     """Paths within `folder` of its files, links and empty folders; staging folders are passed over."""
     for parent, folders, files in os.walk(folder):

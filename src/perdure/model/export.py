@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from perdure.errors import Corrupt, InvalidInput
 from perdure.folder import Stage, is_interrupted, stage
+from perdure.folder.paths import inside
 from perdure.format.manifest import FileEntry, Manifest, read_manifest
 from perdure.format.names import (
     ADAPTER_CONFIG,
@@ -27,7 +28,7 @@ from perdure.io.locks import pinned
 from perdure.model import streams
 from perdure.model.kind import is_kind, kind_in
 from perdure.model.saved import SavedModel, stale_in
-from perdure.model.source import WeightFiles, find_weights, inside, other_files
+from perdure.model.source import WeightFiles, find_weights, other_files
 from perdure.model.write import NO_LIMIT, write_stream
 
 if TYPE_CHECKING:

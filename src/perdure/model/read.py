@@ -13,8 +13,9 @@ import numpy as np
 
 from perdure._optional import require
 from perdure.errors import InvalidInput, UnsupportedFormat
+from perdure.folder.paths import inside
 from perdure.format.header import DTYPE_BITS, TensorInfo, read_header
-from perdure.model.source import find_weights, homes_of, inside
+from perdure.model.source import find_weights, homes_of
 
 if TYPE_CHECKING:
     import torch

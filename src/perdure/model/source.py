@@ -123,17 +123,3 @@ def homes_of(folder: Path, found: WeightFiles, headers: Mapping[str, Header]) ->
 def other_files(folder: Path) -> list[str]:
     """Paths of the model's other files: configurations, tokenizer, templates, code, card; no training state."""
     return sorted(path for path in model_files(folder) if not holds_weights(path) and path != MANIFEST)
-
-
-def inside(folder: Path, name: str) -> Path:
-    """The file `name` of `folder`, which must be in it; in the Hub's cache, in the same model's blobs.
-
-    Raises:
-        InvalidInput: It is a link that leads elsewhere.
-    """
-    place = folder.resolve()
-    home = place.parent.parent if place.parent.name == "snapshots" else place
-    path = (folder / name).resolve()
-    if not path.is_relative_to(home):
-        raise InvalidInput(f"{folder / name} is a link that leads out of its folder, to {path}.")
-    return path

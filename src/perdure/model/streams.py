@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from perdure._optional import require
 from perdure.errors import Corrupt
+from perdure.folder.paths import inside
 from perdure.format.header import DTYPE_BITS, Header, read_header
 from perdure.format.manifest import FileEntry, tensors_entry
 from perdure.format.shards import Item
 from perdure.io.digest import as_bytes, as_text, digest_bytes, digest_file
-from perdure.model.source import WeightFiles, homes_of, inside
+from perdure.model.source import WeightFiles, homes_of
 
 if TYPE_CHECKING:
     import torch
