@@ -52,7 +52,7 @@ class Ask:
 class Job:
     """A push in an outbox.
 
-    Args:
+    Attributes:
         id: Its name; also in its commit's description, by which a repeated push finds the commit it made already.
         state: `queued` (it waits for its turn, or for the Hub), `running`, `done`, `failed` (for good, unless it is
             retried) or `cancelled`.

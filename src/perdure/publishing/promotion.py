@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Promotion:
     """What `promote` did; with `dry_run`, what it would do.
 
-    Args:
+    Attributes:
         repo: The repository's full name.
         endpoint: The Hub's address.
         revision: The revision that was chosen, as it was named.

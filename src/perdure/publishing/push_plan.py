@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class PushPlan:
     """What a push would do now. Nothing was changed on the Hub to find that out.
 
-    Args:
+    Attributes:
         repo: The repository's full name.
         endpoint: The Hub's address.
         revision: The branch.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Receipt:
     """What a push did. It holds no token.
 
-    Args:
+    Attributes:
         repo: The repository's full name.
         endpoint: The Hub's address.
         url: Where a person reads the published model.

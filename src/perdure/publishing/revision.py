@@ -11,7 +11,7 @@ from typing import Any, Literal
 class Revision:
     """A branch or tag of a repository, and what is known of the model in it.
 
-    Args:
+    Attributes:
         name: The branch or tag.
         kind: `branch` or `tag`.
         commit: Its commit.
