@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from perdure.card.allowed import is_here, unique
-from perdure.card.facts import BaseModel, Dataset, Facts, License
-from perdure.card.training import Training
+from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, License
+from perdure.card.training import Energy, Method, Training
 from perdure.errors import InvalidInput
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 
@@ -53,6 +53,19 @@ def test_what_exists_on_disk_is_no_id(tmp_path, monkeypatch):
         lambda: Facts(name="x", license=License(id="")),
         lambda: Training(logs={"TensorBoard": "/runs/x"}),
         lambda: Training(hyperparameters={"chat_template_path": "/home/me/t.jinja"}),
+        lambda: Training(hyperparameters={"wandb_key": 7}),
+        lambda: Training(hyperparameters={"run": "0a" * 20}),
+        lambda: Training(hyperparameters={"seed": 2**64}),
+        lambda: Training(hyperparameters={str(n): n for n in range(10_001)}),
+        lambda: Training(logs={"W&B": "https://wandb.corp.internal/x"}),
+        lambda: Training(steps=-5),
+        lambda: Training(epochs=float("inf")),
+        lambda: Training(seconds=float("nan")),
+        lambda: Training(history={"loss": ((1, 1e308), (2, -1e308))}),
+        lambda: Energy(kwh=float("inf")),
+        lambda: Method(name="SFT", citation="@" * 20_001),
+        lambda: Evaluation(metrics={"accuracy": True}),
+        lambda: Evaluation(metrics={"accuracy": 10**400}),
     ],
 )
 def test_facts_hold_no_path_and_nothing_empty(make):

@@ -163,3 +163,13 @@ def test_whatever_the_files_say_the_facts_say_what_a_card_may_say(tmp_path, cont
     said = found.to_json()
     assert "/etc/" not in said and "hf_aaa" not in said
     assert Facts.from_json(said).to_json() == said
+
+
+def test_numbers_that_are_none_are_left_out(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "x"}')
+    far = f'{{"step": 1, "loss": {"9" * 400}}}, {{"step": 1, "loss": 1e308}}, {{"step": 2, "loss": -1e308}}'
+    state = f'{{"global_step": Infinity, "epoch": -1, "num_input_tokens_seen": NaN, "log_history": [{far}]}}'
+    (tmp_path / "trainer_state.json").write_text(state)
+    (tmp_path / "all_results.json").write_text(f'{{"train_runtime": NaN, "train_loss": {"9" * 400}, "eval_loss": 0.5}}')
+    facts = facts_of(tmp_path)
+    assert facts.training is None and facts.evaluation[0].metrics == {"eval_loss": 0.5}

@@ -22,7 +22,7 @@ HOSTILE = [
     "<script>alert(1)</script>",
     "--> <b>x</b> <!--",
     "`code` ``two`` |pipe| *bold* [x](javascript:alert(1))",
-    "![x](https://evil/x.png)",
+    "![x](https://evil.example/x.png)",
     "no",
     "1e3",
     "12:30",

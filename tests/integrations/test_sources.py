@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -223,6 +224,30 @@ def test_a_plain_loop_is_described(tokenizer, tmp_path):
     assert str(tmp_path) not in (tmp_path / "README.md").read_text()
     assert perdure.describe(torch.nn.Linear(2, 2), name="/data/runs/mine").name == "mine"
     assert perdure.describe(model, name="x", datasets=[[1, 2], [3]]).datasets[0].rows == 2
+
+
+def test_numbers_of_numpy_and_tensors_count_and_nothing_fails_when_training_is_over(monkeypatch):
+    class Run:
+        @property
+        def url(self) -> str:
+            raise RuntimeError("the run is closed")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=Run()))
+    logged = [{"step": np.int64(1), "loss": np.float32(2)}, {"step": np.float64(2), "loss": torch.tensor(1.5)}, None]
+    facts = perdure.describe(
+        torch.nn.Linear(2, 2), name="x", history=[*logged, {"step": 3, "loss": 10**400}, {"step": 4, "loss": 1e308}],
+        evaluation={"a": np.float64(0.5), "b": np.float32(0.25), "c": torch.tensor(3), "d": torch.ones(2)},
+        tokens=np.int64(5), seconds=float("nan"), steps=-1, hyperparameters={"seed": 2**64 - 1, "lr": np.float32(0.5)},
+    )  # fmt: skip
+    training = facts.training
+    assert training is not None and training.history == {"loss": ((1, 2), (2, 1.5))}
+    assert (training.tokens, training.seconds, training.steps) == (5, None, None)
+    assert training.hyperparameters == {"seed": 2**64 - 1, "lr": 0.5}
+    assert facts.evaluation[0].metrics == {"a": 0.5, "b": 0.25, "c": 3}
+    assert perdure.Facts.from_json(facts.to_json()) == facts
+    card = perdure.Card.from_facts(facts, curves=False).with_metadata({"pipeline_tag": "text-generation"})
+    assert "value: 0.5" in card.with_results({"a": np.float64(0.5)}, dataset="org/data").text
+    assert "## Training" not in perdure.Card.from_facts(perdure.describe(torch.nn.Linear(2, 2), name="x")).text
 
 
 _WILD = st.text(max_size=30) | st.sampled_from([

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TypeGuard
 from urllib.parse import urlsplit
 
+from perdure.card.numbers import plain
 from perdure.card.secrets import is_secret, names_secret
 from perdure.errors import InvalidInput
 
@@ -56,7 +57,7 @@ def is_setting(name: str, value: object) -> bool:
     if not is_sayable(name) or (names_secret(name) and not isinstance(value, bool)):
         return False
     if not isinstance(value, str):
-        return True
+        return isinstance(value, bool) or (type(value) in (int, float) and plain(value) is not None)
     return is_sayable(value) and not is_random(name, value) and not names_private_host(value)
 
 

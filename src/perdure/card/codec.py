@@ -9,13 +9,13 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from perdure.card.numbers import LIMIT, plain
 from perdure.errors import InvalidInput
 
 T = TypeVar("T")
 
-_MAX_TEXT = 20_000  # characters; a citation is the longest
-_MAX_ITEMS = 10_000
-_MAX_NUMBER = 2**63
+MAX_TEXT = 20_000  # characters; a citation is the longest
+MAX_ITEMS = 10_000
 _NOT_IN_JSON = ("nan", "inf", "-inf")
 
 
@@ -28,7 +28,10 @@ def to_document(value: Any) -> Any:
         return {name: to_document(item) for name, item in value.items()}
     if isinstance(value, tuple):
         return [to_document(item) for item in value]
-    return str(float(value)) if isinstance(value, float) and not math.isfinite(value) else value
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    number = plain(value)
+    return str(number) if isinstance(number, float) and not math.isfinite(number) else number
 
 
 def from_document(record: type[T], document: object) -> T:
@@ -60,13 +63,13 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         _check(isinstance(value, str) and value in inner, where)
         return value
     if origin is tuple:
-        _check(isinstance(value, list) and len(value) <= _MAX_ITEMS, where)
+        _check(isinstance(value, list) and len(value) <= MAX_ITEMS, where)
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
         _check(len(kinds) == len(value), where)
         return tuple(_read(one, item, f"{where}[{n}]") for n, (one, item) in enumerate(zip(kinds, value, strict=True)))
     if origin is not None:  # a mapping, whose names are text
-        _check(isinstance(value, dict) and len(value) <= _MAX_ITEMS, where)
-        _check(all(len(name) <= _MAX_TEXT for name in value), where)
+        _check(isinstance(value, dict) and len(value) <= MAX_ITEMS, where)
+        _check(all(len(name) <= MAX_TEXT for name in value), where)
         return {name: _read(inner[1], item, f"{where}.{name[:80]}") for name, item in value.items()}
     return _read_scalar(kind, value, where)
 
@@ -96,8 +99,8 @@ def _read_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is float and type(value) is str and value in _NOT_IN_JSON:
         return float(value)
     _check(type(value) is kind or (kind is float and type(value) is int), where)
-    _check(not isinstance(value, str) or len(value) <= _MAX_TEXT, where)
-    _check(not isinstance(value, (int, float)) or abs(value) < _MAX_NUMBER or not isinstance(value, int), where)
+    _check(not isinstance(value, str) or len(value) <= MAX_TEXT, where)
+    _check(not isinstance(value, (int, float)) or abs(value) < LIMIT or not isinstance(value, int), where)
     return value
 
 

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from perdure.card.allowed import check, check_text, is_public_link
 from perdure.card.codec import from_document, to_document
-from perdure.card.training import NO_TEXT, Training
+from perdure.card.training import NO_TEXT, Training, as_metrics
 from perdure.card.vocabulary import LICENSES, is_language, is_revision
 from perdure.errors import InvalidInput, UnsupportedFormat
 from perdure.format.hub_id import is_hub_id
@@ -160,6 +160,7 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         check_text("a metric's name or task", *self.metrics, self.task)
+        object.__setattr__(self, "metrics", as_metrics(self.metrics))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from perdure.card.allowed import is_sayable, unique
 from perdure.card.document import front_matter
 from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, Quantization, Weights, is_weights_file
 from perdure.card.history import curves, numbers
+from perdure.card.numbers import amount, plain
 from perdure.card.origin import Origin, languages_in, license_in, origin_of
 from perdure.card.training import Training
 from perdure.card.vocabulary import is_revision
@@ -213,10 +214,10 @@ def _training(folder: Path, adapter: Mapping[str, Any], results: Mapping[str, An
         settings["target_modules"] = joined
     training = Training(
         adapter=settings,
-        steps=int(told.get("global_step", 0)) or None,
-        epochs=told.get("epoch") or ended.get("epoch"),
-        seconds=ended.get("train_runtime"),
-        tokens=int(told.get("num_input_tokens_seen", 0)) or None,
+        steps=int(amount(told.get("global_step")) or 0) or None,
+        epochs=amount(told.get("epoch")) or amount(ended.get("epoch")),
+        seconds=amount(ended.get("train_runtime")),
+        tokens=int(amount(told.get("num_input_tokens_seen")) or 0) or None,
         results={"train_loss": ended["train_loss"]} if "train_loss" in ended else {},
         history=curves(entries),
     )
@@ -224,7 +225,7 @@ def _training(folder: Path, adapter: Mapping[str, Any], results: Mapping[str, An
 
 
 def _is_setting(value: object) -> bool:
-    return is_sayable(value) if isinstance(value, str) else isinstance(value, (bool, int, float))
+    return is_sayable(value) if isinstance(value, str) else value is True or plain(value) is not None
 
 
 def _is_measured(name: str) -> bool:

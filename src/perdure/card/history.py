@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from perdure.card.allowed import is_sayable
-from perdure.card.training import MAX_POINTS, Point
+from perdure.card.numbers import plain
+from perdure.card.training import LARGEST, MAX_POINTS, Point
 
 _MOST_CURVES = 30
 # What a log holds beside metrics of a step: the time, and what a run ends with.
@@ -24,14 +24,14 @@ def curves(log_history: Iterable[Mapping[Any, Any]]) -> dict[str, tuple[Point, .
     found: dict[str, dict[float, float]] = {}
     passed_over: set[Any] = set()
     for entry in log_history:
-        step = entry.get("step")
-        if not isinstance(step, int):
+        step = plain(entry.get("step")) if isinstance(entry, Mapping) else None
+        if step is None or not abs(step) <= LARGEST:
             continue
         for name, value in numbers(entry).items():
             if name not in found and name not in passed_over:
                 is_curve = _NO_CURVE.fullmatch(name) is None and is_sayable(name)
                 found.update({name: {}}) if is_curve else passed_over.add(name)
-            if name in found and math.isfinite(value):
+            if name in found and abs(value) <= LARGEST:
                 found[name][step] = value  # logged again where a run was resumed
     found = {name: points for name, points in found.items() if points}
     first = sorted(found, key=lambda name: not name.endswith("loss"))[:_MOST_CURVES]
@@ -46,9 +46,6 @@ def _thinned(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def numbers(metrics: Mapping[Any, Any]) -> dict[str, float]:
-    """Those metrics that are numbers."""
-    return {
-        name: value
-        for name, value in metrics.items()
-        if isinstance(name, str) and isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    """Those metrics that are numbers, as Python's own."""
+    known = ((name, plain(value)) for name, value in metrics.items() if isinstance(name, str))
+    return {name: value for name, value in known if value is not None}

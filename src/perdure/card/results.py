@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from perdure.card.allowed import check_text
+from perdure.card.numbers import plain
 from perdure.errors import InvalidInput
 from perdure.format.hub_id import is_hub_id
 
@@ -49,9 +50,12 @@ class Result:
 
     def __post_init__(self) -> None:
         named = isinstance(self.metric, str) and bool(self.metric.strip())
-        number = isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
-        if not named or not number:
-            raise InvalidInput(f"{self.metric!r}: {self.value!r} is no result: a name and a number are.")
+        number = plain(self.value)
+        if not named or number is None:
+            raise InvalidInput(
+                f"{self.metric!r} with a {type(self.value).__name__} is no result: a name and a number are."
+            )
+        object.__setattr__(self, "value", number)
         check_text("a result's name, task, config, split or revision", self.metric, self.task, self.config, self.split,
                    self.revision)  # fmt: skip
         if self.dataset is not None and not is_hub_id(self.dataset):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TypeAlias
 
 from perdure.card.allowed import check, check_text, is_path, is_public_link, is_sayable, is_setting
+from perdure.card.codec import MAX_ITEMS, MAX_TEXT
+from perdure.card.numbers import amount, plain
 from perdure.card.secrets import is_secret
 
 Scalar: TypeAlias = bool | int | float | str
@@ -17,6 +19,7 @@ Point: TypeAlias = tuple[float, float]
 """Step and value."""
 
 MAX_POINTS = 500  # of a curve; no picture on a page shows more
+LARGEST = 1e100  # of a curve; what is beyond cannot be drawn
 MAX_COMMAND = 8000  # characters; a trainer's options are many
 
 NO_SETTINGS: Mapping[str, Scalar] = MappingProxyType({})
@@ -48,6 +51,7 @@ class Method:
         check_text("a method's name, library or title", self.name, self.library, self.title)
         check(self.arxiv is None or _ARXIV.fullmatch(self.arxiv) is not None, "a paper's id is none of arXiv's")
         check(not is_secret(self.citation or "") and not is_path(self.citation or ""), "a citation is none")
+        check(len(self.citation or "") <= MAX_TEXT, f"a citation has more than {MAX_TEXT:,} characters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +111,7 @@ class Energy:
     country: str | None = None
 
     def __post_init__(self) -> None:
-        check(all(number is None or number >= 0 for number in (self.kwh, self.co2_kg)), "energy below zero")
+        _check_amounts("energy or emissions", self, "kwh", "co2_kg")
         check_text("the country", self.country)
 
 
@@ -148,13 +152,45 @@ class Training:
     energy: Energy | None = None
 
     def __post_init__(self) -> None:
+        _check_amounts("the extent of a training", self, "steps", "epochs", "seconds", "tokens")
+        object.__setattr__(self, "results", as_metrics(self.results))
         for service, link in self.logs.items():
             check_text("a log's service", service)
             check(is_public_link(link), f"the log at {service} is not a web address")
-        for name, value in (*self.hyperparameters.items(), *self.adapter.items()):
+        settings = (*self.hyperparameters.items(), *self.adapter.items())
+        check(len(settings) <= MAX_ITEMS, f"there are more than {MAX_ITEMS:,} settings")
+        for name, value in settings:
             check_text("a setting's name", name)
             check(is_setting(name, value), f"the setting {name!r} is empty, a secret, a path or a private host")
         for name, points in self.history.items():
             check(len(points) <= MAX_POINTS, f"the curve of {name[:80]!r} has more than {MAX_POINTS} points")
+            can_be_drawn = all(type(n) in (int, float) and not abs(n) > LARGEST for point in points for n in point)
+            check(can_be_drawn, f"the curve of {name[:80]!r} has points that are no numbers, or too far off")
         check_text("a metric's name", *self.results, *self.history)
         check(self.command is None or is_sayable(self.command, most=MAX_COMMAND), "the command is none, or too long")
+
+    @property
+    def says_how(self) -> bool:
+        """Whether more is known than what code ran."""
+        return replace(self, source=None, command=None, history={}) != Training()
+
+
+def as_metrics(metrics: Mapping[str, float]) -> Mapping[str, float]:
+    """Metrics as numbers of Python's own.
+
+    Raises:
+        InvalidInput: One of them is no number.
+    """
+    known = {name: (plain(value), value) for name, value in metrics.items()}
+    for name, (number, value) in known.items():
+        check(number is not None, f"the metric {str(name)[:80]!r} is {type(value).__name__!s}, and no number")
+    return {name: number for name, (number, _) in known.items() if number is not None}
+
+
+def _check_amounts(what: str, record: object, *names: str) -> None:
+    """Refuse what is below zero or endless; NumPy's numbers become Python's own."""
+    for name in names:
+        if (value := getattr(record, name)) is not None:
+            known = amount(value)
+            check(known is not None, f"{what}: {name} is {str(value)[:80]}")
+            object.__setattr__(record, name, known)

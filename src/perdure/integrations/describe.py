@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from perdure.card.allowed import is_sayable, unique
 from perdure.card.facts import Dataset, Evaluation, Facts, License
 from perdure.card.history import curves
+from perdure.card.numbers import amount
 from perdure.card.training import Energy, Hardware, Method, Training
 from perdure.errors import InvalidInput
 from perdure.integrations import lineage
@@ -83,20 +85,21 @@ def describe(
         raise InvalidInput("The model has no name that a card can say.", hint='Say name="my-model".')
     model = unwrap(model)
     base, origin = lineage.described_base(model, base_model, wait=lineage.PATIENCE)
-    training = Training(
+    run = Training(
         method=method,
         hyperparameters=shown((hyperparameters or {}).items()),
         adapter=adapter_settings(model) if kind_of(model) == "adapter" else {},
-        steps=steps,
-        epochs=epochs,
-        seconds=seconds,
-        tokens=tokens,
+        steps=int(amount(steps) or 0) or None,
+        epochs=amount(epochs),
+        seconds=amount(seconds),
+        tokens=int(amount(tokens) or 0) or None,
         history=curves(history),
-        hardware=_hardware(model, processes),
-        source=source(),
-        command=command(),
         logs=logs(),
         energy=energy if isinstance(energy, Energy) else measured([energy]),
+    )
+    was_trained = run != Training()  # and not only merged or converted: then it does not matter on what
+    training = replace(
+        run, hardware=_hardware(model, processes) if was_trained else None, source=source(), command=command()
     )
     found = scores(evaluation or {})
     return Facts(

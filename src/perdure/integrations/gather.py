@@ -13,6 +13,7 @@ from typing import Any
 from perdure.card.allowed import is_sayable, unique
 from perdure.card.facts import Evaluation, Facts
 from perdure.card.history import curves, numbers
+from perdure.card.numbers import amount
 from perdure.card.training import Method, Training
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.integrations import lineage
@@ -36,7 +37,7 @@ _LIBRARIES = {
     "datasets": "Datasets",
     "tokenizers": "Tokenizers",
 }
-_TIMINGS = ("_runtime", "_per_second", "_preparation_time")
+_NO_SCORE = ("_runtime", "_per_second", "_preparation_time", "num_tokens", "_entropy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,8 @@ def gather(
     """
     base, origin = lineage.described_base(model, told.base_model, wait=wait)
     measured = scores(evaluation)
+    used = datasets_of(trainer.eval_dataset, use="evaluation")
+    measured_on = used[0] if len(used) == 1 and used[0].id is not None else None
     return Facts(
         name=told.name,
         repo=told.repo if is_hub_id(told.repo) else None,
@@ -79,13 +82,13 @@ def gather(
         bases=(base,) if base is not None else (),
         datasets=(
             *datasets_of(trainer.train_dataset, named=filter(looks_like_hub_id, told.datasets)),
-            *datasets_of(trainer.eval_dataset, use="evaluation"),
+            *used,
         ),
         tags=unique(filter(is_sayable, (*_tags(trainer, model), *told.tags))),
         license=origin.license,
         languages=origin.languages,
         training=_training(trainer, model),
-        evaluation=(Evaluation(metrics=measured),) if measured else (),
+        evaluation=(Evaluation(metrics=measured, dataset=measured_on),) if measured else (),
         versions=versions(),
     )
 
@@ -145,9 +148,9 @@ def _training(trainer: Any, model: Any) -> Training:
         hyperparameters=hyperparameters(args),
         adapter=adapter_settings(model) if kind_of(model) == "adapter" else {},
         steps=state.global_step or None,
-        epochs=state.epoch or None,
-        seconds=trained.get("train_runtime"),
-        tokens=int(tokens) if tokens else None,
+        epochs=amount(state.epoch) or None,
+        seconds=amount(trained.get("train_runtime")),
+        tokens=int(amount(tokens) or 0) or None,
         results={name: value for name, value in ended.items() if value is not None},
         history=curves(state.log_history),
         hardware=hardware(args.device, args.world_size * max(1, args.n_gpu)),
@@ -164,11 +167,11 @@ def _last(state: Any, name: str) -> float | None:
 
 
 def scores(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Of what an evaluation returned, all that is no time it took."""
+    """Of what an evaluation returned, all that tells how good a model is: not how long it took, nor on how much."""
     return {
         name: value
         for name, value in numbers(evaluation).items()
-        if name != "epoch" and not name.endswith(_TIMINGS) and is_sayable(name)
+        if name != "epoch" and not name.endswith(_NO_SCORE) and is_sayable(name)
     }
 
 

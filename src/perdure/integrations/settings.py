@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from perdure.card.allowed import is_here, is_sayable, is_setting
+from perdure.card.numbers import plain
 from perdure.card.training import Scalar
 
 _ALWAYS = (
@@ -59,12 +60,22 @@ def adapter_settings(model: Any) -> dict[str, Scalar]:
     config = next(iter(model.peft_config.values()))
     defaults = _defaults(config)
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    values["target_modules"] = _targets(model, values.get("target_modules"))
     kept = {"r", "lora_alpha", "lora_dropout"}
     return shown(
         (name, value)
         for name, value in values.items()
         if name not in _NOT_ADAPTER and (name in kept or _plain(value) != _plain(defaults.get(name)))
     )
+
+
+def _targets(model: Any, named: Any) -> Any:
+    """The modules that an adapter is in; by the ends of their names where those tell as much and the names are long."""
+    if not isinstance(named, (set, list, tuple)) or len(", ".join(map(str, named))) <= _MAX_LENGTH:
+        return named
+    ends = {str(name).rpartition(".")[2] for name in named}
+    meant = [module for name, module in model.named_modules() if name.rpartition(".")[2] in ends]
+    return ends if all(hasattr(module, "base_layer") for module in meant) else named
 
 
 def _known_as(name: str, value: Any) -> str:
@@ -94,7 +105,7 @@ def _plain(value: Any) -> Scalar | None:
     if isinstance(value, (list, tuple)):
         short = all(isinstance(item, int) or is_sayable(item) for item in value)
         return ", ".join(map(str, value)) if value and short else None
-    return value if isinstance(value, (bool, int, float, str)) else None
+    return value if isinstance(value, (bool, str)) else plain(value)
 
 
 def _defaults(record: Any) -> Mapping[str, Any]:

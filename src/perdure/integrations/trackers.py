@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 from perdure.card.allowed import is_public_link, is_sayable
+from perdure.card.numbers import amount
 from perdure.card.training import Energy
 from perdure.format.hub_id import HUB, is_hub_id
+
+T = TypeVar("T")
 
 
 def logs(callbacks: Iterable[Any] = ()) -> dict[str, str]:
@@ -21,16 +25,16 @@ def logs(callbacks: Iterable[Any] = ()) -> dict[str, str]:
     Args:
         callbacks: A Trainer's, one of which may write for TensorBoard.
     """
-    found = {
-        "Weights & Biases": _without_query(_attribute("wandb", "run", "url")),
-        "Comet": _without_query(_attribute("comet_ml", "get_running_experiment", "url")),
-        "Trackio": _trackio(),
-        "MLflow": _mlflow(),
-        "TensorBoard": next(filter(None, map(_tensorboard, callbacks)), None),
+    asked: Mapping[str, Callable[[], str | None]] = {
+        "Weights & Biases": lambda: _without_query(_attribute("wandb", "run", "url")),
+        "Comet": lambda: _without_query(_attribute("comet_ml", "get_running_experiment", "url")),
+        "Trackio": _trackio,
+        "MLflow": _mlflow,
+        "TensorBoard": lambda: next(filter(None, map(_tensorboard, callbacks)), None),
     }
     return {
         name: link
-        for name, link in found.items()
+        for name, link in ((name, _answer(question)) for name, question in asked.items())
         if isinstance(link, str) and link.startswith("https://") and is_public_link(link)
     }
 
@@ -38,34 +42,37 @@ def logs(callbacks: Iterable[Any] = ()) -> dict[str, str]:
 def energy(callbacks: Iterable[Any]) -> Energy | None:
     """What CodeCarbon measured, by a tracker of its own or one that a Trainer's callback holds."""
     for holder in callbacks:
-        for tracker in (holder, getattr(holder, "tracker", None)):
+        for tracker in (holder, _answer(partial(getattr, holder, "tracker", None))):
             if type(tracker).__module__.split(".")[0] == "codecarbon":
-                return _measured(tracker)
+                return _answer(partial(_measured, tracker))
     return None
+
+
+def _answer(question: Callable[[], T]) -> T | None:
+    """What a tracker says; None where it fails: a run that is over must not be lost to its log."""
+    try:
+        return question()
+    except Exception:
+        return None
 
 
 def _measured(tracker: Any) -> Energy | None:
     """Of a tracker that still runs: transformers' callback never stops its own."""
     final = getattr(tracker, "final_emissions_data", None)
     if final is not None:
-        kwh, kilograms, country = (getattr(final, name, None) for name in _FINAL)
+        kwh, kilograms, country = (
+            getattr(final, name, None) for name in ("energy_consumed", "emissions", "country_name")
+        )
     else:
         kwh, country = getattr(getattr(tracker, "_total_energy", None), "kWh", None), None
         kilograms = getattr(tracker, "_total_emissions", None)
-    if not _is_amount(kwh):
+    if not amount(kwh):
         return None
     return Energy(
-        kwh=kwh,
-        co2_kg=kilograms if _is_amount(kilograms) else None,
+        kwh=amount(kwh),
+        co2_kg=amount(kilograms) or None,
         country=country if is_sayable(country) else None,
     )
-
-
-_FINAL = ("energy_consumed", "emissions", "country_name")
-
-
-def _is_amount(value: object) -> bool:
-    return isinstance(value, float) and 0 < value < float("inf")
 
 
 def _without_query(link: Any) -> str | None:
