@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TypeAlias
@@ -168,11 +168,6 @@ class Training:
             check(can_be_drawn, f"the curve of {name[:80]!r} has points that are no numbers, or too far off")
         check_text("a metric's name", *self.results, *self.history)
         check(self.command is None or is_sayable(self.command, most=MAX_COMMAND), "the command is none, or too long")
-
-    @property
-    def says_how(self) -> bool:
-        """Whether more is known than what code ran."""
-        return replace(self, source=None, command=None, history={}) != Training()
 
 
 def as_metrics(metrics: Mapping[str, float]) -> Mapping[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from perdure.card import markdown
@@ -101,6 +102,11 @@ def extent(training: Training) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
+def says_how(training: Training) -> bool:
+    """Whether more is known of how a model was trained than what code ran."""
+    return replace(training, source=None, command=None, history={}) != Training()
+
+
 def traits(weights: Weights) -> list[str]:
     """What to say of weights beside their number."""
     return [trait for trait in (weights.architecture, *weights.dtypes) if trait]
@@ -163,5 +169,5 @@ FILTERS: Mapping[str, Callable[..., object]] = {
     "extent": extent, "fence": lambda content, language: markdown.fence(language, content), "joint": joint,
     "link": link, "metric_table": metric_table, "number": number, "paragraph": paragraph, "result_table": result_table,
     "revision": revision,
-    "setting": setting, "size": size, "text": text, "traits": traits, "wrapped": wrapped,
+    "says_how": says_how, "setting": setting, "size": size, "text": text, "traits": traits, "wrapped": wrapped,
 }  # fmt: skip
