@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sqlite3
@@ -181,6 +182,20 @@ def test_jobs_of_a_branch_keep_their_order_and_carry_the_head_that_the_outbox_le
     store.done(first)
     claim = store.claim()
     assert claim is not None and (claim.job.id, claim.expected_head) == (second, "a" * 40)
+
+
+def test_a_clock_that_goes_back_changes_nothing_of_where_a_branch_was_left(
+    box: Outbox, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(2e9, -3600)
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    store, heads = store_of(box), ["a" * 40, "b" * 40, "c" * 40]
+    for head in heads:
+        store.pushed(box.add(saved, "me/a", endpoint=HUB).id, receipt_of(head))
+        store.done(box.jobs()[-1].id)
+    box.add(saved, "me/a", endpoint=HUB)
+    claim = store.claim()
+    assert claim is not None and claim.expected_head == heads[-1]
 
 
 def test_a_jobs_turn_comes_without_reading_the_others(box: Outbox, saved: Path) -> None:

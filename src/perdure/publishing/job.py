@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import operator
 import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from perdure.errors import InvalidInput
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.request import PushRequest
 from perdure.publishing.target import Target
@@ -153,3 +155,19 @@ def decode_receipt(text: str) -> Receipt:
         if name in known
     }
     return Receipt(**found)
+
+
+def numbers(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics as JSON takes them: those of NumPy and PyTorch are numbers, too."""
+    try:
+        return {str(name): float(value) for name, value in metrics.items()}
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"metrics={metrics!r} are not all numbers: {error}. Nothing was queued.") from error
+
+
+def whole(step: int | None) -> int | None:
+    """A step as JSON takes it."""
+    try:
+        return None if step is None else operator.index(step)
+    except TypeError as error:
+        raise InvalidInput(f"step={step!r} is no whole number. Nothing was queued.") from error

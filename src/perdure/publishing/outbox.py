@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import operator
 import os
 import threading
 import time
@@ -12,12 +11,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from perdure.errors import InvalidInput, SaveFailed
+from perdure.errors import SaveFailed
 from perdure.folder.paths import resolve
 from perdure.io.durable import make_folders
 from perdure.io.locks import pinned
 from perdure.publishing.after import LIMIT_SECONDS, words
-from perdure.publishing.job import Ask, Job
+from perdure.publishing.job import Ask, Job, numbers, whole
 from perdure.publishing.outbox_functions import Functions
 from perdure.publishing.outbox_pin import Written, let_go, pin
 from perdure.publishing.outbox_process import WorkerProcess
@@ -124,8 +123,8 @@ class Outbox:
         if isinstance(after, str):
             words(after)
         ask = Ask(
-            request=request, folder=str(resolve(Path(folder))), nbytes=0, metrics=_numbers(metrics or {}),
-            after=after if isinstance(after, str) else None, calls=callable(after), step=_whole(step),
+            request=request, folder=str(resolve(Path(folder))), nbytes=0, metrics=numbers(metrics or {}),
+            after=after if isinstance(after, str) else None, calls=callable(after), step=whole(step),
         )  # fmt: skip
         job, jobs = new_id(), self._store.pin("")
         _make(jobs)
@@ -299,21 +298,6 @@ class Outbox:
                 if self._told.get(job) != state and not self._functions.is_at(job):
                     self._told[job] = state
                     self._teller.tell(self._store.job(job), waits=state == "waits")
-
-
-def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics as JSON takes them: those of NumPy and PyTorch are numbers, too."""
-    try:
-        return {str(name): float(value) for name, value in metrics.items()}
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"metrics={metrics!r} are not all numbers: {error}. Nothing was queued.") from error
-
-
-def _whole(step: int | None) -> int | None:
-    try:
-        return None if step is None else operator.index(step)
-    except TypeError as error:
-        raise InvalidInput(f"step={step!r} is no whole number. Nothing was queued.") from error
 
 
 def _make(folder: Path) -> None:

@@ -34,7 +34,7 @@ CREATE TABLE jobs (
     base TEXT,                      -- the commit that the first try was made for
     guarded INTEGER NOT NULL,       -- whether the branch must be where this outbox left it
     receipt TEXT,                   -- JSON, once the commit is made
-    pushed REAL
+    pushed REAL                     -- grows with each push of any job; no clock, which may go back
 )
 """
 _INDEX = "CREATE INDEX jobs_of_a_branch ON jobs (branch, seq)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 import uuid
 from collections.abc import Collection
 from contextlib import AbstractContextManager
@@ -184,7 +183,8 @@ class Store:
         """Record that the commit is made; what follows it is still to be done."""
         with self._transaction() as db:
             db.execute(
-                "UPDATE jobs SET receipt = ?, pushed = ? WHERE id = ?", (encode_receipt(receipt), time.time(), job)
+                "UPDATE jobs SET receipt = ?, pushed = (SELECT coalesce(max(pushed), 0) + 1 FROM jobs) WHERE id = ?",
+                (encode_receipt(receipt), job),
             )
 
     def done(self, job: str, problem: str | None = None) -> None:
