@@ -55,6 +55,21 @@ def test_the_card_shows_it(facts, tmp_path):
     assert CURVES not in Card.from_facts(facts, curves=False).text
 
 
+@pytest.mark.parametrize(
+    ("logged", "shown"),
+    [
+        ("grad_norm kl loss completions/clipped_ratio rewards/a/mean rewards/a/std rewards/b/mean reward reward_std",
+         "loss, reward, rewards/a/mean, rewards/b/mean"),
+        ("logps/chosen loss rewards/chosen rewards/accuracies rewards/margins eval_loss eval_rewards/margins",
+         "loss, eval_loss, rewards/margins, eval_rewards/margins, rewards/accuracies"),
+        ("entropy eval_loss num_tokens mean_token_accuracy", "eval_loss, mean_token_accuracy, entropy"),
+    ],
+)  # fmt: skip
+def test_what_a_method_is_judged_by_is_drawn_first(logged, shown):
+    picture = picture_of({name: ((1, 0.5), (2, 0.25)) for name in logged.split()})
+    assert picture is not None and picture.description.endswith(f": {shown}")
+
+
 def test_nothing_to_draw():
     assert draw({"once": ((1, 1),), "epoch": ((1, 1), (2, 2))}) is None and picture_of({}) is None
     assert CURVES not in Card.from_facts(Facts(name="x", training=Training())).text

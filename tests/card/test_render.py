@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from perdure.card.card import Card
-from perdure.card.facts import BaseModel, Evaluation, Facts, License, Quantization, Weights
+from perdure.card.facts import BaseModel, Dataset, Evaluation, Facts, License, Quantization, Weights
 from perdure.card.markdown import code, text
 from perdure.card.metadata import dump
 from perdure.card.render import render
-from perdure.card.training import Hardware, Training
+from perdure.card.training import Hardware, Method, Training
 
 HOSTILE = [
     "a\n---\ninjected: true\n---\n# heading",
@@ -159,3 +159,19 @@ def test_how_to_use_a_quantized_model_and_adapters_to_such(facts):
     assert "The base's weights are quantized with" in said["summary"]
     for other in (replace(adapter, bases=()), replace(adapter, weights=Weights(kind="adapter", pipeline_tag=None))):
         assert '`peft.PeftModel.from_pretrained(base, "me/my-model")`' in render(other).regions["usage"]
+
+
+def test_no_digest_and_no_list_of_names_is_wider_than_a_phone():
+    authors = " and ".join(f"Somebody, Number{n}" for n in range(20))
+    method = Method(name="X", library="TRL", citation=f"@misc{{x,\n  author = {{{authors}}},\n  year = 2026\n}}")
+    facts = Facts(
+        name="x",
+        datasets=(Dataset(fingerprint="sha256:" + "0123456789abcdef" * 4),),
+        training=Training(method=method, results={"loss": 0.25, "train_loss": 1.5}),
+    )
+    text = Card.from_facts(facts).text
+    assert "`sha256:0123456789ab`" in text
+    assert all(len(line) < 100 for line in text.splitlines() if not line.startswith("<!--"))
+    cited = text.partition("@misc")[2].partition("year")[0]
+    assert " ".join(cited.split()) == f"{{x, author = {{{authors}}},", "the same names in the same order"
+    assert "| `loss` (last logged) | 0.25 |\n| `train_loss` (mean of the run) | 1.5 |" in text

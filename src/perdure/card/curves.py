@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -18,6 +19,14 @@ CURVES = "training_curves.png"
 _COLOURS = ("#3b82f6", "#ea580c", "#16a34a", "#a855f7", "#db2777", "#0891b2")
 _GREY = "#808080"
 _MAX_PANELS = 3
+_REWARDS = re.compile(r"rewards/.+/mean")  # one of each function, in a panel for all
+# What people look at first, whatever else a trainer logs; all others come in the order in which they were logged.
+_FIRST = tuple(
+    map(
+        re.compile,
+        ("loss", "reward", _REWARDS, "rewards/margins", "rewards/accuracies", ".*loss", ".*accuracy"),
+    )
+)
 _CLOCK = ("_runtime", "_per_second", "_time", "epoch", "learning_rate", "grad_norm", "num_tokens", "total_flos")
 
 _log = logging.getLogger("perdure")
@@ -46,13 +55,16 @@ def draw(history: Mapping[str, Sequence[Point]]) -> bytes | None:
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     with mpl.rc_context(mpl.rcParamsDefault):
         # One above the other: side by side they would be too small on a phone.
-        figure = Figure(figsize=(6, 2.4 * len(panels)), dpi=110, layout="constrained")
+        figure = Figure(figsize=(4, 1.9 * len(panels)), dpi=140, layout="constrained")
         FigureCanvasAgg(figure)
         for index, panel in enumerate(panels):
-            _plot(figure.add_subplot(len(panels), 1, index + 1), {name: history[name] for name in panel})
+            axes = figure.add_subplot(len(panels), 1, index + 1)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+            _plot(axes, {name: history[name] for name in panel})
         held = io.BytesIO()
         figure.savefig(held, format="png", transparent=True, metadata={"Software": None})
     return held.getvalue()
@@ -63,10 +75,10 @@ def _plot(axes: Any, curves: Mapping[str, Sequence[Point]]) -> None:
         # parse_math off: a name may hold dollar signs.
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.8, marker="o" if len(points) < 20 else "",
                   markersize=3, label=_shown(name))  # fmt: skip
-    legend = axes.legend(frameon=False, labelcolor=_GREY, fontsize=11)
-    for label in (*legend.get_texts(), axes.set_xlabel("step", color=_GREY, fontsize=10)):
+    legend = axes.legend(frameon=False, labelcolor=_GREY, fontsize=9)
+    for label in (*legend.get_texts(), axes.set_xlabel("step", color=_GREY, fontsize=9)):
         label.set_parse_math(False)
-    axes.tick_params(colors=_GREY, labelsize=10)
+    axes.tick_params(colors=_GREY, labelsize=9)
     axes.grid(visible=True, color=_GREY, alpha=0.25, linewidth=0.6)
     for side, spine in axes.spines.items():
         spine.set_color(_GREY)
@@ -79,9 +91,14 @@ def _shown(name: str) -> str:
 
 
 def _panels(history: Mapping[str, Sequence[Point]]) -> list[list[str]]:
-    """Which curves share a panel: a metric of the training and the same of the evaluation; the loss comes first."""
-    panels: dict[str, list[str]] = {"loss": []}
+    """Which curves share a panel: a metric of the training and the same of the evaluation; what matters most comes first."""
+    panels: dict[str, list[str]] = {}
     for name, points in history.items():
         if len(points) > 1 and not name.endswith(_CLOCK):
-            panels.setdefault(name.removeprefix("eval_").removeprefix("train_"), []).append(name)
-    return [panel for panel in panels.values() if panel][:_MAX_PANELS]
+            metric = name.removeprefix("eval_").removeprefix("train_")
+            panels.setdefault(_REWARDS.sub("rewards/*/mean", metric), []).append(name)
+    return [panels[metric] for metric in sorted(panels, key=_rank)][:_MAX_PANELS]
+
+
+def _rank(metric: str) -> int:
+    return next((rank for rank, name in enumerate(_FIRST) if name.fullmatch(metric)), len(_FIRST))

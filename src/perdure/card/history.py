@@ -34,7 +34,7 @@ def curves(log_history: Iterable[Mapping[Any, Any]]) -> dict[str, tuple[Point, .
             if name in found and abs(value) <= LARGEST:
                 found[name][step] = value  # logged again where a run was resumed
     found = {name: points for name, points in found.items() if points}
-    first = sorted(found, key=lambda name: not name.endswith("loss"))[:_MOST_CURVES]
+    first = sorted(found, key=lambda name: not (name.endswith("loss") or "reward" in name))[:_MOST_CURVES]
     return {name: _thinned(sorted(found[name].items())) for name in first}
 
 

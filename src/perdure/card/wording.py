@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from textwrap import wrap
 from typing import Any
 
 from perdure.card import markdown
@@ -14,15 +15,24 @@ from perdure.card.results import Result
 from perdure.card.training import Scalar, Training
 from perdure.format.hub_id import HUB
 
+_AUTHORS = re.compile(r"^([ \t]*author\s*=\s*[{\"])([^\n]{80,})$", re.MULTILINE)
 HOMES = {"TRL": "https://github.com/huggingface/trl"}
+_OF_A_RUN = {
+    "loss": " (last logged)",
+    "reward": " (last logged)",
+    "train_loss": " (mean of the run)",
+}
+_MOST_OF_A_DIGEST = 19  # characters; enough to tell two apart, and no table grows wider than a phone
 _LIBRARY_CITATIONS = {
     "TRL": """@software{vonwerra2020trl,
   title   = {{TRL: Transformers Reinforcement Learning}},
-  author  = {von Werra, Leandro and Belkada, Younes and Tunstall, Lewis and Beeching, Edward and Thrush, Tristan and Lambert, Nathan and Huang, Shengyi and Rasul, Kashif and Gallouédec, Quentin},
+  author  = {von Werra, Leandro and Belkada, Younes and Tunstall, Lewis and
+             Beeching, Edward and Thrush, Tristan and Lambert, Nathan and
+             Huang, Shengyi and Rasul, Kashif and Gallouédec, Quentin},
   license = {Apache-2.0},
   url     = {https://github.com/huggingface/trl},
   year    = {2020}
-}""",  # noqa: E501 (as its authors print it)
+}""",
 }
 
 
@@ -119,7 +129,7 @@ def dataset_table(datasets: Sequence[Dataset]) -> str:
         "Split": lambda one: code_cell(one.split or ""),
         "Rows": lambda one: "" if one.rows is None else f"{one.rows:,}",
         "Revision": _revision,
-        "Fingerprint": lambda one: "" if one.revision else code_cell(one.fingerprint or ""),
+        "Fingerprint": lambda one: "" if one.revision else code_cell((one.fingerprint or "")[:_MOST_OF_A_DIGEST]),
     }
     shown = {name: write for name, write in columns.items() if any(write(one) for one in datasets)}
     rows = [
@@ -134,8 +144,9 @@ def dataset_table(datasets: Sequence[Dataset]) -> str:
 
 
 def metric_table(metrics: Mapping[str, float]) -> str:
-    """Metrics without more to say of them."""
-    return table(("Metric", "Value"), [(code_cell(name), number(value)) for name, value in metrics.items()])
+    """What a run ended with."""
+    rows = [(code_cell(name) + _OF_A_RUN.get(name, ""), number(value)) for name, value in metrics.items()]
+    return table(("Metric", "Value"), rows)
 
 
 def result_table(results: Sequence[Result]) -> str:
@@ -153,7 +164,15 @@ def citations(facts: Facts) -> list[str]:
     method = facts.training.method if facts.training is not None else None
     if method is None:
         return []
-    return [entry for entry in (method.citation, _LIBRARY_CITATIONS.get(method.library or "")) if entry]
+    entries = (method.citation, _LIBRARY_CITATIONS.get(method.library or ""))
+    return [_AUTHORS.sub(_broken, entry) for entry in entries if entry]
+
+
+def _broken(authors: re.Match[str]) -> str:
+    """A long list of names on several lines, which BibTeX takes for one."""
+    indent = " " * len(authors[1])
+    lines = wrap(authors[2], width=max(30, 80 - len(indent)), break_long_words=False, break_on_hyphens=False)
+    return authors[1] + f"\n{indent}".join(lines)
 
 
 def _revision(dataset: Dataset) -> str:
@@ -161,7 +180,7 @@ def _revision(dataset: Dataset) -> str:
 
 
 def _dataset_name(dataset: Dataset) -> str:
-    return link(dataset.id, f"{HUB}/datasets/{dataset.id}") if dataset.id else "Data of its own"
+    return link(dataset.id, f"{HUB}/datasets/{dataset.id}") if dataset.id else "Not on a Hub"
 
 
 FILTERS: Mapping[str, Callable[..., object]] = {

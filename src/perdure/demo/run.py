@@ -26,6 +26,11 @@ from perdure.demo.train import SEED, attach, build_trainer, losses, one_thread
 REPO, TAG, USER = "demo/python-answers", "v0.1.0", "demo"
 EPOCHS = 24
 EXAMPLE = "What does ENOENT mean?"
+_LICENSE = {  # of the words that it learns by heart
+    "license": "other",
+    "license_name": "psf-2.0",
+    "license_link": "https://docs.python.org/3/license.html",
+}
 _NEEDED = (
     "torch", "transformers", "trl", "tokenizers", "datasets", "accelerate", "huggingface_hub", "jinja2",
     "starlette", "uvicorn", "dulwich", "lz4",
@@ -137,7 +142,7 @@ class _Demo:
                 comparison = self.resume(trainer, killed, other)
                 after = self.examine(model, tokenizer, learned)
         with self.report.station("finish", "perdure.finish: save, describe, publish privately, tag"):
-            receipt = self.finish(trainer)
+            receipt = self.finish(trainer, after)
         with self.report.station("pull", "Load it back: plain transformers, a new process, an empty cache"):
             answer = self.pull(answers(model, tokenizer, [EXAMPLE])[0])
         return Summary(
@@ -177,10 +182,14 @@ class _Demo:
         self.report.say(f"the same in all {len(both)} steps, bit for bit, and so are the weights at the end")
         return Comparison(killed_at=max(killed), resumed_from=run.restored.step, losses=both, weights=weights)
 
-    def finish(self, trainer: Any) -> perdure.Receipt:
+    def finish(self, trainer: Any, accuracy: float) -> perdure.Receipt:
+        # What only the author of a card can say; `finish` leaves it as it is, and says the rest.
+        card = perdure.Card.parse("").with_metadata(_LICENSE).with_results({"exact_match": accuracy})
+        card.save(self.folder.model)
         done = perdure.finish(
-            trainer, repo=REPO, tag=TAG, private=True, token=self.token, endpoint=self.endpoint, tags=["perdure-demo"]
-        )
+            trainer, repo=REPO, tag=TAG, private=True, token=self.token, endpoint=self.endpoint, tags=["perdure-demo"],
+            card_template=Path(__file__).with_name("card.md.jinja"),
+        )  # fmt: skip
         checked = perdure.verify(done.path)
         checked.raise_for_problems()
         if done.receipt is None:

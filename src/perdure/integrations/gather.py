@@ -22,7 +22,7 @@ from perdure.integrations.data import datasets_of
 from perdure.integrations.git import source
 from perdure.integrations.machine import hardware
 from perdure.integrations.metrics import train_metrics
-from perdure.integrations.settings import adapter_settings, hyperparameters
+from perdure.integrations.settings import adapter_settings, hyperparameters, shown
 from perdure.integrations.trackers import energy, logs
 from perdure.integrations.weights import weights_of
 from perdure.model.kind import kind_of
@@ -142,10 +142,10 @@ def _training(trainer: Any, model: Any) -> Training:
     callbacks = trainer.callback_handler.callbacks
     trained = train_metrics(trainer)
     tokens = state.num_input_tokens_seen or _last(state, "num_tokens")  # TRL's trainers count for themselves
-    ended = {"train_loss": trained.get("train_loss"), "reward": _last(state, "reward")}
+    ended = {name: _last(state, name) for name in ("loss", "reward")} | {"train_loss": trained.get("train_loss")}
     return Training(
         method=_method(trainer),
-        hyperparameters=hyperparameters(args),
+        hyperparameters={**hyperparameters(args), **shown([("reward_funcs", _rewards(trainer))])},
         adapter=adapter_settings(model) if kind_of(model) == "adapter" else {},
         steps=state.global_step or None,
         epochs=amount(state.epoch) or None,
@@ -159,6 +159,12 @@ def _training(trainer: Any, model: Any) -> Training:
         logs=logs(callbacks),
         energy=energy(callbacks),
     )
+
+
+def _rewards(trainer: Any) -> list[str] | None:
+    """What a trainer that learns from rewards calls them."""
+    names = getattr(trainer, "reward_func_names", None)
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) else None
 
 
 def _last(state: Any, name: str) -> float | None:
