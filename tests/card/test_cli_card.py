@@ -55,21 +55,46 @@ def test_a_folder_gets_a_card_and_keeps_what_is_written_into_it(folder):
 def test_check_says_what_is_to_be_mended_and_writes_nothing(folder):
     page = folder / "README.md"
     text = (
-        "---\nlicence: license\nlanguage: no\nbase_model: /data/base\npipeline_tag: 7\nmodel-index:\n- name: x\n---\n"
+        "---\nlicence: license\nlicense: nonsense\nlanguage: no\nbase_model: /data/base\npipeline_tag: nonsense\n"
+        "model-index:\n- name: x\n---\n"
         "Todo lo demás. TODO. "
-        "More information needed. See [this](notes.md) and `/home/me/x`; ![p](model.safetensors); hf_" + "a" * 34
+        "More information needed. See [this](notes.md) and `/home/me/x`; ![p](model.safetensors); hf_"
+        + "a" * 34
+        + "\n<img alt='x' src=\"gone.png\"> in ~/data, about ~ 3/4 of it\n\n[r]: lost.md\n[s]: model.safetensors\n"
     )
     page.write_text(text)
     code, out, _ = call(folder, "--check")
     assert code == 1 and page.read_text() == text
     for said in (
         "metadata: licence:", "metadata: language: it is 'False'", "metadata: base_model:", "metadata: pipeline_tag:",
-        "metadata: model-index:", "missing: license:", "placeholder: More information needed", "path: /home/me/x",
-        "path: /data/base", "secret: line", "dead-link: notes.md",
+        "metadata: model-index:", "placeholder: More information needed", "path: /home/me/x",
+        "path: /data/base", "secret: line", "dead-link: notes.md", "dead-link: gone.png", "dead-link: lost.md",
+        "path: ~/", "metadata: license:",
     ):  # fmt: skip
         assert said in out
     assert "model.safetensors" not in out and "hf_a" not in out
     assert "placeholder: TODO" in out and "Todo" not in out
+
+
+def test_a_template_is_used_until_another_one_is(folder, tmp_path):
+    house = tmp_path / "house.md.jinja"
+    own = "{% block summary %}Ours.{% endblock %}{% block limits %}None.{% endblock %}{% block usage %}{% endblock %}"
+    house.write_text('{% extends "card.md.jinja" %}' + own)
+    call(folder, "--template", house)
+    made = (folder / "README.md").read_text()
+    assert "Ours." in made and "None." in made and "How to use" not in made
+    call(folder)
+    assert (folder / "README.md").read_text() == made
+    assert call(folder, "--check")[1].startswith("missing: license") and "conflict" not in call(folder, "--check")[1]
+    call(folder, "--renew", "summary")
+    assert "Ours." not in (folder / "README.md").read_text() and "None." in (folder / "README.md").read_text()
+
+
+def test_what_would_change_is_told_to_programs_too_and_checking_changes_nothing(folder):
+    told = json.loads(call(folder, "--dry-run", "--json")[1])
+    assert "+# out" in told["diff"] and not told["written"] and not (folder / "README.md").exists()
+    for option in (["--dry-run"], ["--renew", "summary"]):
+        assert call(folder, "--check", *option)[0] == 2
 
 
 def test_a_good_card_has_nothing_to_mend(folder):

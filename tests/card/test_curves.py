@@ -66,7 +66,7 @@ def test_the_card_shows_it(facts, tmp_path):
     ],
 )  # fmt: skip
 def test_what_a_method_is_judged_by_is_drawn_first(logged, shown):
-    picture = picture_of({name: ((1, 0.5), (2, 0.25)) for name in logged.split()})
+    picture = picture_of(dict.fromkeys(logged.split(), ((1, 0.5), (2, 0.25))))
     assert picture is not None and picture.description.endswith(f": {shown}")
 
 

@@ -27,6 +27,8 @@ def test_a_template_overrides_regions_and_adds_some(facts, tmp_path):
     again = Card.from_facts(facts, existing=edited, template=template)
     assert again.text == edited and [one.part for one in again.conflicts] == ["limits"]
     plain = Card.from_facts(facts, existing=card)
+    assert plain.text == card.text and not plain.conflicts, "what the template said stays without it"
+    plain = Card.from_facts(facts, existing=card, renew=("limits", "versions"))
     assert "Limits" not in plain.text and "Framework versions" in plain.text
 
 

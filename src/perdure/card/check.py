@@ -11,7 +11,7 @@ from typing import Any
 from perdure.card.document import Document, lines_of
 from perdure.card.results import is_index
 from perdure.card.secrets import is_secret
-from perdure.card.vocabulary import LICENSES, is_language
+from perdure.card.vocabulary import LICENSES, TASKS, is_language
 from perdure.format.hub_id import is_hub_id
 
 _RELATIONS = ("adapter", "finetune", "merge", "quantized")
@@ -20,9 +20,12 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _LOCAL = re.compile(
-    r"(?<![\w/.:-])(?:/(?:home|Users|root|mnt|data|tmp|scratch|workspace)/|[A-Za-z]:\\|file://)[^\s`\"')\]]*"
+    r"(?<![\w/.:-])(?:/(?:home|Users|root|mnt|data|tmp|scratch|workspace|opt|srv|var)/|~/(?=[\w.])|[A-Za-z]:\\|file://)[^\s`\"')\]]*"
 )
-_LINK = re.compile(r"\]\(<?(?!\w+:|#|/)([^)\s>#?]+)")
+_LINK = re.compile(
+    r"(?:\]\(<?|<img\b[^<>]{0,500}?\bsrc=[\"']?|^ {0,3}\[[^\]\n]{1,500}\]:[ \t]*<?)(?!\w+:|#|/)([^)\s>#?\"']+)",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +108,6 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _matches(pattern: str) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
-
-
 _RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "language": (
         _each(is_language),
@@ -121,7 +120,7 @@ _RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "license_name": (_is_text, "text"),
     "license_link": (_is_text, "a web address, or a file"),
     "library_name": (_is_text, "the name of a library, such as transformers"),
-    "pipeline_tag": (_matches(r"[a-z0-9]+(-[a-z0-9]+)*"), "a task of the Hub's, such as text-generation"),
+    "pipeline_tag": (lambda value: value in TASKS, "a task of the Hub's list, such as text-generation"),
     "tags": (_each(_is_text), "a list of texts"),
     "metrics": (_each(_is_text), "a list of texts"),
     "datasets": (_each(is_hub_id), "ids of datasets on a Hub"),

@@ -91,7 +91,7 @@ def _shown(name: str) -> str:
 
 
 def _panels(history: Mapping[str, Sequence[Point]]) -> list[list[str]]:
-    """Which curves share a panel: a metric of the training and the same of the evaluation; what matters most comes first."""
+    """Which curves share a panel: one of the training and the same of the evaluation; what matters most first."""
     panels: dict[str, list[str]] = {}
     for name, points in history.items():
         if len(points) > 1 and not name.endswith(_CLOCK):

@@ -88,6 +88,7 @@ def refresh(document: Document, rendered: Rendered, *, renew: Collection[str] = 
         InvalidInput: There is no such part.
     """
     _require_parts(document, rendered, renew)
+    rendered = _beside_templates(document, rendered, renew)
     if "metadata" in renew and document.metadata is None:
         document = replace(document, front="", record=replace(document.record, keys={}))
     record, present = document.record, document.metadata or {}
@@ -115,6 +116,13 @@ def _require_parts(document: Document, rendered: Rendered, renew: Collection[str
             f"A card has no part {', '.join(map(repr, unknown))} that could be written anew.",
             hint=f"Its parts are: {', '.join(known)}",
         )
+
+
+def _beside_templates(document: Document, rendered: Rendered, renew: Collection[str]) -> Rendered:
+    """With what a template of one's own wrote: that stays as it is until the template is used again."""
+    written = {name: document.region(name) for name in document.record.own if name not in {*rendered.own, *renew}}
+    kept = {name: region.content if region is not None else "" for name, region in written.items()}
+    return replace(rendered, regions={**rendered.regions, **kept}, own=(*rendered.own, *kept))
 
 
 def _adopted(document: Document, present: Mapping[str, Any]) -> Document:

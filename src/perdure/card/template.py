@@ -81,7 +81,7 @@ class Template:
     def _broken(self, error: Exception, line: int | None) -> InvalidInput:
         where = f"{self._path}, line {line}" if line else self._path
         return InvalidInput(
-            f"{where}: {getattr(error, 'message', None) or error}. No card was written.",
+            f"{where}: {str(getattr(error, 'message', None) or error).rstrip('.')}. No card was written.",
             hint=f'A template of cards begins with {{% extends "{BASE}" %}} and overrides blocks of it.',
         )
 

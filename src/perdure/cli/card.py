@@ -11,6 +11,7 @@ import click
 
 import perdure
 from perdure.cli.common import json_option
+from perdure.format.names import CARD
 
 _EXAMPLES = """\b
 Examples:
@@ -39,30 +40,34 @@ def command(
     --check looks at the card as it is: metadata that the Hub refuses, placeholders, local paths, secrets, links to
     files that are not there, conflicts, and what only an author can say, such as a licence.
     """
-    made = perdure.Card.from_folder(folder, template=template, renew=renew)
-    before = perdure.Card.load(folder) if (folder / "README.md").is_file() else None
+    if only_check and (dry_run or renew):
+        raise click.UsageError("--check looks at the card as it is: it goes with neither --dry-run nor --renew.")
+    page = folder / CARD
+    before = perdure.Card.load(page) if page.is_file() else None
     if only_check and before is None:
         raise perdure.NotFound(f"There is no card in {folder}.", hint=f"Make one: perdure card {folder}")
+    made = perdure.Card.from_folder(folder, template=template, renew=renew, curves=not only_check)
     written = not (only_check or dry_run)
     if written:
         made.save(folder)
     shown = made if before is None or not only_check else perdure.Card(before.text, made.conflicts)
     findings = shown.check(folder)
+    diff = _diff(before.text if before else "", made.text) if dry_run else None
     if as_json:
         found = [{"kind": one.kind, "part": one.part, "message": one.message} for one in findings]
-        click.echo(json.dumps({"path": str(folder / "README.md"), "written": written, "findings": found}, indent=2))
+        told = {"path": str(page), "written": written, "findings": found}
+        click.echo(json.dumps(told if diff is None else {**told, "diff": diff}, indent=2))
     else:
-        if dry_run:
-            click.echo(_diff(before.text if before else "", made.text), nl=False)
+        click.echo(diff or "", nl=False)
         for finding in findings:
             click.echo(finding, err=not only_check)
         if written:
-            click.echo(f"Wrote {folder / 'README.md'}.", err=True)
+            click.echo(f"Wrote {page}.", err=True)
     sys.exit(1 if only_check and findings else 0)
 
 
 def _diff(before: str, after: str) -> str:
     lines = difflib.unified_diff(
-        before.splitlines(keepends=True), after.splitlines(keepends=True), "README.md", "README.md (new)"
+        before.splitlines(keepends=True), after.splitlines(keepends=True), CARD, f"{CARD} (new)"
     )
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
