@@ -19,14 +19,9 @@ CURVES = "training_curves.png"
 _COLOURS = ("#3b82f6", "#ea580c", "#16a34a", "#a855f7", "#db2777", "#0891b2")
 _GREY = "#808080"
 _MAX_PANELS = 3
-_REWARDS = re.compile(r"rewards/.+/mean")  # one of each function, in a panel for all
+_REWARDS = "rewards/.+/mean"  # one of each function, in a panel for all
 # What people look at first, whatever else a trainer logs; all others come in the order in which they were logged.
-_FIRST = tuple(
-    map(
-        re.compile,
-        ("loss", "reward", _REWARDS, "rewards/margins", "rewards/accuracies", ".*loss", ".*accuracy"),
-    )
-)
+_FIRST = ("loss", "reward", _REWARDS, "rewards/margins", "rewards/accuracies", ".*loss", ".*accuracy")
 _CLOCK = ("_runtime", "_per_second", "_time", "epoch", "learning_rate", "grad_norm", "num_tokens", "total_flos")
 
 _log = logging.getLogger("perdure")
@@ -96,9 +91,9 @@ def _panels(history: Mapping[str, Sequence[Point]]) -> list[list[str]]:
     for name, points in history.items():
         if len(points) > 1 and not name.endswith(_CLOCK):
             metric = name.removeprefix("eval_").removeprefix("train_")
-            panels.setdefault(_REWARDS.sub("rewards/*/mean", metric), []).append(name)
+            panels.setdefault(re.sub(_REWARDS, "rewards/*/mean", metric), []).append(name)
     return [panels[metric] for metric in sorted(panels, key=_rank)][:_MAX_PANELS]
 
 
 def _rank(metric: str) -> int:
-    return next((rank for rank, name in enumerate(_FIRST) if name.fullmatch(metric)), len(_FIRST))
+    return next((rank for rank, name in enumerate(_FIRST) if re.fullmatch(name, metric)), len(_FIRST))
