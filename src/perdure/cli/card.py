@@ -11,8 +11,8 @@ import click
 
 import perdure
 from perdure.cli.common import json_option
-from perdure.format.names import CARD
 
+_CARD = "README.md"
 _EXAMPLES = """\b
 Examples:
   perdure card out
@@ -42,7 +42,7 @@ def command(
     """
     if only_check and (dry_run or renew):
         raise click.UsageError("--check looks at the card as it is: it goes with neither --dry-run nor --renew.")
-    page = folder / CARD
+    page = folder / _CARD
     before = perdure.Card.load(page) if page.is_file() else None
     if only_check and before is None:
         raise perdure.NotFound(f"There is no card in {folder}.", hint=f"Make one: perdure card {folder}")
@@ -68,6 +68,6 @@ def command(
 
 def _diff(before: str, after: str) -> str:
     lines = difflib.unified_diff(
-        before.splitlines(keepends=True), after.splitlines(keepends=True), CARD, f"{CARD} (new)"
+        before.splitlines(keepends=True), after.splitlines(keepends=True), _CARD, f"{_CARD} (new)"
     )
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
