@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         UnsupportedFormat,
     )
     from perdure.integrations.attach import Attachment, attach
+    from perdure.integrations.base_card import facts_of
     from perdure.integrations.describe import describe
     from perdure.integrations.finish import Finished, finish
     from perdure.model.export import export
@@ -76,6 +77,7 @@ _NAMES = {
         "UnsupportedFormat",
     ),
     "perdure.integrations.attach": ("Attachment", "attach"),
+    "perdure.integrations.base_card": ("facts_of",),
     "perdure.integrations.describe": ("describe",),
     "perdure.integrations.finish": ("Finished", "finish"),
     "perdure.model.export": ("export",),
@@ -153,6 +155,7 @@ __all__ = [
     "describe",
     "evaluate",
     "export",
+    "facts_of",
     "finish",
     "open_weights",
     "promote",

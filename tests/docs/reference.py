@@ -27,6 +27,7 @@ GROUPS = {
     "Trainers": ("attach", "Attachment", "finish", "Finished"),
     "Describe": (
         "describe",
+        "facts_of",
         "Card",
         "Finding",
         "Facts",

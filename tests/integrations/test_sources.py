@@ -127,6 +127,21 @@ DatasetDict(train=rows.select(range(90)), test=rows.select(range(90, 100))).push
 rows.select(range(5)).push_to_hub("me/rows", config_name="small")
 from huggingface_hub import HfApi
 commit = HfApi().dataset_info("me/rows").sha
+from pathlib import Path
+from transformers import AutoModelForCausalLM, GPT2Config
+import perdure
+folder = Path(sys.argv[1])
+api = HfApi()
+tiny = GPT2Config(n_embd=4, n_layer=1, n_head=1, vocab_size=9)
+AutoModelForCausalLM.from_config(tiny).save_pretrained(folder / "base")
+(folder / "base" / "README.md").write_text("---\\nlicense: mit\\nlanguage: en\\n---\\n")
+api.create_repo("me/base")
+base = api.upload_folder(repo_id="me/base", folder_path=folder / "base").oid
+model = AutoModelForCausalLM.from_pretrained("me/base")
+made = perdure.describe(model, name="x")
+print(json.dumps([base, made.base.revision, made.license.id, made.languages]))
+model.save_pretrained(folder / "mine")
+(folder / "mine" / "README.md").write_text("---\\nbase_model: me/base\\n---\\n")
 stream = load_dataset("me/rows", split="train", streaming=True).map(lambda row: row).shuffle(buffer_size=3)
 mapped = load_dataset("me/rows", split="train").map(lambda row: {"n": 1}).train_test_split(0.1, seed=0)["train"]
 many = {"a": load_dataset("me/rows", "small", split="train[:3]"), "b": load_dataset("me/rows", split="test")}
@@ -134,14 +149,20 @@ print(json.dumps([commit, *([to_document(one) for one in datasets_of(data)] for 
 """
 
 
-def test_datasets_of_a_hub_are_known_by_their_commit(tmp_path):
+def test_datasets_and_bases_of_a_hub_are_known_by_their_commit(tmp_path):
     with HubServer(tmp_path / "hub", user="me", token="hf_tokenOfMe1234567890") as server:
         environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"} | {
             "HF_ENDPOINT": server.url, "HF_TOKEN": str(server.token), "HF_HOME": str(tmp_path / "home"),
         }  # fmt: skip
-        command = [sys.executable, "-c", _OF_A_HUB]
+        command = [sys.executable, "-c", _OF_A_HUB, str(tmp_path)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        card = [sys.executable, "-m", "perdure", "card", "mine", "--dry-run"]
+        shown = subprocess.run(card, cwd=tmp_path, env=environment | {"HF_HOME": str(tmp_path / "another")},
+                               capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
+    base, *made = json.loads(done.stdout.splitlines()[-2])
+    assert made == [base, "mit", ["en"]], "the commit that was loaded, and what its card says"
+    assert "+license: mit\n" in shown.stdout and "+- en\n" in shown.stdout, shown
     commit, stream, mapped, many = json.loads(done.stdout.splitlines()[-1])
     known = {"id": "me/rows", "split": "train", "revision": commit}
     assert stream == [known]

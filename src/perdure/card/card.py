@@ -113,9 +113,21 @@ class Card:
 
     @staticmethod
     def from_folder(
-        folder: str | Path, *, template: str | Path | None = None, renew: Collection[str] = (), curves: bool = True
+        folder: str | Path,
+        *,
+        facts: Facts | None = None,
+        template: str | Path | None = None,
+        renew: Collection[str] = (),
+        curves: bool = True,
     ) -> Card:
         """The card of a model that is saved in a folder, made of what the folder tells and of the card in it, if any.
+
+        Args:
+            folder: Where the model is.
+            facts: What is known of it, as `facts_of` returns it; by default what its files say.
+            template: A Jinja file that extends `card.md.jinja`.
+            renew: Keys and regions to write anew even where a person changed them.
+            curves: Draw the curves of the training (needs matplotlib).
 
         Raises:
             NotFound: There is no such folder, or no such template.
@@ -123,7 +135,9 @@ class Card:
         """
         folder = Path(folder)
         existing = Card.load(folder) if (folder / CARD).is_file() else None
-        card = Card.from_facts(facts_of(folder), existing=existing, template=template, renew=renew, curves=curves)
+        card = Card.from_facts(
+            facts or facts_of(folder), existing=existing, template=template, renew=renew, curves=curves
+        )
         # What is told by files that may change is asked of them each time.
         return card if (folder / FACTS).is_file() else replace(card, facts=None)
 

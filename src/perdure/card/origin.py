@@ -15,7 +15,7 @@ from perdure.card.document import front_matter
 from perdure.card.facts import License
 from perdure.card.vocabulary import LICENSES, is_language, is_revision
 from perdure.format.hub_id import HUB, hub_id, is_hub_id, looks_like_hub_id
-from perdure.format.names import CARD
+from perdure.format.names import CARD, holds_weights
 
 _MAX_CARD = 2**20  # bytes
 
@@ -62,6 +62,18 @@ def origin_of(name_or_path: str, *, revision: str | None = None, exact: bool = F
     only = base[0] if isinstance(base, list) and len(base) == 1 else base
     known = not exact and is_hub_id(only)
     return Origin(id=str(only) if known else None).described(recorded)
+
+
+def only_commit(name: str) -> str | None:
+    """The commit of a model by which the Hub's cache holds its weights; None where it holds several, or none.
+
+    For who has just loaded it by its name: which of several that was, nobody recorded.
+    """
+    if not looks_like_hub_id(name):
+        return None
+    snapshots = (_cache() / f"models--{name.replace('/', '--')}" / "snapshots").glob("*")
+    held = [folder.name for folder in snapshots if any(map(holds_weights, (file.name for file in folder.glob("*"))))]
+    return held[0] if len(held) == 1 and is_revision(held[0]) else None
 
 
 def _card_metadata(folder: Path) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def command(
     before = perdure.Card.load(page) if page.is_file() else None
     if only_check and before is None:
         raise perdure.NotFound(f"There is no card in {folder}.", hint=f"Make one: perdure card {folder}")
-    made = perdure.Card.from_folder(folder, template=template, renew=renew, curves=not only_check)
+    facts = perdure.facts_of(folder)
+    made = perdure.Card.from_folder(folder, facts=facts, template=template, renew=renew, curves=not only_check)
     written = not (only_check or dry_run)
     if written:
         made.save(folder)

@@ -13,6 +13,7 @@ from perdure.card.numbers import amount
 from perdure.card.training import Energy, Hardware, Method, Training
 from perdure.errors import InvalidInput
 from perdure.integrations import lineage
+from perdure.integrations.base_card import PATIENCE
 from perdure.integrations.command import command
 from perdure.integrations.data import datasets_of
 from perdure.integrations.gather import card_name, scores, versions
@@ -84,7 +85,7 @@ def describe(
     if last is None:
         raise InvalidInput("The model has no name that a card can say.", hint='Say name="my-model".')
     model = unwrap(model)
-    base, origin = lineage.described_base(model, base_model, wait=lineage.PATIENCE)
+    base, origin = lineage.described_base(model, base_model, wait=PATIENCE)
     run = Training(
         method=method,
         hyperparameters=shown((hyperparameters or {}).items()),

@@ -17,6 +17,7 @@ from perdure.card.numbers import amount
 from perdure.card.training import Method, Training
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
 from perdure.integrations import lineage
+from perdure.integrations.base_card import PATIENCE
 from perdure.integrations.command import command
 from perdure.integrations.data import datasets_of
 from perdure.integrations.git import source
@@ -59,9 +60,7 @@ class Told:
     tags: tuple[str, ...] = ()
 
 
-def gather(
-    trainer: Any, model: Any, told: Told, evaluation: Mapping[str, float], *, wait: float = lineage.PATIENCE
-) -> Facts:
+def gather(trainer: Any, model: Any, told: Told, evaluation: Mapping[str, float], *, wait: float = PATIENCE) -> Facts:
     """The facts of a run.
 
     Args:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotInTime
-from threading import Thread
 from typing import Any
 
 from perdure.card.facts import BaseModel, Relation
-from perdure.card.origin import Origin, origin_of
+from perdure.card.origin import Origin, only_commit, origin_of
 from perdure.format.hub_id import is_hub_id, looks_like_hub_id
+from perdure.integrations.base_card import metadata_of
 from perdure.model.adapter import base_of, is_peft_model
 from perdure.model.kind import kind_of
-
-PATIENCE = 4.0  # seconds for the Hub to say what the base's licence is
-
-_asked: dict[tuple[str, str | None], Future[dict[str, object]]] = {}
 
 
 def base_model(model: Any, told: str | None) -> BaseModel | None:
@@ -41,7 +35,7 @@ def described_base(model: Any, told: str | None, *, wait: float) -> tuple[BaseMo
     """
     base, origin = base_model(model, told), _origin(model, told)
     if base is not None and origin.license is None:
-        origin = origin.described(_on_hub(base, wait))
+        origin = origin.described(metadata_of(base, wait))
     return base, origin
 
 
@@ -57,8 +51,9 @@ def _relation(model: Any) -> Relation:
 
 
 def _origin(model: Any, told: str | None) -> Origin:
-    commit = getattr(getattr(inner_of(model), "config", None), "_commit_hash", None)
-    found = origin_of(_loaded_from(model), revision=commit, exact=kind_of(model) == "adapter")
+    name = _loaded_from(model)
+    commit = getattr(getattr(inner_of(model), "config", None), "_commit_hash", None) or only_commit(name)
+    found = origin_of(name, revision=commit, exact=kind_of(model) == "adapter")
     if is_hub_id(told) and told != found.id:
         return origin_of(told) if looks_like_hub_id(told) else Origin(id=told, license=found.license)
     return found
@@ -67,24 +62,3 @@ def _origin(model: Any, told: str | None) -> Origin:
 def _loaded_from(model: Any) -> str:
     config = getattr(inner_of(model), "config", None)
     return str((base_of(model) if is_peft_model(model) else getattr(config, "_name_or_path", None)) or "")
-
-
-def _on_hub(base: BaseModel, wait: float) -> dict[str, object]:
-    """Never an error, and never more than a wait: the answer may come in time for the next card."""
-    key = (base.id, base.revision)
-    if key not in _asked:
-        _asked[key] = Future()
-        Thread(target=_ask, args=(*key, _asked[key]), daemon=True, name="perdure-base").start()
-    try:
-        return _asked[key].result(wait)
-    except NotInTime:
-        return {}
-
-
-def _ask(repo: str, revision: str | None, answer: Future[dict[str, object]]) -> None:
-    from perdure.publishing.client import metadata_of
-
-    try:
-        answer.set_result(metadata_of(repo, revision, seconds=PATIENCE))
-    except Exception:  # no Hub, no such repository, no client: then a card says nothing of a licence
-        answer.set_result({})
