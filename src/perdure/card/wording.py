@@ -15,14 +15,14 @@ from perdure.card.results import Result
 from perdure.card.training import Scalar, Training
 from perdure.format.hub_id import HUB
 
-_AUTHORS = re.compile(r"^([ \t]*author\s*=\s*[{\"])([^\n]{80,})$", re.MULTILINE)
+_LONG = re.compile(r"^([ \t]*(?:author|title)\s*=\s*[{\"])([^\n]{80,})$", re.MULTILINE)
 HOMES = {"TRL": "https://github.com/huggingface/trl"}
 _OF_A_RUN = {
     "loss": " (last logged)",
     "reward": " (last logged)",
     "train_loss": " (mean of the run)",
 }
-_MOST_OF_A_DIGEST = 19  # characters; enough to tell two apart, and no table grows wider than a phone
+_MOST_OF_A_DIGEST = 12  # characters; enough to tell two apart, and no table grows wider than a phone
 _LIBRARY_CITATIONS = {
     "TRL": """@software{vonwerra2020trl,
   title   = {{TRL: Transformers Reinforcement Learning}},
@@ -129,7 +129,9 @@ def dataset_table(datasets: Sequence[Dataset]) -> str:
         "Split": lambda one: code_cell(one.split or ""),
         "Rows": lambda one: "" if one.rows is None else f"{one.rows:,}",
         "Revision": _revision,
-        "Fingerprint": lambda one: "" if one.revision else code_cell((one.fingerprint or "")[:_MOST_OF_A_DIGEST]),
+        "Fingerprint": lambda one: (
+            "" if one.revision else code_cell((one.fingerprint or "").removeprefix("sha256:")[:_MOST_OF_A_DIGEST])
+        ),
     }
     shown = {name: write for name, write in columns.items() if any(write(one) for one in datasets)}
     rows = [
@@ -165,14 +167,14 @@ def citations(facts: Facts) -> list[str]:
     if method is None:
         return []
     entries = (method.citation, _LIBRARY_CITATIONS.get(method.library or ""))
-    return [_AUTHORS.sub(_broken, entry) for entry in entries if entry]
+    return [_LONG.sub(_broken, entry) for entry in entries if entry]
 
 
-def _broken(authors: re.Match[str]) -> str:
-    """A long list of names on several lines, which BibTeX takes for one."""
-    indent = " " * len(authors[1])
-    lines = wrap(authors[2], width=max(30, 80 - len(indent)), break_long_words=False, break_on_hyphens=False)
-    return authors[1] + f"\n{indent}".join(lines)
+def _broken(field: re.Match[str]) -> str:
+    """A long title or list of names on several lines, which BibTeX takes for one."""
+    indent = " " * len(field[1])
+    lines = wrap(field[2], width=max(30, 80 - len(indent)), break_long_words=False, break_on_hyphens=False)
+    return field[1] + f"\n{indent}".join(lines)
 
 
 def _revision(dataset: Dataset) -> str:
