@@ -4,13 +4,15 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 from datasets import Dataset
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, TrainingArguments
 
+from perdure.card.card import Card
 from perdure.card.facts import License
 from perdure.integrations.gather import Told, as_names, card_name, gather, method_name
-from perdure.integrations.settings import hyperparameters
+from perdure.integrations.settings import adapter_settings, hyperparameters
 
 SECRET = "hf_" + "a" * 30
 
@@ -102,8 +104,26 @@ def test_datasets_are_those_named_that_have_an_id_or_those_downloaded(sft, model
         "hf://datasets/openai/gsm8k@e53f048/main/train.parquet": {},
         "https://example.org/x.csv": {},
     }
-    trainer.train_dataset = data
-    assert gather(trainer, model, Told(name="x"), {}).dataset_ids == ("openai/gsm8k",)
+    trainer.train_dataset = trainer.eval_dataset = data
+    facts = gather(trainer, model, Told(name="x"), {"eval_loss": 0.5, "eval_num_tokens": 7.0})
+    assert facts.dataset_ids == ("openai/gsm8k",)
+    card = Card.from_facts(facts, curves=False)
+    (measured,) = card.metadata["model-index"][0]["results"]
+    assert measured["dataset"]["type"] == "openai/gsm8k" and [one["name"] for one in measured["metrics"]] == [
+        "eval_loss"
+    ]
+
+
+def test_an_adapters_modules_are_named_shortly_where_that_says_as_much():
+    def layer(wide: bool) -> torch.nn.Module:
+        return torch.nn.ModuleDict({"query_projection": torch.nn.Linear(2, 2), "other": torch.nn.Linear(2, 2 + wide)})
+
+    names = [f"layers.{n}.query_projection" for n in range(14)]
+    model = torch.nn.ModuleDict({"layers": torch.nn.ModuleList(layer(False) for _ in range(14))})
+    whole = get_peft_model(model, LoraConfig(r=2, target_modules=names))
+    assert adapter_settings(whole)["target_modules"] == "query_projection"
+    model = torch.nn.ModuleDict({"layers": torch.nn.ModuleList(layer(True) for _ in range(15))})
+    assert "target_modules" not in adapter_settings(get_peft_model(model, LoraConfig(r=2, target_modules=names)))
 
 
 def test_logs_of_open_runs_are_linked_and_local_ones_are_not(sft, model, monkeypatch):
