@@ -11,6 +11,8 @@ HOSTILE = {
     "marks that nothing closes": "<!-- perdure:a -->\n" * MANY,
     "a fence that nothing closes": "`" * MANY + "\n" + "~~~ x\n" * MANY,
     "a title of marks": "# a" + " #" * MANY,
+    "a badge in a badge": "It has been trained using [TRL](https://github.com/huggingface/trl)\n\n"
+    + '[<img src="https://raw.githubusercontent.com/wandb/' * MANY,
     "numbers in base 60": "---\nx: 1" + ":1" * MANY + "\n---\n",
     "lists in lists": "---\nx:\n  " + "- " * MANY + "\n---\n",
     "an address of colons": "://" + ":" * MANY,

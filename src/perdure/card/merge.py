@@ -14,7 +14,7 @@ from typing import Any
 
 from perdure.card import metadata
 from perdure.card.document import Document, Part, Record, Region, has_title, parts_of
-from perdure.card.generated import generated_keys, is_generated, kept_tags, without_generated
+from perdure.card.generated import NewPage, generated_keys, is_generated, kept_tags, without_generated
 from perdure.card.results import Key, Result, merge_index
 from perdure.errors import InvalidInput
 
@@ -97,8 +97,8 @@ def refresh(document: Document, rendered: Rendered, *, renew: Collection[str] = 
     )
     removed = frozenset(record.keys.keys() - present.keys()).difference(renew)
     if not record.keys and is_generated(document.body):
-        mine = generated_keys(present, rendered.metadata)
-        document = _adopted(document, present)
+        mine = generated_keys(present, rendered.name)
+        document = _adopted(document, present, rendered)
     front = metadata.merge(document.front, rendered.metadata, renew=mine.union(renew), removed=removed)
     asked = {result.key for result in rendered.results} if INDEX in renew else ()
     document, conflicts = index(replace(document, front=front), rendered.name, rendered.results, explicit=asked)
@@ -125,14 +125,13 @@ def _beside_templates(document: Document, rendered: Rendered, renew: Collection[
     return replace(rendered, regions={**rendered.regions, **kept}, own=(*rendered.own, *kept))
 
 
-def _adopted(document: Document, present: Mapping[str, Any]) -> Document:
-    """A card that another tool wrote, with a person's words alone."""
-    entries, tags = present.get(INDEX), present.get("tags")
-    named = [entry.get("name") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    names = [name for name in (present.get("model_name"), *named) if isinstance(name, str)]
+def _adopted(document: Document, present: Mapping[str, Any], rendered: Rendered) -> Document:
+    """A card that another tool wrote, with a person's words, and with what is not known but from it."""
+    tags = present.get("tags")
+    page = NewPage(name=rendered.name, regions=rendered.regions, front=document.front)
     if isinstance(tags, list) and kept_tags(tags) != tags:
         document = replace(document, front=metadata.put(document.front, "tags", kept_tags(tags)))
-    return replace(document, parts=parts_of(without_generated(document.body, names)))
+    return replace(document, parts=parts_of(without_generated(document.body, page)))
 
 
 def index(
