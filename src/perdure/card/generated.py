@@ -157,7 +157,8 @@ def without_generated(body: str, page: NewPage) -> str:
 
 def _goes(block: _Block, section: str, page: NewPage) -> bool:
     if block.fenced:
-        cited = block.text.startswith("```bibtex\n") and block.text in page.regions.get("citation", "")
+        entry = " ".join(block.text.split())  # however its lines are broken
+        cited = entry.startswith("```bibtex ") and entry in " ".join(page.regions.get("citation", "").split())
         return cited or (bool(page.regions.get("usage")) and _QUICK_STARTS.fullmatch(block.text) is not None)
     below: re.Pattern[str] | None = None
     for line in block.text.split("\n"):
