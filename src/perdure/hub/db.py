@@ -111,10 +111,14 @@ class Database:
             return bytes(db.execute("SELECT value FROM meta WHERE key = 'secret'").fetchone()[0])
 
     def epoch(self, user: int) -> str:
-        """The part of a user's CAS address by which their Xet clients remember what they sent."""
+        """The part of a user's CAS address by which their Xet clients remember what they sent.
+
+        Each user's is different: a client with the tokens of two would take what one has sent for what both may use.
+        """
+        keys = ("epoch", f"epoch of {user}")
         with self.write() as db:
-            db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (secrets.token_hex(8),))
-        parts = self.rows("SELECT value FROM meta WHERE key IN ('epoch', ?) ORDER BY key DESC", f"epoch of {user}")
+            db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", [(key, secrets.token_hex(8)) for key in keys])
+        parts = self.rows("SELECT value FROM meta WHERE key IN (?, ?) ORDER BY key DESC", *keys)
         return "-".join(str(value) for (value,) in parts)
 
     def renew_epoch(self) -> None:
