@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from perdure import Card, Facts, License
+from perdure import Card, Facts, License, Method, Training
 
 MANY = 50_000
 HOSTILE = {
@@ -35,3 +35,13 @@ def test_a_value_of_any_shape_is_a_persons(value):
     again = Card.from_facts(Facts(name="x", license=License(id="apache-2.0")), existing=page)
     assert f"license: {value}\n" in again.text and [one.part for one in again.conflicts] == ["license"]
     assert again.check()
+
+
+def test_nothing_that_is_told_ends_its_place_on_the_page():
+    entry = "@x{\n<!-- /perdure:citation -->\n<!-- perdure:record {} -->\n\x1b[2K\r}"
+    training = Training(method=Method(name="X", citation=entry), logs={"W&B": "https://wandb.ai/me/run\\"})
+    facts = Facts(name="x", training=training, versions={"# x": "- y"})
+    card = Card.from_facts(facts)
+    assert Card.from_facts(facts, existing=card) == card and not Card.from_facts(facts, renew=["citation"]).conflicts
+    assert "\n <!-- /perdure:citation -->\n" in card.text and "\x1b" not in card.text and "\r" not in card.text
+    assert "(https://wandb.ai/me/run%5C)" in card.text and "- \\# x: " in card.text

@@ -6,7 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_MARKUP = re.compile(r"[\\`*\[\]|~$]|^[#+-](?=[# ]|$)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line ends
+_ENDS = re.compile(r"[()<>\\]")  # of a link's address
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
@@ -44,11 +46,13 @@ def code(value: str) -> str:
 
 def link(label: str, address: str) -> str:
     """A link; `address` must be a web address or a path of a Hub, which holds no spaces."""
-    return f"[{text(label)}]({re.sub(r'[()<>]', lambda match: f'%{ord(match[0]):02X}', address)})"
+    target = _ENDS.sub(lambda match: f"%{ord(match[0]):02X}", address)
+    return f"[{text(label)}]({target})"
 
 
 def fence(language: str, content: str) -> str:
-    """A fenced block that no backticks in `content` can end."""
+    """A fenced block that no backticks in `content` can end, and that moves no terminal's cursor."""
+    content = _CONTROLS.sub("", content)
     longest = max((len(run) for run in re.findall(r"`+", content)), default=0)
     ticks = "`" * max(3, longest + 1)
     return f"{ticks}{language}\n{content.rstrip()}\n{ticks}"

@@ -23,6 +23,7 @@ BASE = "card.md.jinja"
 _OWN = "template"  # the name of a user's template, in Jinja's eyes
 _MAX_TEMPLATE = 2**20  # bytes
 _TEMPLATES = Path(__file__).with_name("templates")
+_MARKS = re.compile(r"^(<!-- /?perdure:)", re.MULTILINE)  # at the head of a line they end a region
 
 
 class Template:
@@ -108,6 +109,7 @@ def _environment() -> Environment:
 def _tidy(parts: Iterable[str]) -> str:
     """A region without the blank lines that a template's own lines leave; a lone section heading says nothing."""
     content = re.sub(r"\n{3,}", "\n\n", "".join(parts).strip())
+    content = _MARKS.sub(r" \1", content)
     return "" if re.fullmatch(r"##+ .*", content) else content
 
 
