@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
-from publishing import Hub, save_folder
+import pytest
+
+from perdure import Outbox
+from perdure.publishing.outbox_store import Store
+from perdure.publishing.outbox_worker import Worker
+from publishing import Hub, save_folder, weights
 
 TRAINING = """
 import os, signal, sys, threading, time, perdure
@@ -50,6 +57,32 @@ def test_a_worker_ends_with_its_training_although_a_forked_child_goes_on(hub: Hu
     while is_running(worker) and time.monotonic() < until:
         time.sleep(0.1)
     assert not is_running(worker)
+
+
+def test_a_command_that_hangs_holds_up_no_push_and_ends_with_the_worker(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # it was read when it was imported
+    monkeypatch.setenv("HF_HOME", str(hub.home))
+    box, pid = Outbox(tmp_path / "run"), tmp_path / "pid"
+    hang = shlex.join(["sh", "-c", f"echo $$ > {pid}; sleep 600; true"])
+    for step in (1, 2):
+        folder = save_folder(tmp_path / f"checkpoint-{step}", {"model.safetensors": weights(step)})
+        box.add(folder, "me/held", endpoint=hub.url, step=step, after=hang)
+    box.add(save_folder(tmp_path / "out"), "me/held", endpoint=hub.url)
+    worker = Worker(Store(box.run), token=hub.token)
+    working = threading.Thread(target=worker.run, daemon=True)
+    working.start()
+    until = time.monotonic() + 60
+    while (box.jobs()[-1].state != "done" or not pid.exists()) and time.monotonic() < until:
+        time.sleep(0.1)
+    states = [job.state for job in box.jobs()]
+    left = list((box.run / ".perdure/outbox/jobs").iterdir())
+    worker.stop()
+    working.join(60)
+    assert states == ["running", "running", "done"] and len(hub.commits("me/held")) == 4 and left == []
+    assert not is_running(int(pid.read_text()))
+    assert [job.state for job in box.jobs()] == ["queued", "queued", "done"]
 
 
 def train(hub: Hub, folder: Path, how: str) -> subprocess.CompletedProcess[str]:

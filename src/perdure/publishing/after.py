@@ -6,10 +6,9 @@ import json
 import math
 import os
 import shlex
-import signal
 import subprocess
+import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +16,7 @@ from typing import TypeAlias
 from perdure.errors import InvalidInput
 from perdure.format.hub_id import is_hub_id
 from perdure.io.durable import fsync_folder, make_folders, write_file
+from perdure.publishing import command_guard
 from perdure.publishing.receipt import Receipt
 from perdure.publishing.secrets import require_clean_words
 
@@ -25,7 +25,6 @@ RESULTS = "results.json"
 DONE = "followed.json"
 NOT_CALLED = "The function that was to follow the push was not called: its process has not come to it, or ended before."
 LIMIT_SECONDS = 3600.0
-_GRACE_SECONDS = 10.0
 _MAX_RESULTS = 2**20  # bytes
 
 
@@ -112,16 +111,24 @@ def run(
     metrics: Mapping[str, float],
     folder: Path,
     limit: float = LIMIT_SECONDS,
-) -> Followed:
+    leash: int = subprocess.PIPE,
+) -> Followed | None:
     """Run a command line, without a shell, with what was pushed in its environment.
 
     It is told `PERDURE_REPO`, `PERDURE_REVISION`, `PERDURE_PATH_IN_REPO` (empty for the root), `PERDURE_COMMIT`,
     `PERDURE_ENDPOINT`, `PERDURE_STEP` (empty where there is none), `PERDURE_METRICS` (JSON), and `PERDURE_RESULTS`: a
     path at which it may leave a JSON object of metric → number, or of a dataset's id on the Hub → metric → number.
 
+    When it ends, and where this process dies, all that it started ends with it, but for what left its process group.
+
     Args:
-        folder: Where its output and its results go; made if missing.
+        folder: Where its output, the beginning and the end of it, and its results go; made if missing.
         limit: Seconds after which it is ended.
+        leash: The end of a pipe to read from: it is ended at once when something is written there, or the other end
+            is closed.
+
+    Returns:
+        None where the leash ended it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)  # whatever it prints, of its environment perhaps, is for who runs it alone
@@ -137,34 +144,23 @@ def run(
         "PERDURE_METRICS": json.dumps(dict(metrics)),
         "PERDURE_RESULTS": str(results),
     }
+    guard = [sys.executable, "-I", "-S", command_guard.__file__, str(limit), str(output), *shlex.split(command)]
+    with subprocess.Popen(guard, env={**os.environ, **told}, stdin=leash, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
     try:
-        with output.open("wb") as file:
-            process = subprocess.Popen(
-                shlex.split(command), env={**os.environ, **told}, stdin=subprocess.DEVNULL, stdout=file,
-                stderr=subprocess.STDOUT,
-            )  # fmt: skip
-    except OSError as error:
-        return Followed(problem=f"`{command}` could not be run: {error}.")
-    if not _ends(process, limit):
+        came = json.loads(said)
+    except ValueError:
+        came = {"why": "it was killed"}
+    if came.get("why") == command_guard.BROKEN_OFF:
+        return None
+    if came.get("why") == command_guard.LIMIT:
         return Followed(problem=f"`{command}` was ended after {limit:g} seconds; its output is in {output}.")
-    if process.returncode != 0:
-        return Followed(problem=f"`{command}` ended with {process.returncode}; its output is in {output}.")
+    if "why" in came:
+        return Followed(problem=f"`{command}` could not be run: {came['why']}.")
+    if came["code"] != 0:
+        return Followed(problem=f"`{command}` ended with {came['code']}; its output is in {output}.")
     return _read(results, command)
-
-
-def _ends(process: subprocess.Popen[bytes], limit: float) -> bool:
-    """Wait for a process, and end it after `limit` seconds; whether it ended by itself."""
-    try:
-        process.wait(limit)
-        return True
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)  # so that it can end what it started itself
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE_SECONDS)
-        return False
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _read(path: Path, command: str) -> Followed:

@@ -61,7 +61,7 @@ class Job:
         folder: The folder as it was named; what is pushed is what it held when the job was added.
         repo, revision, tag, path_in_repo, endpoint: Where to.
         step, metrics: Of which moment of training.
-        nbytes: Bytes of the files that the job holds on to, until it is done or cancelled.
+        nbytes: Bytes of the files that the job holds on to, until it is pushed or cancelled.
         created: When it was added, in seconds since 1970.
         tries: How often it was tried.
         error: Why the last try came to nothing, or what went wrong after the push; None if nothing did.

@@ -103,6 +103,7 @@ class Outbox:
                 callable, which is called with the `Receipt` in this process, on a thread of its own, and may return
                 what it measured; if this process ends before, the job says so. What was measured, metric → number (or
                 a dataset's id → metric → number, for the `model-index`), is written onto the card in one more commit.
+                Other pushes do not wait for it; one that reaches the branch first keeps its card as it is.
                 Where it fails, that is told, and costs nothing.
             metrics, step: Of which moment of training it is; for whoever looks at the job, and for `after`.
             overwrite: Push also where somebody else committed to the branch after this outbox did.

@@ -104,8 +104,9 @@ class Store:
     def claim(self, *, paused: Collection[str] = ()) -> Claim | None:
         """Take on the next job whose turn it is; None if there is none.
 
-        Jobs of a branch keep their order. Of different branches the one that was tried least is first: one that fails
-        whenever it is tried does not hold up the others. A finished model goes before checkpoints, which are of a step.
+        Jobs of a branch keep their order; one that is pushed holds up none, whatever follows its push. Of different
+        branches the one that was tried least is first: one that fails whenever it is tried does not hold up the others.
+        A finished model goes before checkpoints, which are of a step.
 
         The first of all are those whose repository's full name is to be asked for: until then nobody knows its branch.
 
@@ -117,8 +118,9 @@ class Store:
             next_one = db.execute(
                 f"SELECT seq FROM jobs AS one WHERE state = 'queued' AND endpoint NOT IN ({marks}) "
                 "AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE "
-                "other.branch = one.branch AND other.seq < one.seq AND other.state = 'queued') "
-                "ORDER BY branch <> '', tries, step IS NOT NULL, seq LIMIT 1",
+                "other.branch = one.branch AND other.seq < one.seq AND other.state = 'queued' "
+                "AND other.receipt IS NULL) "
+                "ORDER BY branch <> '', tries - (receipt IS NOT NULL), step IS NOT NULL, seq LIMIT 1",
                 tuple(paused),
             ).fetchone()
             if next_one is None:

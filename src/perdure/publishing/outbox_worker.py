@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from perdure.io.locks import Lock, hold, release
 from perdure.publishing import after, once
 from perdure.publishing.job import Claim
 from perdure.publishing.outbox_away import Hubs
+from perdure.publishing.outbox_commands import Commands
 from perdure.publishing.outbox_pin import let_go, require_pinned, sweep
 from perdure.publishing.outbox_store import Store
 from perdure.publishing.publish import publish_to
@@ -29,6 +31,7 @@ NOW = b"now"  # what the worker is told so that it also asks a Hub that was away
 _LONGEST_SECONDS = 300.0
 _PARENT_SECONDS = 2.0  # between two looks whether training is still there
 _LOCKED_SECONDS = 1.0  # between two looks whether the other worker is done
+_LOOK_SECONDS = 1.0  # between two looks for jobs while a command runs
 
 
 def backoff(failures: int) -> float:
@@ -74,7 +77,7 @@ class Worker:
             self._bell.notify()
 
     def stop(self) -> None:
-        """Begin no further push."""
+        """Begin no further push, and break off what follows one."""
         with self._bell:
             self._stopping = True
             self._bell.notify()
@@ -96,22 +99,29 @@ class Worker:
         with self._locked() as lock:
             if lock is Lock.BUSY:
                 return False
+            commands = Commands(self._ring)
             try:
-                self._work()
+                self._work(commands)
             finally:
+                commands.stop()
                 self._store.requeue()  # an interruption from the keyboard, too, leaves nothing that looks under way
         return True
 
-    def _work(self) -> None:
+    def _work(self, commands: Commands) -> None:
         self._store.requeue()  # what a worker was at when it died
         self._sweep()
         self._look()
         while not self._stopping:
-            claim = self._store.claim(paused=self._hubs.paused())
-            if claim is None:
+            for ended, command in commands.take():
+                self._try(ended, commands, command)
+                self._changed()
+            if (claim := self._store.claim(paused=self._hubs.paused())) is not None:
+                self._try(claim, commands)
+                self._changed()
+            elif commands.busy:
+                self._sleep(_LOOK_SECONDS)
+            else:
                 return
-            self._try(claim)
-            self._changed()
 
     def _rest(self) -> float | None:
         """Seconds until a Hub that was away is asked again; None where nothing is left to do."""
@@ -133,14 +143,27 @@ class Worker:
                 self._hubs.hurry()
             self._rung = self._impatient = False
 
-    def _try(self, claim: Claim) -> None:
+    def _ring(self) -> None:
+        with self._bell:
+            self._rung = True
+            self._bell.notify()
+
+    def _try(self, claim: Claim, commands: Commands, command: Future[after.Followed | None] | None = None) -> None:
+        """Do what is to be done of a job, but for its command; with `command`, what is left once that has ended."""
         job = claim.job
         try:
             if not claim.is_named:
                 self._store.named(job.id, Remote(job.endpoint, self._token).full_name(job.repo))
                 return
-            receipt = job.receipt or self._push(claim)
-            problem = self._follow(claim, receipt)
+            receipt = self._store.job(job.id).receipt or self._push(claim)
+            let_go(self._store.pin(""), job.id)
+            folder = self._store.after(job.id)
+            followed = command.result() if command is not None else after.remembered(folder)
+            if followed is None and claim.ask.after is not None:
+                if command is None:  # else it was broken off: the worker stops
+                    commands.begin(claim, receipt, folder)
+                return
+            problem = self._follow(claim, receipt, followed)
         except Unavailable as error:
             self._store.again(job.id, error, self._hubs.failed(job.endpoint, retry_after=error.retry_after))
             return
@@ -149,7 +172,6 @@ class Worker:
         except Exception as error:  # whatever it was, the next job must have its turn
             self._store.failed(job.id, f"{type(error).__name__}: {error}")
         else:
-            let_go(self._store.pin(""), job.id)  # before: nobody looks at what is done again
             self._store.done(job.id, problem)
         self._hubs.answered(job.endpoint)
 
@@ -163,15 +185,10 @@ class Worker:
                 head = found.branches.get(revision) if found is not None else None
                 self._store.seen(endpoint, repo, revision, name=name, head=head or once.NOBODY)
 
-    def _follow(self, claim: Claim, receipt: Receipt) -> str | None:
-        """Do what follows the push, a command once more where a worker died amid it; returns what went wrong."""
-        ask, folder = claim.ask, self._store.after(claim.job.id)
-        followed = after.remembered(folder)
-        if followed is None and ask.after is not None:
-            followed = after.run(ask.after, receipt, step=ask.step, metrics=ask.metrics, folder=folder)
-            followed.remember(folder)
+    def _follow(self, claim: Claim, receipt: Receipt, followed: after.Followed | None) -> str | None:
+        """Do what is left to do once what follows the push has ended; returns what went wrong."""
         if followed is None:
-            return after.NOT_CALLED if ask.calls else None
+            return after.NOT_CALLED if claim.ask.calls else None
         return followed.problem or self._record(claim, receipt, followed.results)
 
     def _record(self, claim: Claim, receipt: Receipt, results: after.Results) -> str | None:
@@ -205,6 +222,7 @@ class Worker:
         require_pinned(self._store.pin(job), claim.ask.digests)
         receipt = publish_to(request, self._store.pin(job), token=self._token, attempt=attempt)
         self._store.pushed(job, receipt)
+        self._hubs.answered(receipt.endpoint)
         return receipt
 
     def _sweep(self) -> None:
