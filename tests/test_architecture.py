@@ -213,3 +213,8 @@ def test_dangers_and_their_tests_are_there() -> None:
             assert list(SOURCE.glob(place)), place
         for test in re.findall(r"`(tests/[^`]+)`", tests):
             assert list(ROOT.glob(test)), test
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert not [name for name in names if names.count(name) > 1], "pytest collects only one of them"

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import perdure
+
 SECRET = "hf_" + "a" * 30
 _TELLS = """
 import json, sys
@@ -31,7 +33,8 @@ def test_the_code_that_ran_and_what_was_typed(tmp_path):
 
     def told(*arguments: str, by: Sequence[str | Path] = (sys.executable, script)) -> list[object]:
         command = [*by, *arguments]
-        elsewhere = {**os.environ, "GIT_DIR": str(tmp_path / "another.git")}
+        ours = os.pathsep.join(str(folder) for folder in (Path(perdure.__file__).parents[1], *filter(None, sys.path)))
+        elsewhere = {**os.environ, "GIT_DIR": str(tmp_path / "another.git"), "PYTHONPATH": ours}
         done = subprocess.run(
             command, cwd=folder, env=elsewhere, check=True, capture_output=True, text=True, timeout=60
         )
