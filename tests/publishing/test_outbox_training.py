@@ -44,8 +44,10 @@ def require_all_once(hub: Hub, repo: str, run: Path) -> None:
     for step, revision in zip(STEPS, REVISIONS, strict=True):
         commits = hub.commits(repo, revision)
         assert len(commits) == 2 and commits[1] == hub.commits(repo)[-1]
-        for name in ("model.safetensors", "README.md", "config.json"):
+        for name in ("model.safetensors", "config.json"):
             assert hub.read(repo, name, revision) == (run / f"checkpoint-{step}" / name).read_bytes()
+        card = hub.read(repo, "README.md", revision).decode()
+        assert f"step {step}\n" in card and f'.from_pretrained("{repo}", revision="{revision}")' in card
 
 
 def test_a_hub_that_is_down_throughout_costs_nothing(
