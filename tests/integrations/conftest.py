@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ os.environ["CI"] = "1"
 
 import pytest
 from datasets import Dataset
+from local_hub import TOKEN
 from tiny_models import make_model, make_tokenizer
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from perdure.hub.server import HubServer
 
 _GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k_test.jsonl"
 _TEXT = [(f"What is {a} plus {b}?", f"{a} plus {b} is {a + b}.") for a in range(6) for b in range(6)]
@@ -90,3 +93,9 @@ def sft(
         return trainer
 
     return make
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    with HubServer(tmp_path_factory.mktemp("hub"), user="me", token=TOKEN) as server:
+        yield server

@@ -9,25 +9,20 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import HfApi, snapshot_download
+from local_hub import TOKEN, reach
 from tiny_models import make_model
 from transformers import TrainerCallback
 
 from perdure import InvalidInput, StateMismatch, attach, checkpoints, publish
 from perdure.hub.server import HubServer
 
-TOKEN = "hf_tokenOfMe1234567890"
 OPTIONS = {"train": False, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    from huggingface_hub import constants
-
     with HubServer(tmp_path / "hub", user="me", token=TOKEN) as server:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        for name, value in {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN}.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
+        reach(monkeypatch, server.url, HF_TOKEN=TOKEN, HF_XET_CACHE=str(tmp_path / "xet"))
         yield server
 
 

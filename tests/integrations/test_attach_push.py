@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import HfApi
+from local_hub import TOKEN, reach
 from transformers import AutoModelForCausalLM, TrainingArguments
 
 import perdure
@@ -16,23 +17,11 @@ from perdure.checks.verify import verify
 from perdure.hub.server import HubServer
 from perdure.integrations.attach_push import routes_of
 
-TOKEN = "hf_tokenOfMe1234567890"
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
-    with HubServer(tmp_path_factory.mktemp("hub"), user="me", token=TOKEN) as server:
-        yield server
-
 
 @pytest.fixture(autouse=True)
 def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hub: HubServer) -> None:
     """The hub on this machine is the only one that can be reached; the token is in no environment."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    for name, value in {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}.items():
-        monkeypatch.setenv(name, value)
+    reach(monkeypatch, hub.url, HF_HOME=str(tmp_path / "home"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
 
 

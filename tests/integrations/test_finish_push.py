@@ -6,11 +6,11 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
+from local_hub import TOKEN, reach
 from tiny_models import make_model
 from transformers import AutoModelForCausalLM
 
@@ -19,24 +19,11 @@ from perdure.checks.verify import verify
 from perdure.hub.server import HubServer
 from perdure.integrations.finish import finish
 
-TOKEN = "hf_tokenOfMe1234567890"
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
-    with HubServer(tmp_path_factory.mktemp("hub"), user="me", token=TOKEN) as server:
-        yield server
-
 
 @pytest.fixture(autouse=True)
 def online(monkeypatch, tmp_path, hub):
     """The hub on this machine is the only one that can be reached; transformers' own client is bound to it too."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    monkeypatch.setenv("HF_ENDPOINT", hub.url)
-    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
+    reach(monkeypatch, hub.url, HF_XET_CACHE=str(tmp_path / "xet"))
 
 
 def test_published_once_privately_with_card_and_results(sft, model, hub, tmp_path):

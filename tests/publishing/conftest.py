@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from perdure import Outbox
 from perdure.hub.accounts import Accounts
 from perdure.hub.db import open_database
 from perdure.hub.server import HubServer
@@ -30,3 +31,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         db.close()
         assert server.token is not None
         yield Hub(server.url, server.token, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def box(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outbox:
+    """A run's outbox whose worker reaches the hub; the token is in no environment."""
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(hub.home))
+    return Outbox(tmp_path / "run", token=hub.token)

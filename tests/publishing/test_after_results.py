@@ -20,14 +20,6 @@ from publishing import Hub, save_folder, weights
 WORDS = "# A model\n\nWords of a person.\n"
 
 
-@pytest.fixture
-def box(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outbox:
-    for name in ("HF_HUB_OFFLINE", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(hub.home))
-    return Outbox(tmp_path / "run", token=hub.token)
-
-
 def saved_at(step: int, folder: Path) -> Path:
     files = {"model.safetensors": weights(step), "config.json": b"{}", "README.md": WORDS.encode()}
     return save_folder(folder / f"checkpoint-{step}", files)

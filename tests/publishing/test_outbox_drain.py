@@ -24,14 +24,6 @@ from perdure.publishing.receipt import Receipt
 from publishing import GUEST, Hub, save_folder, weights
 
 
-@pytest.fixture
-def box(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outbox:
-    for name in ("HF_HUB_OFFLINE", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(hub.home))
-    return Outbox(tmp_path / "run", token=hub.token)
-
-
 def saved_at(step: int, folder: Path) -> Path:
     return save_folder(folder / f"checkpoint-{step}", {"model.safetensors": weights(step), "config.json": b"{}"})
 

@@ -62,7 +62,7 @@ def test_secrets_are_found_by_their_shape_with_the_line(kind: str, text: str) ->
         ("config.json", '{"url": "https://example.org/home/me", "home": "~/home/x", "path": "models/root/x"}'),
         (
             "config.json",
-            '{"proxy": "http://user:password@proxy:80", "chat_template": "in \\"/workspace/x\\" or /tmp/x"}',
+            '{"proxy": "http://user:password@proxy:80", "chat_template": "in \\"/scratch/x\\" or /tmp/x"}',
         ),
         ("config.json", '{"auto_map": {"AutoModel": "me/x--modeling.X"}, "url": "/v1/chat", "a_path": "/chat"}'),
         ("VERSION.txt", "2.3.0\n"),

@@ -62,6 +62,13 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
 
 
+def hub_options(command: _Command) -> _Command:
+    """`--endpoint` and `--token`: which Hub, and as whom."""
+    token = click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored]")
+    endpoint = click.option("--endpoint", help="The Hub's address. [default: HF_ENDPOINT, or https://huggingface.co]")
+    return endpoint(token(command))
+
+
 def human_bytes(count: int) -> str:
     """A size for people, in powers of ten.
 

@@ -9,7 +9,7 @@ import shlex
 import click
 
 from perdure import Promotion, promote
-from perdure.cli.common import human_bytes, json_option
+from perdure.cli.common import hub_options, human_bytes, json_option
 
 _EXAMPLES = """\b
 Examples:
@@ -28,8 +28,7 @@ Examples:
 @click.option("--force", is_flag=True, help="Move the tag if it is elsewhere; from where to where is told.")
 @click.option("--training-state", is_flag=True, help="Copy what only resuming needs, too.")
 @click.option("-m", "--message", help="The message of the commit and of the tag.")
-@click.option("--endpoint", help="The Hub's address. [default: HF_ENDPOINT, or https://huggingface.co]")
-@click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored]")
+@hub_options
 @click.option(
     "--expected-head", metavar="COMMIT", help="Refuse where the branch is elsewhere: somebody else was there."
 )

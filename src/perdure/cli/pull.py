@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from perdure import pull
-from perdure.cli.common import human_bytes, json_option
+from perdure.cli.common import hub_options, human_bytes, json_option
 
 _EXAMPLES = """\b
 Examples:
@@ -25,8 +25,7 @@ Examples:
 @click.argument("repo", metavar="REPO[@REV[/FOLDER]]")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--path-in-repo", default="", metavar="FOLDER", help="A folder of the repository. [default: its root]")
-@click.option("--endpoint", help="The Hub's address. [default: HF_ENDPOINT, or https://huggingface.co]")
-@click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored, or none]")
+@hub_options
 @click.option(
     "--verify/--no-verify",
     default=True,

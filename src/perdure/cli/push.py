@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from perdure import PushPlan, Receipt, publish
-from perdure.cli.common import human_bytes, json_option
+from perdure.cli.common import hub_options, human_bytes, json_option
 
 _EXAMPLES = """\b
 Examples:
@@ -36,8 +36,7 @@ Examples:
     "after the push, and asks first on a terminal.",
 )
 @click.option("-m", "--message", help="The commit's message.")
-@click.option("--endpoint", help="The Hub's address. [default: HF_ENDPOINT, or https://huggingface.co]")
-@click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored]")
+@hub_options
 @click.option("--training-state", is_flag=True, help="Of a checkpoint, also send what only resuming needs.")
 @click.option("--allow", multiple=True, metavar="FINDING", help="Send it although the scan for secrets found this.")
 @click.option(

@@ -13,7 +13,7 @@ import click
 
 import perdure
 from perdure.cli.chart import chart
-from perdure.cli.common import json_option
+from perdure.cli.common import hub_options, json_option
 
 _FEW = 2  # other metrics in a row; all are in --json
 _EXAMPLES = """\b
@@ -30,8 +30,7 @@ Examples:
 @click.option("--metric", help="Compare by this. [default: eval_loss, else loss, else what most of them have]")
 @click.option("--lower/--higher", default=None, help="Less, or more, of it is better. [default: less of a loss]")
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw the metric over the steps: .png, .svg, .pdf.")
-@click.option("--endpoint", help="The Hub's address. [default: HF_ENDPOINT, or https://huggingface.co]")
-@click.option("--token", help="A token of the Hub. [default: HF_TOKEN, or what `hf auth login` stored]")
+@hub_options
 @json_option
 def command(
     *,

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from perdure.errors import SaveFailed
 from perdure.folder.paths import resolve
-from perdure.io.durable import make_folders
 from perdure.io.locks import pinned
 from perdure.publishing.after import LIMIT_SECONDS, words
 from perdure.publishing.job import Ask, Job, numbers, whole
 from perdure.publishing.outbox_functions import Functions
-from perdure.publishing.outbox_pin import Written, let_go, pin
+from perdure.publishing.outbox_pin import Written, let_go, make, pin
 from perdure.publishing.outbox_process import WorkerProcess
 from perdure.publishing.outbox_store import Store, new_id
 from perdure.publishing.outbox_tell import Teller
@@ -128,7 +127,7 @@ class Outbox:
             after=after if isinstance(after, str) else None, calls=callable(after), step=whole(step),
         )  # fmt: skip
         job, jobs = new_id(), self._store.pin("")
-        _make(jobs)
+        make(jobs)
         with pinned(jobs):  # files without a job are leftovers to everybody else
             try:
                 held = pin(Path(ask.folder), self._store.pin(job), training_state=training_state)
@@ -164,7 +163,7 @@ class Outbox:
         Args:
             repo, revision, endpoint: As for `publish`.
         """
-        _make(self._store.pin(""))
+        make(self._store.pin(""))
         self._store.watch(Target(repo=repo, revision=revision, endpoint=endpoint_in_force(endpoint)))
         self._wake()
 
@@ -299,13 +298,3 @@ class Outbox:
                 if self._told.get(job) != state and not self._functions.is_at(job):
                     self._told[job] = state
                     self._teller.tell(self._store.job(job), waits=state == "waits")
-
-
-def _make(folder: Path) -> None:
-    try:
-        make_folders(folder)
-    except OSError as error:
-        raise SaveFailed(
-            f"{folder} could not be made: {error.strerror}. Nothing was queued.",
-            hint="Name a folder for the run, on a disk that can be written to.",
-        ) from error

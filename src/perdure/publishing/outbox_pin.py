@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from perdure.errors import Corrupt, NotFound
+from perdure.errors import Corrupt, NotFound, SaveFailed
 from perdure.folder import is_interrupted
 from perdure.folder.commit import save_failed
 from perdure.format.names import CARD, MANIFEST
@@ -181,3 +181,18 @@ def _digest(file: Path) -> str:
         while block := opened.read(2**20):
             hasher.update(block)
     return hasher.hexdigest()
+
+
+def make(folder: Path) -> None:
+    """Make the folder in which files are held.
+
+    Raises:
+        SaveFailed: The disk refused.
+    """
+    try:
+        make_folders(folder)
+    except OSError as error:
+        raise SaveFailed(
+            f"{folder} could not be made: {error.strerror}. Nothing was queued.",
+            hint="Name a folder for the run, on a disk that can be written to.",
+        ) from error
